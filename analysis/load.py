@@ -1,0 +1,290 @@
+"""A study folder as one data frame: planned cells left-joined with measured rows.
+
+The manifest lists every planned cell, the files under ``evals/`` the measured ones. A planned cell without a row is
+``pending``; a row whose cell is not planned (the plan was reduced, or a ``tpe`` study) is kept and counted; of two rows
+of one cell, which are identical by construction, one is kept and the other counted. Counts travel in
+``frame.attrs["skipped"]``, the study's resolved YAML in ``frame.attrs["study"]``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from study.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION
+
+LABELS = {
+    "sigma": "σ (data units)",
+    "tau": "τ",
+    "M": "M (maximal exponent)",
+    "height_ratio": "height σ(1+τ)^M (× the rule's)",
+    "gamma": "γ (data units)",
+    "reference_batch_size": "reference batch N_ref (points)",
+    "steps": "steps",
+    "batch_size": "batch size (points)",
+    "learning_rate": "learning rate",
+    "n_aug": "extra dimensions D",
+    "P_mean": "P_mean (mean of log t)",
+    "P_std": "P_std (sd of log t)",
+    "T": "T (data units)",
+    "T_ratio": "T (× the rule's T)",
+    "t_min": "t_min (data units)",
+    "rtol": "relative tolerance rtol",
+    "atol": "absolute tolerance atol (data units)",
+    "max_radius_ratio": "prior truncation R/T",
+    "width": "network width (units)",
+    "depth": "network depth (blocks)",
+}
+
+
+class AnalysisError(ValueError):
+    """A study that cannot be read or a question it cannot answer; the message says what to do."""
+
+
+class Axis(NamedTuple):
+    """One searched parameter of a study."""
+
+    name: str
+    """The key in search.yaml, e.g. ``sigma`` or ``T_ratio``."""
+    group: str
+    """``train`` or ``sampler``."""
+    column: str
+    """The column that holds the resolved value."""
+    label: str
+    """For plots, with unit."""
+    log: bool
+    """Whether the search was logarithmic."""
+    categorical: bool
+    low: float | None
+    high: float | None
+    default: Any
+    """The declared default, resolved; None where it is inactive or unknown."""
+
+
+def load_study(path: str | Path) -> pd.DataFrame:
+    """Planned cells ⟕ measured rows: every planned cell is exactly one row, ``status`` "pending" if not measured.
+
+    Args:
+        path: a study folder, ``results/<study>``.
+    Returns:
+        Columns of ``study.records.EVALS``; ``attrs``: ``study`` (dict), ``path`` (str), ``skipped`` ({reason: count}).
+    Raises:
+        AnalysisError: no study there, or an unreadable file.
+    """
+    folder = Path(path)
+    study = _read_yaml(folder)
+    skipped: dict[str, int] = {}
+    files = sorted((folder / "evals").glob("*.parquet"))
+    measured = _concat([_read(file, EVALS, skipped) for file in files], EVALS)
+    planned = _read_manifest(folder, skipped)
+    if planned.empty and measured.empty:
+        raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
+    measured = _one_row_a_cell(measured, skipped)
+    frame = _join(planned, measured, skipped)
+    frame.attrs = {"study": study, "path": str(folder), "skipped": skipped}
+    return frame
+
+
+def load_history(path: str | Path) -> pd.DataFrame:
+    """Training histories of a study, sorted by field and step: train_id, seed_train, step, loss, gradient_norm, …
+
+    Args:
+        path: a study folder, ``results/<study>``.
+    Returns:
+        One row per logged step of each field; empty when nothing was logged.
+    Raises:
+        AnalysisError: no such folder, or an unreadable file.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise AnalysisError(f"no study at {folder}: run python -m study.run search.yaml")
+    skipped: dict[str, int] = {}
+    files = sorted((folder / "history").glob("*.parquet"))
+    frame = _concat([_read(file, HISTORY, skipped) for file in files], HISTORY)
+    frame = frame.sort_values(["train_id", "seed_train", "step"], kind="stable").reset_index(drop=True)
+    frame.attrs = {"path": str(folder), "skipped": skipped}
+    return frame
+
+
+def searched_axes(frame: pd.DataFrame) -> list[Axis]:
+    """The searched parameters in the order of the YAML, training first, with the default resolved from the rows."""
+    search = study_of(frame).get("search") or {}
+    return [
+        _axis(frame, group, name, distribution)
+        for group in ("train", "sampler")
+        for name, distribution in (search.get(group) or {}).items()
+    ]
+
+
+def find_axis(frame: pd.DataFrame, parameter: str | Axis) -> Axis:
+    """The axis called ``parameter`` (a key, ``T`` for ``T_ratio``, or a column), searched or not.
+
+    Raises:
+        ValueError: no such searched parameter and no such column.
+    """
+    if isinstance(parameter, Axis):
+        return parameter
+    axes = searched_axes(frame)
+    for axis in axes:
+        if parameter in (axis.name, axis.column, f"{axis.group}.{axis.name}"):
+            return axis
+    for axis in axes:
+        if parameter == "T" and axis.name == "T_ratio":
+            return axis
+    names = ", ".join(f"{axis.group}.{axis.name}" for axis in axes) or "none"
+    raise AnalysisError(f"{parameter}: not a searched parameter of this study; searched: {names}")
+
+
+def study_of(frame: pd.DataFrame) -> dict[str, Any]:
+    """The study's resolved YAML, which `load_study` keeps in ``frame.attrs``."""
+    study: dict[str, Any] = frame.attrs.get("study") or {}
+    return study
+
+
+def design_of(frame: pd.DataFrame) -> str:
+    """Name of the design: one_at_a_time, sobol, grid, random or tpe."""
+    return str((study_of(frame).get("design") or {}).get("name") or "one_at_a_time")
+
+
+def tolerance_of(frame: pd.DataFrame) -> float:
+    """The declared tolerance on the metric, a fraction (default 0.10)."""
+    return float((study_of(frame).get("analysis") or {}).get("tolerance") or 0.10)
+
+
+def field_key(frame: pd.DataFrame) -> pd.Series:
+    """The trained field of each row: its ``train_id``, or training point and seed where a trial died before one."""
+    fallback = frame["point_id"].fillna("?").astype(str) + "/" + frame["seed_train"].astype(str)
+    return frame["train_id"].where(frame["train_id"].notna(), fallback).astype(str)
+
+
+def is_default(frame: pd.DataFrame, group: str) -> pd.Series:
+    """Rows at the default training point (``group`` "train") or sampler point ("sampler")."""
+    column = "design_role" if group == "train" else "design_sampler_role"
+    return frame[column].eq("default").fillna(False).astype(bool)
+
+
+def as_number(value: object) -> float | None:
+    """A YAML scalar as a number, or None: PyYAML reads ``1e-4`` as text."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
+
+
+def _axis(frame: pd.DataFrame, group: str, name: str, distribution: dict[str, Any]) -> Axis:
+    column = next((c for c in (f"{group}_{name}", f"network_{name}") if c in frame.columns), f"{group}_{name}")
+    kind = next((k for k in distribution if k in _KINDS), "choice")
+    numeric = column in frame.columns and pd.api.types.is_numeric_dtype(frame[column])
+    bounds = [as_number(value) for value in distribution.get(kind, [])]
+    numbers = [value for value in bounds if value is not None]
+    if numeric and None in bounds:  # a word among the choices (`all`) has its number in the rows only
+        numbers += [float(value) for value in frame[column].dropna()]
+    low, high = (min(numbers), max(numbers)) if numeric and numbers else (None, None)
+    wide = low is not None and high is not None and low > 0 and high / low >= 8
+    return Axis(
+        name=name,
+        group=group,
+        column=column,
+        label=LABELS.get(name, name.replace("_", " ")),
+        log=bool(numeric and (kind.startswith("log") or (kind == "choice" and wide))),
+        categorical=not numeric,
+        low=low,
+        high=high,
+        default=_default_value(frame, group, name, column, numeric),
+    )
+
+
+_KINDS = ("log_uniform", "uniform", "choice", "int_uniform", "log_int_uniform")
+
+
+def _default_value(frame: pd.DataFrame, group: str, name: str, column: str, numeric: bool) -> Any:
+    if column not in frame.columns:
+        return None
+    rows = frame.loc[is_default(frame, group)]
+    known = rows[column].dropna()
+    if len(known):
+        value = known.mode().iloc[0]
+        return float(value) if numeric else value
+    if len(rows):
+        return None
+    declared = (study_of(frame).get(group) or {}).get(name)  # tpe may lack the default point
+    return as_number(declared) if numeric else declared
+
+
+def _read_yaml(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir() or not (folder / "study.yaml").is_file():
+        raise AnalysisError(f"no study at {folder}: run python -m study.run search.yaml")
+    try:
+        study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise AnalysisError(f"{folder / 'study.yaml'}: not readable YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(study, dict):
+        raise AnalysisError(f"{folder / 'study.yaml'}: holds no mapping; run python -m study.run search.yaml again")
+    return study
+
+
+def _read_manifest(folder: Path, skipped: dict[str, int]) -> pd.DataFrame:
+    path = folder / "manifest.parquet"
+    if not path.is_file():
+        return _concat([], MANIFEST)
+    return _one_row_a_cell(_concat([_read(path, MANIFEST, skipped)], MANIFEST), skipped, "planned twice")
+
+
+def _read(path: Path, schema: pa.Schema, skipped: dict[str, int]) -> pa.Table:
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise AnalysisError(f"{path}: not a readable Parquet file ({reason}); delete it and run the study again") from error
+    names = set(table.column_names)
+    if "schema_version" in names:
+        newest = max((value for value in table["schema_version"].to_pylist() if value is not None), default=0)
+        if newest > SCHEMA_VERSION:
+            raise AnalysisError(f"{path}: written with row schema {newest}, this is {SCHEMA_VERSION}; update the toolkit")
+    unknown = names - set(schema.names)
+    if unknown:
+        _count(skipped, f"column not in the row schema: {', '.join(sorted(unknown))}", 1)
+    columns = [
+        table[field.name].cast(field.type) if field.name in names else pa.nulls(table.num_rows, field.type) for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _concat(tables: list[pa.Table], schema: pa.Schema) -> pd.DataFrame:
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    return table.to_pandas()
+
+
+def _one_row_a_cell(rows: pd.DataFrame, skipped: dict[str, int], reason: str = "duplicate row") -> pd.DataFrame:
+    if "is_final" in rows.columns and reason == "duplicate row":
+        intermediate = rows["is_final"].eq(False).fillna(False).astype(bool)
+        _count(skipped, "intermediate step (is_final false)", int(intermediate.sum()))
+        rows = rows.loc[~intermediate]
+    duplicated = rows["cell_id"].duplicated()
+    _count(skipped, reason, int(duplicated.sum()))
+    return rows.loc[~duplicated].reset_index(drop=True)
+
+
+def _join(planned: pd.DataFrame, measured: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
+    unmeasured = planned.loc[~planned["cell_id"].isin(measured["cell_id"])].reindex(columns=EVALS.names)
+    unmeasured["status"] = "pending"
+    unplanned = ~measured["cell_id"].isin(planned["cell_id"])
+    _count(skipped, "row not in the plan (kept)", int(unplanned.sum()))
+    tables = [pa.Table.from_pandas(part, schema=EVALS, preserve_index=False) for part in (measured, unmeasured)]
+    frame = pa.concat_tables(tables).to_pandas()
+    order = {cell: i for i, cell in enumerate(planned["cell_id"])}
+    rank = frame["cell_id"].map(order).fillna(np.inf)
+    return frame.loc[rank.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def _count(skipped: dict[str, int], reason: str, n: int) -> None:
+    if n:
+        skipped[reason] = skipped.get(reason, 0) + n

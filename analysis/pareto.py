@@ -1,0 +1,262 @@
+"""Quality against cost: FID against network calls (NFE), and what the solver's tolerance buys.
+
+A configuration (training point × sampler point) is non-dominated when no other has both mean FID and mean NFE at most
+as large, one of them smaller. Fronts of single train seeds show how far the front is luck. FID barely sees the solver
+below rtol = 1e-2, so the solver error stands beside it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from analysis.load import design_of, field_key, find_axis, is_default, searched_axes, tolerance_of
+from analysis.plots import (
+    FAILURE_COLOUR,
+    draw_anchors,
+    mark_failures,
+    metric_label,
+    new_axes,
+    note,
+    pad_log,
+    palette,
+    plain_log_ticks,
+)
+from analysis.statistics import default_metric, is_log, metric_values, outcome_counts, summarize, t_interval
+
+_KEY = ["point_id", "sampler_id"]
+
+
+def non_dominated(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """True where no other point has cost and loss both ≤ with one <. Equal points are all kept; NaN never.
+
+    Args:
+        cost: shape (n,).
+        loss: shape (n,).
+    """
+    front = np.zeros(len(cost), dtype=bool)
+    known = np.flatnonzero(np.isfinite(cost) & np.isfinite(loss))
+    best = math.inf
+    order = known[np.lexsort((loss[known], cost[known]))]
+    last: tuple[float, float] | None = None
+    for i in order:
+        here = (float(cost[i]), float(loss[i]))
+        if here[1] < best or here == last:
+            front[i], best, last = True, here[1], here
+    return front
+
+
+def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
+    """Every measured configuration with its means, and which are non-dominated in (NFE, metric).
+
+    A configuration with a failed or diverged cell is listed, never on the front.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        metric: default ``fid``.
+    Returns:
+        point_id, sampler_id, roles, searched values, mean, low, high, min, max, nfe, n_train_seeds, n_failed,
+        n_diverged, solver, is_default, on_front, front_seeds (train seeds on whose own front it lies),
+        within_tolerance (mean ≤ (1 + tolerance) × the default's), cheapest_within; sorted by NFE.
+    """
+    metric = metric or default_metric(frame)
+    table = summarize(frame, metric, by=_KEY)
+    values, _ = metric_values(frame, metric)
+    rows = frame.assign(_y=np.exp(values) if is_log(metric) else values, solver=frame["sampler_solver"])
+    extra = rows.groupby(_KEY, sort=False, dropna=False).agg(
+        nfe=("cost_nfe", "mean"), min=("_y", "min"), max=("_y", "max"), solver=("solver", "first")
+    )
+    table = table.join(extra, on=_KEY)
+    table["is_default"] = table["design_role"].eq("default") & table["design_sampler_role"].eq("default")
+    broken = (table["n_failed"] + table["n_diverged"]).gt(0)
+    table["on_front"] = non_dominated(table["nfe"].to_numpy(float), table["mean"].where(~broken).to_numpy(float))
+    table["front_seeds"] = _front_seeds(rows).reindex(pd.MultiIndex.from_frame(table[_KEY]), fill_value=0).to_numpy()
+    reference = table.loc[table["is_default"], "mean"]
+    limit = float(reference.iloc[0]) * (1 + tolerance_of(frame)) if len(reference) else math.nan
+    table["within_tolerance"] = table["mean"].le(limit) & ~broken
+    candidates = table.loc[table["within_tolerance"] & table["nfe"].notna(), "nfe"]
+    table["cheapest_within"] = table.index == (candidates.idxmin() if len(candidates) else -1)
+    result = table.sort_values(["nfe", "mean"], kind="stable").reset_index(drop=True)
+    unmeasured = int(result["mean"].isna().sum())
+    skipped = {"configuration without a complete row": unmeasured} if unmeasured else {}
+    result.attrs = {**frame.attrs, "skipped": {**table.attrs.get("skipped", {}), **skipped}, "metric": metric}
+    return result
+
+
+def _front_seeds(rows: pd.DataFrame) -> pd.Series:
+    """Number of train seeds on whose own front each configuration lies."""
+    seeds = rows.dropna(subset=["_y", "cost_nfe"]).groupby(["seed_train", *_KEY], as_index=False)[["_y", "cost_nfe"]].mean()
+    parts = [
+        part.loc[non_dominated(part["cost_nfe"].to_numpy(float), part["_y"].to_numpy(float)), _KEY]
+        for _, part in seeds.groupby("seed_train")
+    ]
+    members = pd.concat(parts) if parts else seeds[_KEY]
+    return members.groupby(_KEY).size()
+
+
+def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
+    """A metric against NFE (log2): one mark a configuration, min–max as a thin line, the front as steps.
+
+    Star: the default. Hollow: some cells failed or diverged. Colour and shape: the solver.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        metric: default ``fid``; ``precision`` and ``recall`` stay linear, without front.
+        ax: axes to draw on; new ones if None.
+    """
+    main = default_metric(frame)
+    metric = metric or main
+    table = pareto_front(frame, metric)
+    ax = ax or new_axes()
+    drawn = table.dropna(subset=["mean", "nfe"])
+    ax.set_xlabel("NFE (network calls an image)")
+    ax.set_ylabel(metric_label(frame, metric))
+    ax.set_xscale("log", base=2)
+    if is_log(metric):
+        ax.set_yscale("log")
+    _draw_configurations(ax, drawn)
+    if metric == main:
+        front = drawn.loc[drawn["on_front"]]
+        ax.step(front["nfe"], front["mean"], where="post", color="0.25", lw=1, zorder=1)
+    if len(drawn):
+        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(metric))
+        _nfe_ticks(ax, drawn["nfe"])
+    else:
+        note(ax, "no complete row")
+    if metric == "fid" and len(drawn):
+        draw_anchors(ax, frame)
+    absent = int(table["mean"].isna().sum())
+    if absent:
+        ax.text(0.02, 0.98, f"× {absent} configurations without a complete row", transform=ax.transAxes, va="top",
+                fontsize=7, color=FAILURE_COLOUR)  # fmt: skip
+    return ax
+
+
+def _nfe_ticks(ax: Axes, nfe: pd.Series) -> None:
+    ax.set_xlim(float(nfe.min()) / 1.3, float(nfe.max()) * 1.3)
+    ax.xaxis.set_major_locator(LogLocator(base=2))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_configurations(ax: Axes, drawn: pd.DataFrame) -> None:
+    solvers = sorted(drawn["solver"].dropna().unique())
+    handles = []
+    for i, solver in enumerate(solvers):
+        colour, shape = palette()[i % 10], "osD^vP<>"[i % 8]
+        part = drawn.loc[drawn["solver"].eq(solver)]
+        ax.vlines(part["nfe"], part["min"], part["max"], color=colour, alpha=0.25, lw=2)
+        hollow = (part["n_failed"] + part["n_diverged"]).gt(0)
+        ax.scatter(part["nfe"], part["mean"], s=22, marker=shape, edgecolors=[colour], linewidths=0.9, zorder=2,
+                   facecolors=[("none" if h else colour) for h in hollow])  # fmt: skip
+        handles.append(Line2D([], [], marker=shape, color=colour, ls="none", label=solver, markersize=5))
+    star = drawn.loc[drawn["is_default"]]
+    ax.plot(star["nfe"], star["mean"], "*", color=palette()[1], markeredgecolor="black", markersize=14, zorder=4)
+    if len(star):
+        handles.append(
+            Line2D([], [], marker="*", color=palette()[1], markeredgecolor="black", ls="none", label="default", markersize=10)
+        )
+    if (drawn["n_failed"] + drawn["n_diverged"]).gt(0).any():
+        handles.append(
+            Line2D([], [], marker="o", color="0.3", markerfacecolor="none", ls="none", label="some failed", markersize=5)
+        )
+    if handles:
+        ax.legend(handles=handles, fontsize=7, frameon=False)
+
+
+def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
+    """Solver error, metric and NFE against rtol, by solver: geometric means over fields, with the diverged share.
+
+    one_at_a_time: the other sampler parameters at their defaults. Other designs: they vary, and rtol is put into at most
+    six quantile bins. ``diverged_share`` = (diverged + solver_limit) / terminal cells.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+    Returns:
+        solver, rtol, solver_error, quality, nfe (with _low, _high t-bounds), n_fields, n_rows, n_failed, n_diverged,
+        n_pending, diverged_share; ``attrs``: skipped, metric, held_fixed.
+    """
+    metric = default_metric(frame)
+    rows, held = frame, "the other sampler parameters vary"
+    if design_of(frame) == "one_at_a_time":
+        rows = frame.loc[frame["design_sampler_role"].isin(["default", "arm:rtol", "arm:solver"])]
+        held = "the other sampler parameters at their defaults; mean over every field"
+    fixed = rows["sampler_rtol"].isna()
+    skipped = {"fixed-step solver: no rtol": int(fixed.sum())} if fixed.any() else {}
+    rows = rows.loc[~fixed]
+    rows = rows.assign(_rtol=_rtol_levels(rows["sampler_rtol"]), _field=field_key(rows))
+    table = [_tolerance_row(key, group, metric) for key, group in rows.groupby(["sampler_solver", "_rtol"], sort=True)]
+    result = pd.DataFrame(table, columns=_TOLERANCE_COLUMNS if not table else None)
+    result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric, "held_fixed": held}
+    return result
+
+
+_TOLERANCE_COLUMNS = ["solver", "rtol", "solver_error", "quality", "nfe", "n_fields", "n_rows", "n_diverged", "diverged_share"]
+
+
+def _rtol_levels(rtol: pd.Series) -> pd.Series:
+    values = rtol.map(lambda v: float(f"{v:.10g}"))
+    if values.nunique() <= 8:
+        return values
+    codes = pd.qcut(values, 6, labels=False, duplicates="drop")
+    return np.exp(np.log(values).groupby(codes).transform("median"))
+
+
+def _tolerance_row(key: tuple[object, ...], group: pd.DataFrame, metric: str) -> dict[str, object]:
+    row: dict[str, object] = {"solver": key[0], "rtol": key[1]}
+    for name, source in (("solver_error", "solver_error"), ("quality", metric), ("nfe", "nfe")):
+        y, _ = metric_values(group, source)
+        interval = t_interval(y.groupby(group["_field"]).mean().dropna().to_numpy())
+        bounds = (interval.mean, interval.low, interval.high)
+        row[name], row[f"{name}_low"], row[f"{name}_high"] = (math.exp(min(v, 700.0)) for v in bounds)
+    counts = outcome_counts(group)
+    terminal = len(group) - counts["n_pending"]
+    share = counts["n_diverged"] / terminal if terminal else math.nan
+    n_fields = int(group.loc[group["status"].eq("complete"), "_field"].nunique())
+    return {**row, "n_fields": n_fields, "n_rows": len(group), **counts, "diverged_share": share}
+
+
+def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error", ax: Axes | None = None) -> Axes:
+    """Solver error, quality or NFE against rtol, one line a solver with t-intervals over fields; × counts diverged cells.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        quantity: ``solver_error``, ``quality`` (FID) or ``nfe``.
+        ax: axes to draw on; new ones if None.
+    Raises:
+        ValueError: another quantity.
+    """
+    if quantity not in ("solver_error", "quality", "nfe"):
+        raise ValueError(f"quantity: got {quantity}; use solver_error, quality or nfe")
+    table = solver_tolerance(frame)
+    ax = ax or new_axes()
+    ax.set_xscale("log")
+    ax.set_yscale("log", base=2 if quantity == "nfe" else 10)
+    ax.set_xlabel("relative tolerance rtol")
+    ax.set_ylabel(metric_label(frame, table.attrs["metric"] if quantity == "quality" else quantity))
+    drawn = table.dropna(subset=[quantity])
+    for i, (solver, part) in enumerate(drawn.groupby("solver")):
+        errors = [(part[quantity] - part[f"{quantity}_low"]).fillna(0), (part[f"{quantity}_high"] - part[quantity]).fillna(0)]
+        ax.errorbar(part["rtol"], part[quantity], yerr=errors, fmt="-" + "osD^"[i % 4], color=palette()[i % 10],
+                    label=str(solver), capsize=3, lw=1.1, markersize=5)  # fmt: skip
+    if drawn.empty:
+        note(ax, "no complete row with a tolerance")
+        return ax
+    pad_log(ax, drawn[[quantity]].to_numpy(float), True)
+    plain_log_ticks(ax, "x")
+    mark_failures(ax, table["rtol"], table["n_diverged"])
+    ax.legend(fontsize=7, frameon=False)
+    return ax
+
+
+def outlier_axis(frame: pd.DataFrame) -> str | None:
+    """The searched sampler parameter that moves the prior's tail: truncation first, then T; None if neither is searched."""
+    names = [axis.name for axis in searched_axes(frame) if axis.group == "sampler"]
+    measured = frame["metric_outlier_fraction"].notna().any() and is_default(frame, "train").any()
+    return next((n for n in ("max_radius_ratio", "T_ratio", "T") if measured and n in names and find_axis(frame, n)), None)

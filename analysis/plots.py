@@ -1,0 +1,267 @@
+"""Shared marks and labels of the plots, learning curves and sample grids.
+
+Every plot takes data first and ``ax=None``, returns its Axes, changes no global style, shows nothing and writes nothing.
+Labels carry the unit and, for FID, the feature network and sample count, because values from different ones do not compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from analysis.load import AnalysisError, Axis, is_default, load_history, load_study
+from analysis.statistics import default_metric, is_log, summarize
+
+METRIC_LABELS = {
+    "precision": "precision (share of samples)",
+    "recall": "recall (share of data)",
+    "nn_ratio": "nearest-neighbour ratio (×)",
+    "outlier_fraction": "outliers (share of samples)",
+    "nonfinite_fraction": "non-finite samples (share)",
+    "solver_error": "solver error, median (data sd)",
+    "solver_error_95": "solver error, 95 % (data sd)",
+    "solver_switched": "samples with another source (share)",
+    "sliced_wasserstein": "sliced Wasserstein (data units)",
+    "nfe": "NFE (network calls an image)",
+}
+ANCHORS = {
+    "fid_floor": "bootstrap of the data",
+    "fid_half": "half of the data against half",
+    "fid_gaussian": "one pixel Gaussian",
+}
+FAILURE_COLOUR = "#c00000"
+
+
+def palette() -> list[tuple[float, float, float]]:
+    """Colours that colour-blind readers tell apart (seaborn "colorblind")."""
+    return list(sns.color_palette("colorblind"))
+
+
+def new_axes() -> Axes:
+    """Axes on a new figure, for a plot that was given none."""
+    _, ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")
+    return ax
+
+
+def metric_label(frame: pd.DataFrame, metric: str) -> str:
+    """Axis label with unit; FID names its feature network and sample count: ``FID (digits-cnn, n = 1000)``."""
+    if metric not in ("fid", "metric_fid"):
+        return METRIC_LABELS.get(metric.removeprefix("metric_"), metric.replace("_", " "))
+    known = frame.loc[frame["metric_fid"].notna()]
+    names = [_feature_name(str(v)) for v in sorted(known["metric_features"].dropna().unique())]
+    counts = [f"{int(v)}" for v in sorted(known["metric_n"].dropna().unique())]
+    parts = (["/".join(names)] if names else []) + ([f"n = {'/'.join(counts)}"] if counts else [])
+    return f"FID ({', '.join(parts)})" if parts else "FID"
+
+
+def _feature_name(features: str) -> str:
+    return f"{features}-cnn" if features in ("digits", "fashion_mnist") else features
+
+
+def anchors(frame: pd.DataFrame) -> dict[str, float]:
+    """Values of FID with a known meaning: median over rows of the floor, half-against-half and the pixel Gaussian."""
+    found = {name: frame[f"metric_{name}"].median() for name in ANCHORS if f"metric_{name}" in frame.columns}
+    return {name: float(value) for name, value in found.items() if pd.notna(value)}
+
+
+def draw_anchors(ax: Axes, frame: pd.DataFrame) -> None:
+    """Anchors of FID as thin labelled lines; those outside the frame as one line of text."""
+    low, high = ax.get_ylim()
+    outside = []
+    for name, value in anchors(frame).items():
+        if low < value < high:
+            ax.axhline(value, color="0.55", lw=0.7, ls=":", zorder=0)
+            ax.annotate(f"{ANCHORS[name]} {value:.3g}", (0.995, value), xycoords=("axes fraction", "data"), ha="right",
+                        va="bottom", fontsize=6.5, color="0.35")  # fmt: skip
+        else:
+            outside.append(f"{ANCHORS[name]} {value:.3g}")
+    if outside:
+        ax.set_title("beyond the frame: " + ", ".join(outside), fontsize=6.5, color="0.35", loc="right")
+
+
+def pad_log(ax: Axes, values: np.ndarray, log: bool) -> None:
+    """Frame the means and extremes; a t-interval of two seeds may run past the frame."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return
+    low, high = float(finite.min()), float(finite.max())
+    if log:
+        ax.set_ylim(low / 1.5, high * 1.7)
+        plain_log_ticks(ax, "y")
+    else:
+        room = max(high - low, 0.05)
+        ax.set_ylim(low - 0.3 * room, high + 0.35 * room)
+
+
+def plain_log_ticks(ax: Axes, which: str) -> None:
+    """Ticks of a log axis at 1, 2, 5 × 10^k over less than two decades, with plain numbers."""
+    axis = ax.yaxis if which == "y" else ax.xaxis
+    low, high = ax.get_ylim() if which == "y" else ax.get_xlim()
+    decades = math.log10(high / low) if low > 0 else 3.0
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 0.9 else (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
+    axis.set_major_locator(LogLocator(base=10, subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any, float]:
+    """Scale, label and ticks of the x axis for one parameter; returns where each value goes."""
+    ax.set_xlabel(axis.label)
+    if axis.categorical:
+        names = sorted({str(v) for v in values})
+        ax.set_xticks(range(len(names)), names)
+        ax.set_xlim(-0.5, max(len(names) - 0.5, 0.5))
+        return {value: float(names.index(str(value))) for value in values}
+    positions = {value: float(value) for value in values}
+    low, high = (min(positions.values()), max(positions.values())) if positions else (1.0, 1.0)
+    if axis.log and low > 0:
+        ax.set_xscale("log")
+        room = max((high / low) ** 0.08, 1.05)
+        ax.set_xlim(low / room, high * room)
+        plain_log_ticks(ax, "x")
+    else:
+        room = 0.08 * (high - low) or 0.5
+        ax.set_xlim(low - room, high + room)
+    return positions
+
+
+def mark_failures(ax: Axes, x: Iterable[float], counts: Iterable[int]) -> None:
+    """A red × on the top edge, with the number of cells that failed or diverged there."""
+    for position, n in zip(x, counts, strict=True):
+        if n:
+            where = {"xycoords": ("data", "axes fraction"), "color": FAILURE_COLOUR, "ha": "center", "va": "top"}
+            ax.annotate(f"×\n{int(n)}", (position, 0.995), fontsize=8, fontweight="bold", annotation_clip=False, **where)
+
+
+def note(ax: Axes, text: str) -> None:
+    """A sentence in the middle of empty axes."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35", wrap=True)
+
+
+def learning_curves(data: str | Path | pd.DataFrame) -> pd.DataFrame:
+    """Training histories with the role of each field.
+
+    Args:
+        data: a study folder, or a frame of `analysis.load_history`.
+    Returns:
+        train_id, seed_train, step, loss, gradient_norm, learning_rate, elapsed_s, and design_role (None when the
+        field is not in the plan or a frame was given).
+    """
+    if isinstance(data, pd.DataFrame):
+        return data if "design_role" in data.columns else data.assign(design_role=None)
+    history = load_history(data)
+    roles = load_study(data).dropna(subset=["train_id"]).drop_duplicates("train_id").set_index("train_id")["design_role"]
+    return history.assign(design_role=history["train_id"].map(roles))
+
+
+def plot_learning_curves(data: str | Path | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Training loss against step, one line a field: default fields in colour, all others grey.
+
+    Args:
+        data: a study folder, or a frame of `analysis.load_history` or `learning_curves`.
+        ax: axes to draw on; new ones if None.
+    """
+    history = learning_curves(data)
+    ax = ax or new_axes()
+    ax.set_xlabel("training step")
+    ax.set_ylabel("training loss (mean since the point before)")
+    labelled: set[str] = set()
+    for _, field in history.groupby("train_id", sort=False):
+        default = field["design_role"].iloc[0] == "default"
+        name = "default" if default else "other training points"
+        style = {"color": palette()[1] if default else "0.6", "lw": 1.4 if default else 0.7, "zorder": 3 if default else 2}
+        ax.plot(field["step"], field["loss"], label=None if name in labelled else name, **style)
+        labelled.add(name)
+    losses = history["loss"].dropna()
+    if len(losses) and (losses > 0).all():
+        ax.set_yscale("log")
+        plain_log_ticks(ax, "y")
+    if labelled:
+        ax.legend(fontsize=7, frameon=False)
+    else:
+        note(ax, "no training history")
+    return ax
+
+
+def choose_cell(frame: pd.DataFrame, which: str) -> pd.Series | None:
+    """The row shown for "default", "best" or "worst": by mean over seeds among configurations with complete rows.
+
+    Best and worst are raw extremes, biased by selection. Prefers a row whose sample grid exists; None if there is no row.
+    """
+    complete = frame.loc[frame["status"].eq("complete")]
+    if which == "default":
+        rows = complete.loc[is_default(complete, "train") & is_default(complete, "sampler")]
+    else:
+        rows = _extreme_rows(frame, complete, which)
+    if rows.empty:
+        return None
+    folder = Path(str(frame.attrs.get("path", "."))) / "samples"
+    has_grid = rows["cell_id"].map(lambda cell: (folder / f"{cell}.png").is_file())
+    order = rows.assign(_no=~has_grid).sort_values(["_no", "seed_train", "seed_sample"], kind="stable")
+    return order.iloc[0].drop("_no")
+
+
+def _extreme_rows(frame: pd.DataFrame, complete: pd.DataFrame, which: str) -> pd.DataFrame:
+    summary = summarize(frame, default_metric(frame)).dropna(subset=["mean"])
+    clean = summary.loc[(summary["n_failed"] + summary["n_diverged"]).eq(0)]
+    summary = clean if len(clean) else summary
+    if summary.empty:
+        return complete.iloc[:0]
+    pick = summary.loc[summary["mean"].idxmin() if which == "best" else summary["mean"].idxmax()]
+    return complete.loc[complete["point_id"].eq(pick["point_id"]) & complete["sampler_id"].eq(pick["sampler_id"])]
+
+
+def plot_samples(path: str | Path | pd.DataFrame, which: str = "default", *, ax: Axes | None = None) -> Axes:
+    """The sample grid of one cell.
+
+    Args:
+        path: a study folder or its frame.
+        which: ``default``, ``best``, ``worst`` (by mean over seeds), or a cell_id.
+        ax: axes to draw on; new ones if None.
+    Raises:
+        AnalysisError: no such cell.
+    """
+    frame = path if isinstance(path, pd.DataFrame) else load_study(path)
+    ax = ax or new_axes()
+    ax.set_axis_off()
+    roles = ("default", "best", "worst")
+    match = frame.loc[frame["cell_id"].eq(which)]
+    if which not in roles and match.empty:
+        raise AnalysisError(f"{which}: no such cell in this study; give a cell_id or one of {', '.join(roles)}")
+    row = choose_cell(frame, which) if which in roles else match.iloc[0]
+    if row is None:
+        note(ax, f"{which}: no complete row")
+        return ax
+    file = Path(str(frame.attrs.get("path", "."))) / "samples" / f"{row['cell_id']}.png"
+    if not file.is_file():
+        note(ax, f"{which}: no sample grid was stored")
+        return ax
+    image = plt.imread(file)
+    ax.imshow(image, cmap="gray" if image.ndim == 2 else None, interpolation="nearest")
+    ax.set_title(samples_title(frame, row, which), fontsize=9)
+    return ax
+
+
+def samples_title(frame: pd.DataFrame, row: pd.Series, which: str) -> str:
+    """``default: FID 0.52, 120 NFE``, leaving out what was not measured."""
+    metric = default_metric(frame)
+    value, nfe = row[f"metric_{metric}"], row["cost_nfe"]
+    name = "FID" if metric == "fid" else "sliced W"
+    parts = ([f"{name} {value:.3g}"] if pd.notna(value) else []) + ([f"{nfe:.0f} NFE"] if pd.notna(nfe) else [])
+    return f"{which}: {', '.join(parts)}" if parts else which
+
+
+def log_y(ax: Axes, metric: str) -> None:
+    """A log y axis for metrics with multiplicative noise."""
+    if is_log(metric):
+        ax.set_yscale("log")

@@ -1,0 +1,328 @@
+"""How far a parameter may move before the metric leaves the tolerance: curve, tolerance interval and rating.
+
+The reference is the declared default, never a raw minimum. With d_k the log ratio of tested value k to the reference and
+simultaneous 95 % bounds over the K values: the tolerance interval is the *inner* set of tested values next to the
+default whose upper bound is at most log(1 + tolerance). *Robust*: every tested value is inside. *Sensitive*: at some
+value the lower bound is above, or cells fail or diverge. Otherwise *undetermined*, with the smallest gap that this
+many seeds can tell from none and the number that would settle the tolerance. Between tested values nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.levels import axis_cells, level_ratios, reference_level, seed_variance, unit_values
+from analysis.load import Axis, design_of, find_axis, is_default, tolerance_of
+from analysis.plots import (
+    draw_anchors,
+    mark_failures,
+    metric_label,
+    new_axes,
+    note,
+    pad_log,
+    palette,
+    set_parameter_axis,
+)
+from analysis.statistics import default_metric, is_log, metric_column, metric_values, outcome_counts, seeds_needed, t_interval
+
+RATINGS = ("robust", "sensitive", "undetermined", "not rated")
+
+
+class ToleranceInterval(NamedTuple):
+    """The verdict on one parameter."""
+
+    parameter: str
+    group: str
+    label: str
+    default: Any
+    tested: tuple[Any, ...]
+    """Tested values (or bin medians), the reference included."""
+    inside: tuple[Any, ...]
+    """The inner set: consecutive tested values around the default that are within tolerance."""
+    low: float | None
+    high: float | None
+    decades: float | None
+    """log10(high / low) of the inner set, for a positive numeric parameter."""
+    rating: str
+    worst_ratio: float
+    """Largest ratio of mean metric to the reference over the tested values."""
+    worst_value: Any
+    detectable_gap: float
+    """Smallest relative gap that the widest simultaneous bound can tell from none; NaN without an interval."""
+    n_needed: int | None
+    """Fields a side (paired: fields) that would settle the tolerance with 80 % power."""
+    tolerance: float
+    n_reference: int
+    n_failed: int
+    rule: str
+    """The rating in words, with its numbers."""
+    assumed: str
+    held_fixed: str
+    skipped: dict[str, int]
+    levels: pd.DataFrame
+    """The comparison per tested value; see `analysis.levels.level_ratios`."""
+
+
+def robustness_curve(
+    frame: pd.DataFrame, parameter: str | Axis, metrics: Sequence[str] = ("fid", "precision", "recall")
+) -> pd.DataFrame:
+    """Each metric against one parameter: mean and t-interval per tested value (or quantile bin).
+
+    mean = exp(ȳ) with ȳ the mean log metric over units (linear for shares), bounds ȳ ± t·s/√n back-transformed. A
+    sampler parameter is drawn at the default training point; its ``ratio`` uses every field, paired.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        parameter: a searched parameter.
+        metrics: metrics that exist as columns.
+    Returns:
+        value, metric, mean, low, high, min, max, n_fields, n_failed, n_diverged, n_pending, ratio, is_default, assumed;
+        ``attrs``: held_fixed, skipped.
+    """
+    axis = find_axis(frame, parameter)
+    cells = axis_cells(frame, axis)
+    drawn = cells.rows
+    held = cells.held_fixed
+    if axis.group == "sampler" and design_of(frame) == "one_at_a_time" and is_default(drawn, "train").any():
+        drawn = drawn.loc[is_default(drawn, "train")]
+        held += "; drawn at the default training point"
+    reference = reference_level(cells, axis)
+    skipped = dict(cells.skipped)
+    table = []
+    for metric in metrics:
+        values, missed = metric_values(drawn, metric)
+        skipped |= missed
+        ratios = level_ratios(frame, axis, metric).set_index("level")
+        known = drawn.dropna(subset=["level"])
+        for level, group in known.groupby("level", sort=True):
+            units = unit_values(group, values.loc[group.index])
+            n_fields = int(group.loc[values.loc[group.index].notna(), "field"].nunique())
+            row = {"value": level, "metric": metric, **_spread(units["y"].to_numpy(), metric), "n_fields": n_fields}
+            row |= outcome_counts(group) | {"is_default": level == reference}
+            shift = ratios["d"].get(level, math.nan)
+            row |= {"ratio": math.exp(shift) if is_log(metric) else math.nan, "assumed": ratios["assumed"].get(level, "")}
+            table.append(row)
+    columns = ["value", "metric", "mean", "low", "high", "min", "max", "n_units", "n_fields", "n_failed", "n_diverged"]
+    columns += ["n_pending", "ratio", "is_default", "assumed"]
+    result = pd.DataFrame(table, columns=columns)
+    result.attrs = {**frame.attrs, "held_fixed": held, "skipped": skipped, "axis": axis}
+    return result
+
+
+def _spread(y: np.ndarray, metric: str) -> dict[str, float]:
+    interval = t_interval(y)
+    back = math.exp if is_log(metric) else float
+    low, high = (float(y.min()), float(y.max())) if len(y) else (math.nan, math.nan)
+    numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high, "min": low, "max": high}
+    spread = {name: _safe(back, value) for name, value in numbers.items()}
+    return {**spread, "n_units": interval.n}
+
+
+def _safe(back: Any, value: float) -> float:
+    """exp without overflow: a t-interval of two seeds may reach past the largest float."""
+    return float(back(min(value, 700.0))) if math.isfinite(value) else math.nan
+
+
+def tolerance_interval(
+    frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, tolerance: float | None = None
+) -> ToleranceInterval:
+    """The inner set of tested values within tolerance of the default, and the rating.
+
+    Inside: exp(upper simultaneous 95 % bound) ≤ 1 + tolerance and nothing failed or diverged there. A lower metric is
+    better, so only increases count.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        parameter: a searched parameter.
+        metric: default: ``fid``, or ``sliced_wasserstein`` where no FID was measured.
+        tolerance: default: ``analysis.tolerance`` of the study (0.10).
+    """
+    axis = find_axis(frame, parameter)
+    metric = metric or default_metric(frame)
+    limit = tolerance_of(frame) if tolerance is None else tolerance
+    levels = level_ratios(frame, axis, metric)
+    failed = levels["n_failed"].fillna(0) + levels["n_diverged"].fillna(0)
+    usable = levels["n"].fillna(0) > 0
+    bound = math.log1p(limit)
+    levels["verdict"] = "undetermined"
+    levels.loc[usable & (levels["high"] <= bound), "verdict"] = "inside"
+    levels.loc[usable & levels["is_reference"], "verdict"] = "inside"
+    levels.loc[(levels["low"] > bound) | (failed > 0), "verdict"] = "outside"
+    levels.loc[levels["n_pending"].fillna(0).gt(0) & levels["verdict"].eq("inside"), "verdict"] = "undetermined"
+    inside = _inner_run(levels)
+    numeric = [float(v) for v in inside] if not axis.categorical else []
+    rating, rule, gap, needed = _rate(frame, axis, levels, metric, limit)
+    worst = levels.loc[levels["d"].idxmax()] if levels["d"].notna().any() else None
+    return ToleranceInterval(
+        parameter=axis.name,
+        group=axis.group,
+        label=axis.label,
+        default=axis.default,
+        tested=tuple(levels["level"]),
+        inside=inside,
+        low=min(numeric) if numeric else None,
+        high=max(numeric) if numeric else None,
+        decades=math.log10(max(numeric) / min(numeric)) if numeric and min(numeric) > 0 else None,
+        rating=rating,
+        worst_ratio=math.exp(worst["d"]) if worst is not None else math.nan,
+        worst_value=worst["level"] if worst is not None else None,
+        detectable_gap=gap,
+        n_needed=needed,
+        tolerance=limit,
+        n_reference=int(levels["n_reference"].max()) if levels["n_reference"].notna().any() else 0,
+        n_failed=int(failed.sum()),
+        rule=rule,
+        assumed="; ".join(sorted({str(a) for a in levels["assumed"].dropna() if a})),
+        held_fixed=str(levels.attrs["held_fixed"]),
+        skipped=levels.attrs["skipped"],
+        levels=levels,
+    )
+
+
+def _inner_run(levels: pd.DataFrame) -> tuple[Any, ...]:
+    """Consecutive inside levels that hold the reference (no reference: the longest run); categories need no order."""
+    good = levels["verdict"].eq("inside").tolist()
+    values = levels["level"].tolist()
+    if not pd.api.types.is_numeric_dtype(levels["level"]):
+        return tuple(value for value, ok in zip(values, good, strict=True) if ok)
+    runs: list[list[int]] = []
+    for i, ok in enumerate(good):
+        if ok and runs and runs[-1][-1] == i - 1:
+            runs[-1].append(i)
+        elif ok:
+            runs.append([i])
+    if levels["is_reference"].any():
+        at = levels.index[levels["is_reference"]][0]
+        runs = [run for run in runs if at in run]
+    return tuple(values[i] for i in max(runs, key=len)) if runs else ()
+
+
+def _rate(
+    frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, metric: str, limit: float
+) -> tuple[str, str, float, int | None]:
+    """Rating, the printed rule, the smallest detectable gap, the fields that would settle the tolerance."""
+    others = levels.loc[~levels["is_reference"]]
+    half = (others["high"] - others["low"]) / 2
+    gap = math.expm1(min(float(half.max()), 700.0)) if half.notna().any() else math.nan
+    needed = _needed(frame, axis, levels, metric, limit)
+    if design_of(frame) == "tpe":
+        return "not rated", "tpe moves to good values, so its rows favour them; use one_at_a_time or sobol", gap, needed
+    if not levels["n_reference"].fillna(0).gt(0).any():
+        return "undetermined", "the default has no complete row here, so there is no reference", gap, needed
+    if others.empty:
+        return "undetermined", "no other value was measured", gap, needed
+    bad = others.loc[others["verdict"].eq("outside")]
+    if len(bad):
+        return "sensitive", "; ".join(_why(row, limit) for row in bad.to_dict("records")), gap, needed
+    if others["verdict"].eq("inside").all():
+        worst = math.expm1(float(others["high"].max()))
+        return "robust", f"upper bound {worst:+.0%} ≤ {limit:.0%} at every tested value", gap, needed
+    return "undetermined", _undetermined(others, gap, needed, limit), gap, needed
+
+
+def _why(row: dict[Any, Any], limit: float) -> str:
+    value = format_value(row["level"])
+    n_failed, n_diverged = int(row["n_failed"]), int(row["n_diverged"])
+    if n_failed or n_diverged:
+        return f"at {value}: {n_failed} failed, {n_diverged} diverged"
+    return f"at {value}: lower bound {math.expm1(row['low']):+.0%} > {limit:.0%}"
+
+
+def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: float) -> str:
+    n_pending = int(others["n_pending"].fillna(0).sum())
+    parts = [f"{n_pending} cells pending"] if n_pending else []
+    if math.isnan(gap):
+        parts.append("one train seed: no variance, so no interval; raise seeds.train to 3 or more")
+    else:
+        shown = f"{gap:.0%}" if gap < 10 else "more than 1000%"
+        parts.append(f"smallest detectable gap {shown}")
+        parts.append(f"about {needed} fields a value would settle {limit:.0%}" if needed else "")
+    return "; ".join(part for part in parts if part)
+
+
+def _needed(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, metric: str, limit: float) -> int | None:
+    """Fields that would settle the tolerance, from the seed sd (pooled, else the largest sd along the axis)."""
+    paired = axis.group == "sampler" and design_of(frame) == "one_at_a_time"
+    pooled = None if paired else seed_variance(frame, metric) if design_of(frame) == "one_at_a_time" else None
+    known = levels.loc[~levels["is_reference"], "sd"].dropna() if paired else levels["sd"].dropna()
+    if pooled is None and known.empty:
+        return None
+    sd = math.sqrt(pooled.variance) if pooled is not None else float(known.max())
+    return seeds_needed(sd, limit, comparisons=int(levels.attrs["comparisons"]), paired=paired)
+
+
+def format_value(value: Any) -> str:
+    """A parameter value for text: four digits, words as they are, a dash for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) else str(value)
+
+
+def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
+    """A metric against one parameter: mean with t-interval, min–max band, the default as a star, tolerance as a line.
+
+    Values where cells failed or diverged carry a red × with the count on the top edge.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        parameter: a searched parameter.
+        metric: default ``fid`` (or what `analysis.statistics.default_metric` finds).
+        ax: axes to draw on; new ones if None.
+    """
+    axis = find_axis(frame, parameter)
+    metric = metric or default_metric(frame)
+    curve = robustness_curve(frame, axis, [metric])
+    ax = ax or new_axes()
+    positions = set_parameter_axis(ax, axis, curve["value"].tolist())
+    curve = curve.assign(x=[positions[v] for v in curve["value"]])
+    drawn = curve.dropna(subset=["mean"])
+    if is_log(metric):
+        ax.set_yscale("log")
+    _draw_curve(ax, drawn, axis)
+    metric_column(frame, metric)
+    ax.set_ylabel(metric_label(frame, metric))
+    if len(drawn):
+        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), is_log(metric))
+        _draw_reference(ax, frame, drawn, metric)
+    mark_failures(ax, curve["x"], curve["n_failed"] + curve["n_diverged"])
+    if drawn.empty:
+        note(ax, "no complete row")
+    return ax
+
+
+def _draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
+    colour = palette()[0]
+    if not axis.categorical:
+        ax.fill_between(drawn["x"], drawn["min"], drawn["max"], color=colour, alpha=0.15, lw=0, label="min–max of units")
+        ax.plot(drawn["x"], drawn["mean"], color=colour, lw=1.2)
+    has = drawn["low"].notna()
+    below, above = (drawn["mean"] - drawn["low"]).where(has, 0), (drawn["high"] - drawn["mean"]).where(has, 0)
+    ax.errorbar(drawn["x"], drawn["mean"], yerr=[below, above], fmt="none", ecolor=colour, capsize=3, lw=1)
+    for clean, face in ((True, colour), (False, "white")):
+        part = drawn.loc[(drawn["n_failed"] + drawn["n_diverged"]).eq(0) == clean]
+        ax.plot(part["x"], part["mean"], "o", color=colour, markerfacecolor=face, markersize=5)
+    for row in drawn.itertuples():
+        ax.annotate(
+            f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", fontsize=6.5, color="0.4"
+        )
+
+
+def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: str) -> None:
+    star = drawn.loc[drawn["is_default"]]
+    if len(star):
+        ax.plot(
+            star["x"], star["mean"], "*", color=palette()[1], markersize=13, markeredgecolor="black", label="default", zorder=5
+        )
+        if is_log(metric) and metric == default_metric(frame):
+            limit = tolerance_of(frame)
+            y = float(star["mean"].iloc[0]) * (1 + limit)
+            ax.axhline(y, color=palette()[1], ls="--", lw=0.9, label=f"default + {limit:.0%}")
+    if metric == "fid":
+        draw_anchors(ax, frame)
+    ax.legend(fontsize=7, frameon=False, loc="best")

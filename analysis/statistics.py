@@ -1,0 +1,275 @@
+"""Means, intervals and power on log metrics, with the trained field as the unit.
+
+Metrics such as FID carry multiplicative noise, so means are geometric and intervals are Student's t on the log. Rows of
+one field are not independent: a field is first reduced to the mean of its log metric, and n counts fields. A
+percentile or BCa bootstrap of three seeds covers about 72 % where it promises 95 %; Student's t covers 94 %. The best of a few
+seeds, the field's custom, reads low by about 0.84 sd at three seeds and is a labelled column only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.load import AnalysisError, Axis, design_of, field_key, find_axis, is_default, searched_axes
+from study.records import STATUSES
+
+LOG_METRICS = ("fid", "sliced_wasserstein", "nn_ratio", "solver_error", "solver_error_95", "nfe", "nfe_max", "sample_s")
+"""Metrics whose noise is multiplicative: averaged on the log. All others are averaged as they are."""
+
+
+class Interval(NamedTuple):
+    """A mean with its Student-t interval; ``low`` and ``high`` are NaN when n < 2."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class LogRatio(NamedTuple):
+    """Ratio of geometric means b / a with a Welch interval."""
+
+    ratio: float
+    low: float
+    high: float
+    n_a: int
+    n_b: int
+    confidence: float
+    df: float
+    shared_seeds: int
+    """Train seeds used on both sides; 0 in a design with disjoint seeds."""
+    skipped: dict[str, int]
+
+
+def metric_column(frame: pd.DataFrame, metric: str) -> str:
+    """Column of a metric given as ``fid``, ``nfe`` or a full column name.
+
+    Raises:
+        ValueError: no such column; the message lists the metrics.
+    """
+    for column in (metric, f"metric_{metric}", f"cost_{metric}", f"diag_{metric}"):
+        if column in frame.columns:
+            return column
+    known = sorted(c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_"))
+    raise AnalysisError(f"{metric}: no such metric; use one of {', '.join(known)}, nfe")
+
+
+def is_log(metric: str) -> bool:
+    """Whether a metric is averaged on the log."""
+    return metric.removeprefix("metric_").removeprefix("cost_") in LOG_METRICS
+
+
+def default_metric(frame: pd.DataFrame) -> str:
+    """``fid`` where it was measured, else ``sliced_wasserstein``, else ``fid``."""
+    for metric in ("fid", "sliced_wasserstein"):
+        if frame[f"metric_{metric}"].notna().any():
+            return metric
+    return "fid"
+
+
+def metric_values(frame: pd.DataFrame, metric: str) -> tuple[pd.Series, dict[str, int]]:
+    """The metric of every complete row on its averaging scale (log or linear), NaN elsewhere, and what was skipped."""
+    values = pd.to_numeric(frame[metric_column(frame, metric)]).astype(float)
+    complete = frame["status"].eq("complete")
+    skipped = {f"status {s}": int(n) for s, n in frame["status"].value_counts().sort_index().items() if s != "complete"}
+    missing = complete & ~np.isfinite(values)
+    unusable = complete & np.isfinite(values) & (values <= 0) & is_log(metric)
+    if missing.any():
+        skipped[f"{metric} missing"] = int(missing.sum())
+    if unusable.any():
+        skipped[f"{metric} not positive"] = int(unusable.sum())
+    values = values.where(complete & ~missing & ~unusable)
+    return (np.log(values) if is_log(metric) else values), skipped
+
+
+def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
+    """Student-t interval of a mean: ȳ ± t_{(1+c)/2, n−1} · s/√n, s the sample standard deviation.
+
+    Args:
+        values: one number per independent unit (field).
+        confidence: coverage c in (0, 1).
+    Returns:
+        Mean and bounds on the scale of ``values``; null bounds (NaN) when n < 2, all NaN when n = 0.
+    """
+    y = np.asarray(values, dtype=float)
+    n = len(y)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    mean = float(y.mean())
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * y.std(ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def summarize(
+    frame: pd.DataFrame, metric: str = "fid", by: Sequence[str] = ("point_id", "sampler_id"), confidence: float = 0.95
+) -> pd.DataFrame:
+    """One row per configuration: geometric mean over fields with its t-interval.
+
+    With y_f the mean of the log metric over the sample seeds of field f:
+    mean = exp(ȳ), bounds = exp(ȳ ± t·s/√n), n the number of fields. Precision and other shares stay linear.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        metric: ``fid``, ``precision``, ``nfe``, … or a column.
+        by: columns that name a configuration (training point × sampler point).
+        confidence: coverage of the interval.
+    Returns:
+        ``by``, roles, searched values, n_train_seeds, n_sample_seeds, n_rows, mean, low, high (NaN when n = 1),
+        min_of_seeds (biased low), n_failed, n_diverged, n_pending; ``attrs["skipped"]``.
+    """
+    values, skipped = metric_values(frame, metric)
+    rows = frame.assign(_y=values, _field=field_key(frame))
+    keep = [axis.column for axis in searched_axes(frame) if axis.column in frame.columns]
+    keep = ["design_role", "design_sampler_role", *keep]
+    table = [
+        _configuration(dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)), group, keep, metric, confidence)
+        for key, group in rows.groupby(list(by), sort=False, dropna=False)
+    ]
+    result = pd.DataFrame(table)
+    result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
+    return result
+
+
+def _configuration(
+    key: dict[str, object], group: pd.DataFrame, keep: list[str], metric: str, confidence: float
+) -> dict[str, object]:
+    usable = group.dropna(subset=["_y"])
+    interval = t_interval(usable.groupby("_field")["_y"].mean().to_numpy(), confidence)
+    back = math.exp if is_log(metric) else float
+    seeds_per_field = usable.groupby("_field")["seed_sample"].nunique()
+    return {
+        **key,
+        **{column: group[column].iloc[0] for column in keep if column not in key},
+        "n_train_seeds": interval.n,
+        "n_sample_seeds": int(seeds_per_field.max()) if len(seeds_per_field) else 0,
+        "n_rows": len(group),
+        "mean": back(interval.mean),
+        "low": back(interval.low),
+        "high": back(interval.high),
+        "min_of_seeds": back(usable["_y"].min()) if len(usable) else math.nan,
+        **outcome_counts(group),
+    }
+
+
+def outcome_counts(rows: pd.DataFrame) -> dict[str, int]:
+    """n_failed (failed, timeout), n_diverged (diverged, solver_limit) and n_pending of some rows."""
+    status = rows["status"]
+    return {
+        "n_failed": int(status.isin(["failed", "timeout"]).sum()),
+        "n_diverged": int(status.isin(["diverged", "solver_limit"]).sum()),
+        "n_pending": int(status.eq("pending").sum()),
+    }
+
+
+def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataFrame:
+    """Counts of each status, overall or by value of a searched parameter (or any column).
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        by: a searched parameter, a column, or None for one row over all cells.
+    Returns:
+        value, complete, failed, diverged, solver_limit, timeout, pending, total; null values count as "inactive".
+    """
+    if by is None:
+        value = pd.Series("all", index=frame.index)
+    else:
+        column = by if isinstance(by, str) and by in frame.columns else find_axis(frame, by).column
+        value = frame[column].astype(object).where(frame[column].notna(), "inactive")
+    table = pd.crosstab(value, frame["status"]).reindex(columns=[*STATUSES, "pending"], fill_value=0)
+    table = table.loc[sorted(table.index, key=lambda v: (isinstance(v, str), v))]
+    table["total"] = table.sum(axis=1)
+    result = table.rename_axis(index="value", columns=None).reset_index()
+    result.attrs = {**frame.attrs, "skipped": {}}
+    return result
+
+
+def field_means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per field: field, point_id, seed_train, y (mean over its rows), given rows of one sampler point."""
+    values, skipped = metric_values(frame, metric)
+    rows = frame.assign(y=values, field=field_key(frame)).dropna(subset=["y"])
+    result = rows.groupby("field", sort=False).agg(
+        point_id=("point_id", "first"), seed_train=("seed_train", "first"), y=("y", "mean")
+    )
+    result = result.reset_index()
+    result.attrs = {"skipped": skipped}
+    return result
+
+
+def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """Difference of means b̄ − ā, its standard error √(s_a²/n_a + s_b²/n_b) and Welch–Satterthwaite degrees of freedom."""
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    va, vb = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+    spread = va**2 / (len(x) - 1) + vb**2 / (len(y) - 1)
+    df = (va + vb) ** 2 / spread if spread > 0 else float(len(x) + len(y) - 2)
+    return float(y.mean() - x.mean()), math.sqrt(va + vb), float(df)
+
+
+def log_ratio(
+    frame: pd.DataFrame, column: str | Axis, a: object, b: object, metric: str = "fid", confidence: float = 0.90
+) -> LogRatio:
+    """Ratio of geometric means between two values of a training parameter, with a Welch t-interval.
+
+    log ratio = ȳ_b − ȳ_a over fields at the default sampler point, ± t_{(1+c)/2, ν} √(s_a²/n_a + s_b²/n_b). Two values
+    are equivalent within a factor 1.25 when the 90 % interval lies inside ± log 1.25 (two one-sided tests at 5 %).
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        column: the training parameter (or its column).
+        a: reference value.
+        b: compared value.
+        metric: a metric averaged on the log.
+        confidence: coverage of the interval.
+    Raises:
+        ValueError: fewer than two fields a side.
+    """
+    axis = find_axis(frame, column)
+    rows = frame.loc[is_default(frame, "sampler")] if is_default(frame, "sampler").any() else frame
+    if design_of(frame) == "one_at_a_time":
+        rows = rows.loc[rows["design_role"].isin(["default", f"arm:{axis.name}"])]
+    sides = [field_means(rows.loc[_equals(rows[axis.column], value)], metric) for value in (a, b)]
+    sizes = [len(side) for side in sides]
+    if min(sizes) < 2:
+        raise AnalysisError(
+            f"{axis.name}: needs at least 2 measured fields a side, got {sizes[0]} at {a} and {sizes[1]} at {b};"
+            " raise seeds.train and run the study again"
+        )
+    difference, error, df = welch(sides[0]["y"].to_numpy(), sides[1]["y"].to_numpy())
+    half = float(stats.t.ppf((1 + confidence) / 2, df)) * error
+    shared = set(sides[0]["seed_train"]) & set(sides[1]["seed_train"])
+    skipped: dict[str, int] = {}
+    for side in sides:
+        for reason, n in side.attrs["skipped"].items():
+            skipped[reason] = skipped.get(reason, 0) + n
+    back = [math.exp(difference + offset) for offset in (0.0, -half, half)]
+    return LogRatio(back[0], back[1], back[2], sizes[0], sizes[1], confidence, df, len(shared), skipped)
+
+
+def _equals(values: pd.Series, value: object) -> pd.Series:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return pd.Series(np.isclose(values.astype(float), float(value), rtol=1e-9), index=values.index)
+    return values.eq(value).fillna(False).astype(bool)
+
+
+def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.80, paired: bool = False) -> int:
+    """Fields a side that detect a ratio 1 + gap: n = k (z_{1−α/2m} + z_power)² s² / log(1+gap)², k = 2 (1 if paired).
+
+    Args:
+        sd: standard deviation of the log metric over fields (paired: of the log ratio).
+        gap: relative difference to detect, e.g. 0.10.
+        comparisons: m, the number of simultaneous comparisons (Bonferroni), at α = 0.05.
+        power: probability of detection.
+        paired: one sample of paired log ratios instead of two samples.
+    Returns:
+        At least 2; 20 % seed noise needs about 70 a side for 10 % and 700 for 3 %.
+    """
+    z = stats.norm.ppf(1 - 0.025 / max(comparisons, 1)) + stats.norm.ppf(power)
+    n = (1 if paired else 2) * (z * sd / math.log1p(gap)) ** 2
+    return max(2, math.ceil(n))

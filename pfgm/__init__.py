@@ -1,0 +1,29 @@
+"""Poisson flow generative models: data points are charges, a network learns their field in one more dimension.
+
+``import pfgm`` is cheap; the names below load torch when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pfgm.checkpoint import Field as Field
+    from pfgm.checkpoint import load_field as load_field
+    from pfgm.data import load_data as load_data
+    from pfgm.sampling import integrate as integrate
+    from pfgm.training import Trainer as Trainer
+
+_HOMES = {
+    "Field": "checkpoint",
+    "load_field": "checkpoint",
+    "load_data": "data",
+    "integrate": "sampling",
+    "Trainer": "training",
+}
+__all__ = ["Field", "Trainer", "integrate", "load_data", "load_field"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"pfgm.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'pfgm' has no attribute '{name}'")

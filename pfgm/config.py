@@ -1,0 +1,219 @@
+"""Validated, frozen models of one run: data, network, training, sampler, evaluation.
+
+Every key of a run is declared here once, with its unit, domain and default; ``study`` builds search.yaml on top of
+these models, and a stored field carries them as JSON. Unknown keys are errors. A key that belongs to one process only
+(``sigma`` to ``pfgm``, ``n_aug`` to ``pfgmpp``) is ``None`` under any other and refused when given.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
+
+ADAPTIVE_SOLVERS = ("dopri5", "bosh3", "adaptive_heun", "dopri8")
+FIXED_SOLVERS = ("euler", "midpoint", "heun2", "rk4", "multistep2")
+SOLVERS = ADAPTIVE_SOLVERS + FIXED_SOLVERS
+
+PROCESS_KEYS: dict[str, dict[str, float | str | bool | None]] = {
+    "pfgm": {"sigma": 0.1, "tau": 0.03, "M": "rule", "height_ratio": None, "restrict_M": False},
+    "pfgmpp": {"n_aug": 128.0, "P_mean": -1.2, "P_std": 1.2},
+}
+"""Keys of ``train`` that belong to one process, with their defaults."""
+
+OBJECTIVES = {"pfgm": ("normalized", "raw"), "pfgmpp": ("denoise", "reference")}
+"""The (process, objective) pairs of the table in `pfgm.process`; all others are refused."""
+
+REFERENCE_OBJECTIVES = ("normalized", "reference")
+"""Objectives whose target is computed over a reference batch."""
+
+Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataConfig(Model):
+    """Which data set, and how it is brought to data units (images: [−1, 1], mean image subtracted)."""
+
+    name: str = "digits"
+    """digits, npz, or a toy: rings, spiral, two_moons, gaussians, shell."""
+    path: str | None = None
+    """File of an `npz` data set."""
+    center: StrictBool = True
+    """Subtract the mean; it is stored with the field and added back to samples."""
+    n: PositiveInt | None = None
+    """Number of points of a toy (default 2,000)."""
+    dim: PositiveInt | None = None
+    """Dimension of the toys `gaussians` and `shell` (default 2)."""
+
+
+class NetworkConfig(Model):
+    """Architecture of the field network."""
+
+    name: Literal["mlp", "unet"] = "mlp"
+    width: PositiveInt = 512
+    """mlp: hidden width. unet: channels at full resolution."""
+    depth: PositiveInt = 2
+    """mlp: residual blocks. unet: resolutions."""
+
+
+class TrainConfig(Model):
+    """One training point: process, objective and optimisation."""
+
+    process: Literal["pfgm", "pfgmpp"] = "pfgm"
+    objective: Literal["normalized", "raw", "denoise", "reference"] | None = None
+    """Default: `normalized` for pfgm, `denoise` for pfgmpp."""
+    gamma: Positive | None = None
+    """Normalisation constant γ in data units (objective `normalized` only, default 5)."""
+    sigma: Positive | None = None
+    tau: Positive | None = None
+    M: Positive | Literal["rule"] | None = None
+    height_ratio: Positive | None = None
+    """σ(1+τ)^M as a multiple of the rule's height before rounding; sets M (give M or height_ratio, not both)."""
+    restrict_M: StrictBool | None = None
+    n_aug: Annotated[float, Field(gt=0, strict=True)] | None = None
+    """PFGM++: extra dimensions D, any positive number or .inf (EDM's diffusion)."""
+    P_mean: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+    """PFGM++: mean of log t over training points."""
+    P_std: Positive | None = None
+    """PFGM++: standard deviation of log t over training points."""
+    reference_batch_size: PositiveInt | Literal["all"] | None = None
+    """Sources over which the target is computed (default `all`; objectives `normalized` and `reference`)."""
+    steps: PositiveInt = 2500
+    batch_size: PositiveInt = 128
+    learning_rate: Positive = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 100
+    gradient_clip: Positive = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.999
+    """Ceiling of the ramped decay min(ema_decay, (1+k)/(10+k)) at step k."""
+    bf16: StrictBool = False
+    force: StrictBool = False
+    """Allow the `raw` objective above three dimensions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_process_defaults(cls, values: dict[str, object]) -> dict[str, object]:
+        values = dict(values)
+        process = values.setdefault("process", "pfgm")
+        if process not in PROCESS_KEYS:
+            return values
+        for other, keys in PROCESS_KEYS.items():
+            for key in keys:
+                if other != process and values.get(key) is not None:
+                    raise ValueError(f"{key}: belongs to process {other}, this run uses process {process}; remove it")
+        if values.get("objective") is None:
+            values["objective"] = OBJECTIVES[str(process)][0]
+        for key, default in PROCESS_KEYS[str(process)].items():
+            if values.get(key) is None:
+                values[key] = default
+        uses_gamma = values["objective"] == "normalized"
+        if uses_gamma and values.get("gamma") is None:
+            values["gamma"] = 5.0
+        if not uses_gamma and values.get("gamma") is not None:
+            raise ValueError(f"gamma: belongs to objective normalized, this run uses {values['objective']}; remove it")
+        uses_reference = values["objective"] in REFERENCE_OBJECTIVES
+        if uses_reference and values.get("reference_batch_size") is None:
+            values["reference_batch_size"] = "all"
+        if not uses_reference and values.get("reference_batch_size") is not None:
+            raise ValueError(
+                f"reference_batch_size: belongs to objectives {', '.join(REFERENCE_OBJECTIVES)}, this run uses"
+                f" {values['objective']}; remove it"
+            )
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.objective not in OBJECTIVES[self.process]:
+            raise ValueError(
+                f"objective: {self.objective} does not go with process {self.process};"
+                f" use {' or '.join(OBJECTIVES[self.process])}"
+            )
+        if self.height_ratio is not None and self.M not in ("rule", None):
+            raise ValueError("height_ratio: sets M, so M must be absent or `rule`; remove one of the two")
+        reference = self.reference_batch_size
+        if isinstance(reference, int) and reference < self.batch_size:
+            raise ValueError(
+                f"reference_batch_size: must be at least batch_size, got {reference} and {self.batch_size};"
+                " lower batch_size or raise it"
+            )
+        return self
+
+
+class SamplerConfig(Model):
+    """One sampler point: where the ODE starts and stops, and how it is solved."""
+
+    T: Positive | Literal["rule"] = "rule"
+    """Starting height; `rule` is √(2/π) σ(1+τ)^M (pfgm) or 80 data units (pfgmpp)."""
+    T_ratio: Positive | None = None
+    """Multiple of the rule's T; give T or T_ratio, not both."""
+    t_min: Positive = 1e-3
+    solver: Literal[SOLVERS] = "dopri5"  # type: ignore[valid-type]
+    rtol: Positive | None = None
+    """Relative tolerance of an adaptive solver (default 1e-4)."""
+    atol: Positive | Literal["same"] | None = None
+    """Absolute tolerance in data units; `same` (default): equal to rtol."""
+    steps: PositiveInt | None = None
+    """Steps of a fixed-step solver (default 16)."""
+    grid: Literal["log", "rho"] | None = None
+    """Heights of a fixed-step solver: geometric (default), or EDM's ρ = 7 spacing."""
+    denoise: StrictBool = True
+    """End with one more network call that returns D(x, t_min)."""
+    max_radius_ratio: Positive | None = None
+    """Truncate the prior at R = max_radius_ratio · T (null: not truncated)."""
+    batch_size: PositiveInt = 600
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_solver_defaults(cls, values: dict[str, object]) -> dict[str, object]:
+        values = dict(values)
+        solver = values.setdefault("solver", "dopri5")
+        adaptive: dict[str, object] = {"rtol": 1e-4, "atol": "same"}
+        fixed: dict[str, object] = {"steps": 16, "grid": "log"}
+        if solver not in SOLVERS:
+            return values
+        mine, other = (adaptive, fixed) if solver in ADAPTIVE_SOLVERS else (fixed, adaptive)
+        values |= dict.fromkeys(other)  # a key of the other kind of solver is inactive here
+        for key, default in mine.items():
+            if values.get(key) is None:
+                values[key] = default
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> SamplerConfig:
+        if self.T_ratio is not None and self.T != "rule":
+            raise ValueError("T_ratio: is a multiple of the rule's T, so T must be absent or `rule`; remove one of the two")
+        if self.T != "rule" and float(self.T) <= self.t_min:
+            raise ValueError(f"T: must be above t_min, got T = {self.T:g} and t_min = {self.t_min:g}")
+        return self
+
+
+METRICS = ("fid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein")
+FEATURES = ("digits", "pixels")
+
+
+class EvaluateConfig(Model):
+    """What is measured on the samples of one row."""
+
+    samples: PositiveInt = 1797
+    metrics: tuple[Literal[METRICS], ...] = ("fid", "precision_recall", "neighbours", "solver_error")  # type: ignore[valid-type]
+    features: Literal[FEATURES] | None = None  # type: ignore[valid-type]
+    """Feature network of the Fréchet distance (default: `digits` for digits, else `pixels`)."""
+    solver_error_samples: PositiveInt = 256
+    pr_samples: PositiveInt = 10_000
+    """Most samples, and most data, that precision and recall use."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("metrics: names a metric twice")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluateConfig:
+        if self.samples < 50:
+            raise ValueError(f"samples: must be at least 50 for a Fréchet distance, got {self.samples}")
+        return self

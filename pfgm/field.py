@@ -1,0 +1,319 @@
+r"""The empirical Poisson field of a data set, exact to rounding.
+
+Each of the N data points y_j on the plane t = 0 is a unit charge in d + 1 dimensions, and the field at (x, t) points
+along −(x − ȳ, t), where ȳ = Σ_j w_j y_j is the mean source, w_j ∝ ρ_j^{−(d+1)} and ρ_j² = ‖x − y_j‖² + t². A relative
+error δ of ρ² becomes (d+1)/2 · δ in log w, so everything is float64 and in log space: ρ² and ȳ are two matrix products
+with an online softmax between them, streamed over chunks of the data. ρ² from a matrix product loses digits when a point
+lies much closer to a source than to the centre of the data; rows whose error bound says that this matters are computed
+again from exact differences. With ``n_aug`` extra dimensions (PFGM++) the weights are
+∝ (‖x − y‖² + n_aug t²)^{−(d+n_aug)/2}, and a Gaussian, exp(−‖x − y‖²/(2t²)), for ``n_aug = inf``. No gradient flows
+through this module; ``pfgm.analytic.PointCharges`` is differentiable.
+
+Sources: PFGM (arXiv 2209.11178), the empirical Poisson field and its normalised target; PFGM++ (arXiv 2302.04265).
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchdiffeq import odeint
+
+CHUNK_ELEMENTS = 1 << 23  # float64 elements of one converted chunk of the data: 64 MiB
+EXACT_DIM = 8  # up to this d, exact distances cost no more than a matrix product
+GEMM_ULPS = 8.0  # error of a matrix-product ‖x − y‖², in units of eps · (‖x‖² + ‖y‖²); measured: below 3
+TOLERANCE = 1e-7  # rows whose bound on the relative error exceeds this are recomputed
+ONE_SOURCE = 1e-15  # a row whose other sources weigh less than this sees its nearest source only
+NEAREST = 32  # sources of a recomputed row that enter x − ȳ by exact differences
+EXACT_ROWS = 16  # rows recomputed together: bounds the memory of (rows, NEAREST, d) differences
+EPS = torch.finfo(torch.float64).eps
+
+
+class _Sight(NamedTuple):
+    """What the data look like from a batch of points, in float64."""
+
+    y_bar: Tensor  # (B, d) mean source
+    offset: Tensor  # (B, d) x − ȳ, accurate even where x and ȳ nearly cancel
+    log_sum: Tensor  # (B,) log Σ_j (1 + ‖x − y_j‖²/r²)^{−(d+n_aug)/2}
+
+
+class _Pass(NamedTuple):
+    """One streamed pass: running maximum, its position, Σ e^{l − max} and Σ e^{l − max} (y − centre)."""
+
+    peak: Tensor  # (B,)
+    nearest: Tensor  # (B,) index of the heaviest source
+    total: Tensor  # (B,)
+    weighted: Tensor  # (B, d)
+
+
+def log_sphere_area(n: int) -> float:
+    """Log area of the unit sphere of R^n: log S_n = log 2 + (n/2) log π − log Γ(n/2)."""
+    return math.log(2.0) + 0.5 * n * math.log(math.pi) - math.lgamma(0.5 * n)
+
+
+def log_weights(x: Tensor, t: Tensor | float, data: Tensor, *, n_aug: float = 1.0) -> Tensor:
+    r"""Log weights of the sources seen from (x, t): log w_j, w_j ∝ (‖x − y_j‖² + n_aug t²)^{−(d+n_aug)/2}, Σ_j w_j = 1.
+
+    Args:
+        x: points, shape (B, d), in data units.
+        t: heights above the data plane, shape (B,) or a number, positive.
+        data: sources, shape (N, d).
+        n_aug: number of extra dimensions, in (0, ∞]; 1 is PFGM.
+    Returns:
+        log w, shape (B, N), in the dtype of ``x``.
+    Raises:
+        ValueError: if shapes disagree, some t ≤ 0 or n_aug ≤ 0.
+    Source: PFGM (arXiv 2209.11178) in log space; PFGM++ (arXiv 2302.04265) for n_aug.
+    """
+    points, heights = _checked(x, t, data, n_aug)
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        centre = _centre(data)
+        logits = torch.cat(
+            [_logits(_squared_distances(points - centre, y), heights, x.shape[1], n_aug) for _, y in _chunks(data, centre)],
+            dim=1,
+        )
+        q_min = logits.amax(1)
+        error = _log_weight_error(points - centre, heights, _squared_from_logit(q_min, heights, x.shape[1], n_aug), n_aug)
+        for rows in _blocks(error > TOLERANCE):
+            logits[rows] = _exact_logits(points[rows], heights[rows], data, n_aug)
+        return torch.log_softmax(logits, dim=1).to(x.dtype)
+
+
+def mean_source(x: Tensor, t: Tensor | float, data: Tensor, *, n_aug: float = 1.0) -> Tensor:
+    r"""Weighted mean of the sources seen from (x, t): ȳ = Σ_j w_j y_j,  w_j ∝ (‖x − y_j‖² + n_aug t²)^{−(d+n_aug)/2}.
+
+    Args:
+        x: points, shape (B, d), in data units.
+        t: heights above the data plane, shape (B,) or a number, positive.
+        data: sources on the plane t = 0, shape (N, d).
+        n_aug: number of extra dimensions, in (0, ∞]; 1 is PFGM, ∞ the posterior mean under Gaussian noise.
+    Returns:
+        ȳ, shape (B, d), in the dtype of ``x``. The field at (x, t) points along −(x − ȳ, t).
+    Raises:
+        ValueError: if shapes disagree, some t ≤ 0 or n_aug ≤ 0.
+    Source: PFGM (arXiv 2209.11178), empirical Poisson field, in log space.
+    """
+    points, heights = _checked(x, t, data, n_aug)
+    return _look(points, heights, data, n_aug).y_bar.to(x.dtype)
+
+
+def normalized_target(x: Tensor, t: Tensor | float, data: Tensor, gamma: float) -> Tensor:
+    r"""PFGM's training target: v = −√d · Ê / (‖Ê‖ + γ),  Ê = (x − ȳ, t).
+
+    Args:
+        x: points, shape (B, d), in data units.
+        t: heights, shape (B,) or a number, positive.
+        data: the reference batch, shape (N, d).
+        gamma: normalisation constant γ ≥ 0, in data units.
+    Returns:
+        v, shape (B, d+1), in the dtype of ``x``.
+    Raises:
+        ValueError: if shapes disagree, some t ≤ 0 or γ < 0.
+    Source: PFGM (arXiv 2209.11178), normalised field over a large reference batch.
+    """
+    if not gamma >= 0:
+        raise ValueError(f"gamma must be at least 0, got {gamma}: give it in data units, e.g. 5 for images in [-1, 1]")
+    points, heights = _checked(x, t, data, 1.0)
+    e_hat = torch.cat([_look(points, heights, data, 1.0).offset, heights[:, None]], dim=1)
+    norm = torch.linalg.vector_norm(e_hat, dim=1, keepdim=True)
+    return (e_hat * (-math.sqrt(x.shape[1]) / (norm + gamma))).to(x.dtype)
+
+
+def true_field(x: Tensor, t: Tensor | float, data: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The Poisson field itself: F(x, t) = −1/(N S_{d+1}) Σ_j (x − y_j, t) / ρ_j^{d+1}, as direction and log magnitude.
+
+    Args:
+        x: points, shape (B, d), in data units.
+        t: heights, shape (B,) or a number, positive.
+        data: sources, shape (N, d).
+    Returns:
+        (F/‖F‖, shape (B, d+1); log ‖F‖, shape (B,)). The magnitude stays in log space: ρ^{d+1} overflows at d = 3072.
+    Raises:
+        ValueError: if shapes disagree or some t ≤ 0.
+    Source: PFGM (arXiv 2209.11178), Poisson field of the augmented data; S_n is the unit sphere's area in R^n.
+    """
+    points, heights = _checked(x, t, data, 1.0)
+    sight = _look(points, heights, data, 1.0)
+    e_hat = torch.cat([sight.offset, heights[:, None]], dim=1)
+    norm = torch.linalg.vector_norm(e_hat, dim=1)
+    d = x.shape[1]
+    log_kernels = sight.log_sum - (d + 1) * heights.log()
+    log_magnitude = norm.log() + log_kernels - math.log(len(data)) - log_sphere_area(d + 1)
+    return (-e_hat / norm[:, None]).to(x.dtype), log_magnitude.to(x.dtype)
+
+
+def field_lines(
+    x: Tensor, data: Tensor, *, T: float, t_min: float, n_points: int = 64, rtol: float = 1e-8
+) -> tuple[Tensor, Tensor]:
+    r"""Field lines of the data through (x, T), followed down to t_min: dx/ds = x − ȳ(x, t),  s = log t.
+
+    Args:
+        x: where the lines start, shape (B, d), at height T.
+        data: sources, shape (N, d).
+        T: starting height, in data units.
+        t_min: last height, 0 < t_min < T.
+        n_points: number of heights, T and t_min included, evenly spaced in log t.
+        rtol: relative tolerance of the adaptive Dormand–Prince solver; the absolute one is rtol · min(1, t_min).
+    Returns:
+        (heights, shape (n_points,), falling from T to t_min; paths, shape (n_points, B, d)), in the dtype of ``x``.
+    Raises:
+        ValueError: if shapes disagree, 0 < t_min < T fails or n_points < 2.
+    Source: PFGM (arXiv 2209.11178), the backward ODE anchored in the height, with an exponential change of variable.
+    """
+    if not 0 < t_min < T < math.inf:
+        raise ValueError(f"heights must satisfy 0 < t_min < T, got t_min = {t_min} and T = {T}: lower t_min or raise T")
+    if n_points < 2:
+        raise ValueError(f"n_points must be at least 2 (both ends are returned), got {n_points}")
+    start, _ = _checked(x, T, data, 1.0)
+    s = torch.linspace(math.log(T), math.log(t_min), n_points, dtype=torch.float64, device=x.device)
+
+    def velocity(log_t: Tensor, position: Tensor) -> Tensor:
+        return _look(position, log_t.exp().expand(len(position)), data, 1.0).offset
+
+    with torch.no_grad():
+        # atol follows t_min: a line that ends within t_min of a charge is still resolved.
+        paths = odeint(velocity, start, s, method="dopri5", rtol=rtol, atol=rtol * min(1.0, t_min))
+    return s.exp().to(x.dtype), paths.to(x.dtype)
+
+
+def _checked(x: Tensor, t: Tensor | float, data: Tensor, n_aug: float) -> tuple[Tensor, Tensor]:
+    """Points and heights in float64, shapes (B, d) and (B,), or a ValueError that names the cure."""
+    for name, value in (("x", x), ("data", data)):
+        if not value.is_floating_point():
+            raise ValueError(f"{name} must have a floating dtype, got {value.dtype}: convert it, e.g. {name}.float()")
+        if value.ndim != 2 or 0 in value.shape:
+            shape = tuple(value.shape)
+            raise ValueError(f"{name} must be a non-empty matrix of rows, got shape {shape}: use {name}.flatten(1)")
+    if x.shape[1] != data.shape[1]:
+        raise ValueError(f"x has d = {x.shape[1]} and data d = {data.shape[1]}: flatten both the same way")
+    if not n_aug > 0:
+        raise ValueError(f"n_aug must be positive, got {n_aug}: 1 is PFGM, math.inf a Gaussian kernel")
+    t = torch.as_tensor(t, dtype=torch.float64, device=x.device)
+    if t.shape not in ((), (1,), (len(x),)):
+        raise ValueError(f"t must have shape ({len(x)},) or be a number, got shape {tuple(t.shape)}: flatten it")
+    if not bool((t > 0).all()):
+        raise ValueError(f"every height t must be positive, the smallest is {t.min().item()}: stop at a t_min > 0")
+    return x.detach().double(), t.detach().expand(len(x))
+
+
+def _centre(data: Tensor) -> Tensor:
+    """A point near the middle of the data: the mean of about 256 rows (any point is valid, a central one loses least)."""
+    return data[:: max(1, len(data) // 256)].double().mean(0)
+
+
+def _chunks(data: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Pairs (first row, data[rows] − centre in float64), in chunks that bound the memory."""
+    size = min(4096, max(256, CHUNK_ELEMENTS // data.shape[1]))
+    for start in range(0, len(data), size):
+        yield start, data[start : start + size] - centre
+
+
+def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """‖x_i − y_j‖², shape (B, N): exact differences for small d, else ‖x‖² + ‖y‖² − 2 x·y, clamped at its bound 0."""
+    if x.shape[1] <= EXACT_DIM:
+        return _exact_squared_distances(x, y)
+    squared_y = torch.linalg.vector_norm(y, dim=1).square_()
+    squared = torch.addmm(squared_y, x, y.mT, alpha=-2.0)
+    return squared.add_(x.square().sum(1, keepdim=True)).clamp_(min=0.0)
+
+
+def _exact_squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """‖x_i − y_j‖² by differences, without the (B, N, d) tensor."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square_()
+
+
+def _logits(squared: Tensor, t: Tensor, d: int, n_aug: float) -> Tensor:
+    """−(d+n_aug)/2 · log(1 + ‖x − y‖²/r²), r² = n_aug t², in place; its limit −‖x − y‖²/(2t²) at n_aug = ∞."""
+    if math.isinf(n_aug):
+        return squared.div_((-2.0 * t.square())[:, None])
+    return squared.div_((n_aug * t.square())[:, None]).log1p_().mul_(-0.5 * (d + n_aug))
+
+
+def _squared_from_logit(logit: Tensor, t: Tensor, d: int, n_aug: float) -> Tensor:
+    """‖x − y‖² of the source with this logit: the inverse of ``_logits``."""
+    if math.isinf(n_aug):
+        return logit * (-2.0 * t.square())
+    return torch.expm1(logit / (-0.5 * (d + n_aug))) * (n_aug * t.square())
+
+
+def _log_weight_error(x: Tensor, t: Tensor, squared_min: Tensor, n_aug: float) -> Tensor:
+    """Bound on the error of the heaviest log weight: ∂log w/∂‖x−y‖² times the error of a matrix-product ‖x − y‖².
+
+    x is relative to the centre; ‖y‖ ≤ ‖x‖ + ‖x − y‖ bounds the source's norm. Lighter sources have smaller errors.
+    """
+    d = x.shape[1]
+    if d <= EXACT_DIM:
+        return torch.zeros_like(t)
+    slope = 0.5 / t.square() if math.isinf(n_aug) else 0.5 * (d + n_aug) / (squared_min + n_aug * t.square())
+    return slope * GEMM_ULPS * EPS * (3.0 * x.square().sum(1) + 2.0 * squared_min)
+
+
+def _stream(x: Tensor, t: Tensor, data: Tensor, centre: Tensor, n_aug: float) -> _Pass:
+    """Online softmax over the chunks; x relative to the centre."""
+    peak = torch.full_like(t, -math.inf)
+    nearest = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    total, weighted = torch.zeros_like(t), torch.zeros_like(x)
+    for start, y in _chunks(data, centre):
+        logits = _logits(_squared_distances(x, y), t, x.shape[1], n_aug)
+        chunk_peak, position = logits.max(1)
+        nearest = torch.where(chunk_peak > peak, position + start, nearest)
+        new_peak = torch.maximum(peak, chunk_peak)
+        fade = (peak - new_peak).exp()
+        weights = logits.sub_(new_peak[:, None]).exp_()
+        total = total * fade + weights.sum(1)
+        weighted = torch.addmm(weighted.mul_(fade[:, None]), weights, y)
+        peak = new_peak
+    return _Pass(peak, nearest, total, weighted)
+
+
+def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> _Sight:
+    """Mean source, x − ȳ and log Σ kernel of float64 points, each row by the cheapest way that is accurate for it."""
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        centre = _centre(data)
+        seen = _stream(x - centre, t, data, centre, n_aug)
+        y_bar = centre + seen.weighted / seen.total[:, None]
+        offset, log_sum = x - y_bar, seen.peak + seen.total.log()
+
+        squared_min = _squared_from_logit(seen.peak, t, x.shape[1], n_aug)
+        error = _log_weight_error(x - centre, t, squared_min, n_aug)
+        alone = (seen.total - 1.0 <= ONE_SOURCE) & (error <= 1.0)
+        closest = data[seen.nearest].double()
+        y_bar = torch.where(alone[:, None], closest, y_bar)
+        offset = torch.where(alone[:, None], x - closest, offset)
+
+        e_norm = torch.hypot(torch.linalg.vector_norm(offset, dim=1), t)
+        reach = (squared_min + min(n_aug, 80.0) * t.square()).sqrt()  # distance of the sources that carry weight
+        cancelled = 4.0 * EPS * (torch.linalg.vector_norm(x, dim=1) + torch.linalg.vector_norm(y_bar, dim=1))
+        doubtful = ~alone & (2.0 * error * reach + 10.0 * cancelled > TOLERANCE * e_norm)
+        for rows in _blocks(doubtful):
+            exact = _look_exactly(x[rows], t[rows], data, centre, n_aug)
+            y_bar[rows], offset[rows], log_sum[rows] = exact
+        return _Sight(y_bar, offset, log_sum)
+
+
+def _blocks(mask: Tensor) -> list[Tensor]:
+    """Indices of the true rows, in blocks of at most EXACT_ROWS; none where no row is true."""
+    rows = mask.nonzero().flatten()
+    return list(rows.split(EXACT_ROWS)) if len(rows) else []
+
+
+def _exact_logits(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> Tensor:
+    """Logits of a few rows, shape (b, N), from exact differences."""
+    origin = torch.zeros_like(x[0])
+    squared = torch.cat([_exact_squared_distances(x, y) for _, y in _chunks(data, origin)], dim=1)
+    return _logits(squared, t, x.shape[1], n_aug)
+
+
+def _look_exactly(x: Tensor, t: Tensor, data: Tensor, centre: Tensor, n_aug: float) -> _Sight:
+    """The same for a few rows: exact distances, and x − y_j of the nearest sources by exact differences."""
+    logits = _exact_logits(x, t, data, n_aug)
+    log_sum = torch.logsumexp(logits, dim=1)
+    weights = torch.softmax(logits, dim=1)
+    near = weights.topk(min(NEAREST, len(data)), dim=1)
+    offset = torch.einsum("bk,bkd->bd", near.values, x[:, None] - data[near.indices].double())
+    rest = weights.scatter(1, near.indices, 0.0)
+    offset += rest.sum(1, keepdim=True) * (x - centre)
+    for start, y in _chunks(data, centre):
+        offset -= rest[:, start : start + len(y)] @ y
+    return _Sight(x - offset, offset, log_sum)

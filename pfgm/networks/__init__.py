@@ -1,0 +1,57 @@
+"""Field networks: (x, t) → (B, d + 1) numbers that a process reads as a mean source (see `pfgm.process`).
+
+At a point of Poisson flow the noise is not determined by t: ‖x − y‖/t has infinite variance. So the input is scaled by
+x itself, 1/√(sd² + ‖x‖²/d), and the network is told two numbers: log t, and the log of the noise level that x shows,
+n̂² = max(‖x‖²/d − sd², t²).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from pfgm.config import NetworkConfig
+from pfgm.networks.embedding import LevelEmbedding
+from pfgm.networks.mlp import ResidualMLP
+from pfgm.networks.unet import UNet
+
+__all__ = ["FieldNetwork", "build_network", "noise_level"]
+
+
+def noise_level(x: Tensor, t: Tensor, sd: float) -> Tensor:
+    """n̂ = √max(‖x‖²/d − sd², t²), shape (B,): the noise per coordinate that (x, t) shows, in data units."""
+    return torch.maximum(x.square().mean(1) - sd**2, t.square()).sqrt()
+
+
+class FieldNetwork(nn.Module):
+    """Scale the input, embed the two levels, run the backbone.
+
+    Args:
+        backbone: maps (B, d) and an embedding (B, e) to (B, d + 1).
+        sd: root mean square of the data's coordinates, in data units.
+    """
+
+    def __init__(self, backbone: nn.Module, embedding: LevelEmbedding, sd: float) -> None:
+        super().__init__()
+        self.backbone, self.embedding, self.sd = backbone, embedding, sd
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x (B, d), t (B,) → (B, d + 1), float32."""
+        scale = (self.sd**2 + x.square().mean(1, keepdim=True)).rsqrt()
+        levels = torch.stack([t, noise_level(x, t, self.sd)], 1).log()
+        out: Tensor = self.backbone(x * scale, self.embedding(levels))
+        return out.float()
+
+
+def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float) -> FieldNetwork:
+    """A freshly initialised network for items of ``shape`` ((d,) or (C, H, W)); draws from torch's global generator.
+
+    Raises:
+        ValueError: the U-Net is asked for vectors, or for images its depth cannot halve.
+    """
+    embedding = LevelEmbedding(128)
+    if config.name == "unet":
+        return FieldNetwork(UNet(shape, config.width, config.depth, 128), embedding, sd)
+    return FieldNetwork(ResidualMLP(prod(shape), config.width, config.depth, 128), embedding, sd)

@@ -1,0 +1,59 @@
+"""Objectives: network, process, batch, generator → loss and diagnostics; one function an objective.
+
+A loss weight may depend on the training point (x, t) only, never on the source y that produced it, or the regression's
+minimiser is no longer the mean source. The table of targets is in `pfgm.process`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pfgm.field import mean_source, normalized_target
+from pfgm.networks import FieldNetwork, noise_level
+from pfgm.process import Process, denoiser
+
+
+def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
+    """Mean ‖o − v‖²/d over the batch, v the normalised field of ``sources`` (N_ref, d) at points around y (B, d)."""
+    x, t = process.training_points(y, g)
+    assert process.train.gamma is not None
+    target = normalized_target(x, t, sources, process.train.gamma)
+    return (network(x, t) - target).square().sum(1).mean() / y.shape[1]
+
+
+def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
+    """Mean ‖o + t^d (x − y', t)/ρ^{d+1}‖², y' drawn from the data independently of y: no reference batch, no bias."""
+    x, t = process.training_points(y, g)
+    index = torch.randint(len(sources), (len(y),), generator=g, device=y.device)
+    difference = torch.cat([x - sources[index], t[:, None]], 1).double()  # (B, d + 1)
+    rho = difference.norm(dim=1, keepdim=True)
+    d = y.shape[1]
+    target = -(difference / rho) * (t[:, None].double() / rho) ** d  # = −t^d (x − y', t)/ρ^{d+1}
+    return (network(x, t) - target.to(x)).square().sum(1).mean() / d
+
+
+def denoise(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
+    """Mean ‖D(x, t) − y‖²/(d c_out²), c_out at the noise level that (x, t) shows."""
+    x, t = process.training_points(y, g)
+    return _denoising_loss(network, x, t, y)
+
+
+def reference(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
+    """As `denoise`, with the mean source over ``sources`` (N_ref, d) as the target: less variance."""
+    x, t = process.training_points(y, g)
+    return _denoising_loss(network, x, t, mean_source(x, t, sources, n_aug=process.n_aug))
+
+
+def _denoising_loss(network: FieldNetwork, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
+    sd = network.sd
+    n2 = noise_level(x, t, sd).square()
+    weight = (sd**2 + n2) / (sd**2 * n2)  # 1 / c_out²
+    error = denoiser(network(x, t), x, t, sd) - target
+    return (weight * error.square().mean(1)).mean()
+
+
+Objective = Callable[[FieldNetwork, Process, Tensor, Tensor, torch.Generator], Tensor]
+OBJECTIVES: dict[str, Objective] = {"normalized": normalized, "raw": raw, "denoise": denoise, "reference": reference}

@@ -1,0 +1,175 @@
+"""Training: Adam with linear warm-up and cosine decay to zero, gradient clipping, a ramped average of the weights.
+
+Streams of random numbers are separate by role (initial weights, data order, perturbation) and derive from (seed, role) alone,
+never from the configuration; their states are part of the training state, so a training that is stopped and continued ends
+with the weights, bit for bit, of one that never stopped (same machine type, one thread).
+
+`TRAINING_VERSION` is part of a field's identity: a change to this file, the objectives or the networks that moves the numbers
+must raise it, and a golden test of twenty losses fails until it does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pfgm.config import NetworkConfig, TrainConfig
+from pfgm.data import Dataset
+from pfgm.networks import FieldNetwork, build_network
+from pfgm.objectives import OBJECTIVES
+from pfgm.process import Process, resolve_train
+
+TRAINING_VERSION = 1
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss was not finite."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What has happened since the report before: mean loss and gradient norm, and where the training stands."""
+
+    step: int
+    steps: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    elapsed_s: float
+
+
+def derive_seed(seed: int, role: str) -> int:
+    """A 63-bit seed for one role; a function of (seed, role) alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{role}".encode()).digest()[:8], "big") >> 1
+
+
+def learning_rate(train: TrainConfig, step: int) -> float:
+    """Rate of step k = 0, 1, …: linear over ``warmup_steps``, then cosine to zero at the last step."""
+    warmup = min(train.warmup_steps, train.steps)
+    if step < warmup:
+        return train.learning_rate * (step + 1) / warmup
+    return train.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
+
+
+class Trainer:
+    """One training run that can be advanced, saved and continued.
+
+    Args:
+        data: the points; moved to ``device`` once.
+        network: architecture.
+        train: training point; `rule` and `all` are resolved here.
+        seed: train seed.
+        device: where the network and the data live.
+    """
+
+    def __init__(
+        self, data: Dataset, network: NetworkConfig, train: TrainConfig, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.process = Process(resolve_train(train, data.info), data.info)
+        self.train, self.network_config, self.seed = self.process.train, network, seed
+        self.device = torch.device(device)
+        self.points = data.points.to(self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "init"))
+            self.network = build_network(network, data.info.shape, data.info.sd).to(self.device)
+        self.parameters = list(self.network.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=self.train.learning_rate, fused=True)
+        self.generators = {
+            role: torch.Generator(self.device).manual_seed(derive_seed(seed, role)) for role in ("order", "perturb")
+        }
+        self.step, self.elapsed_s = 0, 0.0
+
+    def run(self, report_every: int = 50) -> Iterator[Progress]:
+        """Train to the last step, yielding a `Progress` every ``report_every`` steps and at the end.
+
+        Raises:
+            TrainingDiverged: when the mean loss since the last report is not finite.
+        """
+        losses = torch.zeros((), dtype=torch.float64, device=self.device)
+        norms = torch.zeros_like(losses)
+        since, started = 0, time.perf_counter()
+        while self.step < self.train.steps:
+            rate = learning_rate(self.train, self.step)
+            loss, norm = self._advance(rate)
+            losses += loss
+            norms += norm
+            since += 1
+            if self.step % report_every == 0 or self.step == self.train.steps:
+                mean_loss = float(losses) / since
+                now = time.perf_counter()
+                self.elapsed_s += now - started
+                if not math.isfinite(mean_loss):
+                    raise TrainingDiverged(f"the loss was not finite between steps {self.step - since} and {self.step}")
+                yield Progress(self.step, self.train.steps, mean_loss, float(norms) / since, rate, self.elapsed_s)
+                losses.zero_()
+                norms.zero_()
+                since, started = 0, time.perf_counter()
+
+    def _advance(self, rate: float) -> tuple[Tensor, Tensor]:
+        y, sources = self._batch()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
+            objective = OBJECTIVES[str(self.train.objective)]
+            loss = objective(self.network, self.process, y, sources, self.generators["perturb"])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
+        self.optimizer.step()
+        decay = min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+        self.step += 1
+        return loss.detach().double(), norm.detach().double()
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """y (B, d) and the reference sources (N_ref, d), of which y is a part."""
+        n, size, g = len(self.points), self.train.batch_size, self.generators["order"]
+        reference = self.train.reference_batch_size
+        if reference is None or reference == n:
+            return self.points[torch.randint(n, (size,), generator=g, device=self.device)], self.points
+        assert isinstance(reference, int)
+        sources = self.points[torch.randperm(n, generator=g, device=self.device)[:reference]]
+        return sources[:size], sources
+
+    def averaged_network(self) -> FieldNetwork:
+        """A copy of the network with the averaged weights, in evaluation mode."""
+        network = build_network(self.network_config, self.process.info.shape, self.process.info.sd).to(self.device)
+        with torch.no_grad():
+            for parameter, value in zip(network.parameters(), self.average, strict=True):
+                parameter.copy_(value)
+        return network.eval().requires_grad_(False)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the rest of the run depends on, as plain tensors."""
+        moments = self.optimizer.state
+        state = {
+            "step": torch.tensor(self.step),
+            "elapsed_s": torch.tensor(self.elapsed_s, dtype=torch.float64),
+        }
+        for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):
+            state |= {f"weight.{k}": p.detach(), f"average.{k}": a}
+            if p in moments:
+                state |= {f"adam.{name}.{k}": moments[p][name] for name in ("exp_avg", "exp_avg_sq", "step")}
+        return state | {f"generator.{role}": g.get_state() for role, g in self.generators.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a `state`; the configuration must be the one that made it."""
+        self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
+        with torch.no_grad():
+            for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):
+                p.copy_(state[f"weight.{k}"])
+                a.copy_(state[f"average.{k}"])
+                if f"adam.step.{k}" in state:
+                    self.optimizer.state[p] = {
+                        name: state[f"adam.{name}.{k}"].to(self.device, copy=True) for name in ("step", "exp_avg", "exp_avg_sq")
+                    }
+        for role, generator in self.generators.items():
+            generator.set_state(state[f"generator.{role}"].cpu())

@@ -1,0 +1,123 @@
+"""The row schema: one planned cell of a study is one row, and the rows are the only truth about what was measured.
+
+A study folder holds ``manifest.parquet`` (one row per planned cell: keys and parameters) and ``evals/*.parquet`` (one
+file per measured cell: keys, parameters, measurements). Both use the columns below, in this order; a column that does not
+apply is null. This module needs pyarrow alone, so that rows can be written and read without torch or ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+
+STATUSES = ("complete", "failed", "diverged", "solver_limit", "timeout")
+"""Terminal statuses of a measured cell. A planned cell without a row is `pending` in `analysis.load_study`."""
+
+_S, _F, _I, _B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+
+KEYS: dict[str, pa.DataType] = {
+    "study_id": _S, "cell_id": _S, "trial_id": _S, "point_id": _S, "train_id": _S, "sampler_id": _S,
+    "seed_train": _I, "seed_sample": _I, "step": _I, "is_final": _B,
+    "design_role": _S,          # role of the training point: default, arm:<parameter>, sobol, grid, random, tpe
+    "design_sampler_role": _S,  # role of the sampler point, same words
+}  # fmt: skip
+
+PARAMETERS: dict[str, pa.DataType] = {
+    "data_name": _S, "data_hash": _S, "data_n": _I, "data_dim": _I, "data_center": _B,
+    "network_name": _S, "network_width": _I, "network_depth": _I,
+    "train_process": _S, "train_objective": _S, "train_gamma": _F, "train_sigma": _F, "train_tau": _F,
+    "train_M": _F, "train_height_ratio": _F, "train_height_max": _F, "train_R_max": _F, "train_restrict_M": _B,
+    "train_n_aug": _F, "train_P_mean": _F, "train_P_std": _F,
+    "train_reference_batch_size": _I, "train_steps": _I, "train_batch_size": _I, "train_learning_rate": _F,
+    "train_warmup_steps": _I, "train_gradient_clip": _F, "train_ema_decay": _F, "train_bf16": _B,
+    "sampler_T": _F, "sampler_T_ratio": _F, "sampler_t_min": _F, "sampler_solver": _S, "sampler_rtol": _F,
+    "sampler_atol": _F, "sampler_steps": _I, "sampler_grid": _S, "sampler_denoise": _B,
+    "sampler_max_radius_ratio": _F, "sampler_batch_size": _I,
+}  # fmt: skip
+
+MEASUREMENTS: dict[str, pa.DataType] = {
+    "metric_fid": _F, "metric_fid_floor": _F, "metric_fid_half": _F, "metric_fid_gaussian": _F,
+    "metric_precision": _F, "metric_recall": _F,
+    "metric_nn_ratio": _F, "metric_outlier_fraction": _F, "metric_nonfinite_fraction": _F,
+    "metric_solver_error": _F, "metric_solver_error_95": _F, "metric_solver_switched": _F,
+    "metric_sliced_wasserstein": _F, "metric_n": _I, "metric_features": _S,
+    "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
+    "cost_memory_mb": _F,
+    "diag_coverage": _F, "diag_prior_truncated": _F, "diag_outlier_radius": _F, "diag_train_loss": _F,
+    "status": _S, "error": _S, "error_log": _S,
+}  # fmt: skip
+
+PROVENANCE: dict[str, pa.DataType] = {
+    "prov_design": _S, "prov_training_version": _I, "prov_field_reused": _B, "prov_device": _S, "prov_host": _S,
+    "prov_threads": _I, "prov_torch": _S, "prov_python": _S, "prov_git": _S, "prov_version": _S, "prov_cpu": _S,
+    "prov_finished_at": _S, "schema_version": _I,
+}  # fmt: skip
+
+COLUMNS: dict[str, pa.DataType] = {**KEYS, **PARAMETERS, **MEASUREMENTS, **PROVENANCE}
+EVALS = pa.schema(list(COLUMNS.items()))
+MANIFEST = pa.schema([*KEYS.items(), *PARAMETERS.items(), ("prov_design", _S), ("schema_version", _I)])
+
+HISTORY = pa.schema(
+    [
+        ("train_id", _S), ("seed_train", _I), ("step", _I), ("loss", _F), ("gradient_norm", _F),
+        ("learning_rate", _F), ("elapsed_s", _F),
+    ]
+)  # fmt: skip
+"""history/<train_id>.parquet: the mean training loss and gradient norm over the steps since the row before."""
+
+
+def table(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of ``schema``; a key that the schema lacks is an error, a missing one is null."""
+    known = set(schema.names)
+    for row in rows:
+        unknown = sorted(set(row) - known)
+        if unknown:
+            raise KeyError(f"columns not in the row schema: {', '.join(unknown)}; add them to study/records.py")
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> None:
+    """Write a Parquet file whole: temporary name in the same folder, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(table(rows, schema), temporary, compression="zstd", write_statistics=False, use_dictionary=False)
+    with open(temporary, "rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def read_table(path: Path) -> list[dict[str, object]]:
+    """Rows of one Parquet file as dictionaries."""
+    rows: list[dict[str, object]] = pq.ParquetFile(path).read().to_pylist()
+    return rows
+
+
+def read_evals(study_dir: Path) -> list[dict[str, object]]:
+    """All measured rows of a study, duplicates (same ``cell_id``) kept; see `analysis.load_study` for one row a cell."""
+    rows: list[dict[str, object]] = []
+    for path in sorted((study_dir / "evals").glob("*.parquet")):
+        rows.extend(read_table(path))
+    return rows
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as `write_table` does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)

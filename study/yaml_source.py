@@ -1,0 +1,148 @@
+"""Strict YAML: values with the line each came from, and none of PyYAML's surprises.
+
+`1e-4` is a float and `no` a string (PyYAML's own rules get both wrong); a key given twice, an unknown tag and a merge key are
+errors. Every value is a plain number, word, list or mapping.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+Path_ = tuple[str | int, ...]
+
+
+class ConfigError(ValueError):
+    """A mistake in a study file, as one line: ``search.yaml:12: search.train.sigma: what is wrong and what to type``."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the number and truth words of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 (PyYAML's own class attribute)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    list("-+0123456789."),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed study file: its mapping, and the place of every value."""
+
+    file: str
+    values: dict[str, object]
+    lines: dict[Path_, int]
+    overridden: dict[Path_, str]
+
+    def error(self, path: Path_, message: str) -> ConfigError:
+        """The error for a key, at its own line or that of the nearest enclosing one."""
+        name = ".".join(str(p) for p in path)
+        for stop in range(len(path), -1, -1):
+            if path[:stop] in self.overridden:
+                return ConfigError(f"--set {self.overridden[path[:stop]]}: {name}: {message}")
+            if path[:stop] in self.lines:
+                return ConfigError(f"{self.file}:{self.lines[path[:stop]]}: {name}: {message}" if name else
+                                   f"{self.file}:{self.lines[path[:stop]]}: {message}")  # fmt: skip
+        return ConfigError(f"{self.file}: {name}: {message}")
+
+
+def read_source(path: Path, overrides: tuple[str, ...] = ()) -> Source:
+    """Read a study file and apply ``--set key.path=value`` overrides.
+
+    Raises:
+        ConfigError: no such file, text that is not YAML, a duplicate key, or a malformed override.
+    """
+    file = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; start from experiments/digits.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as UTF-8 text ({error})") from None
+    lines: dict[Path_, int] = {}
+    values = _convert(_compose(text, file), (), lines, file)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}:1: a study file is a mapping such as `name: my-study`, got {type(values).__name__}")
+    overridden: dict[Path_, str] = {}
+    for override in overrides:
+        _apply(values, override, overridden)
+    return Source(file, values, lines, overridden)
+
+
+def _compose(text: str, file: str) -> yaml.Node | None:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{file}:{line}: not YAML: {error.problem or error.context}; check indents and brackets") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not YAML: {str(error).splitlines()[0]}") from None
+    finally:
+        loader.dispose()
+
+
+def _convert(node: yaml.Node | None, path: Path_, lines: dict[Path_, int], file: str) -> object:
+    if node is None:
+        raise ConfigError(f"{file}:1: the file is empty; start from experiments/digits.yaml")
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if len(path) > 12:
+        raise ConfigError(f"{file}:{line}: nested too deeply")
+    if isinstance(node, yaml.MappingNode):
+        out: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key, at = str(key_node.value), key_node.start_mark.line + 1
+            if key in out:
+                name = ".".join(str(p) for p in (*path, key))
+                raise ConfigError(f"{file}:{at}: {name}: given twice (first on line {lines[(*path, key)]}); remove one")
+            lines[(*path, key)] = at
+            out[key] = _convert(value_node, (*path, key), lines, file)
+        return out
+    if isinstance(node, yaml.SequenceNode):
+        return [_convert(item, (*path, k), lines, file) for k, item in enumerate(node.value)]
+    return _scalar(node, path, file)
+
+
+def _scalar(node: yaml.Node, path: Path_, file: str) -> object:
+    name, line, value = ".".join(str(p) for p in path), node.start_mark.line + 1, str(node.value)
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if kind == "str":
+        return value
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return value.lower() == "true"
+    try:
+        if kind == "int":
+            return int(value)
+        if kind == "float":
+            return float(value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    except ValueError:
+        raise ConfigError(f"{file}:{line}: {name}: not a number: {value}") from None
+    raise ConfigError(f"{file}:{line}: {name}: tag {node.tag} is not allowed; write plain numbers, words, lists, mappings")
+
+
+def _apply(values: dict[str, object], override: str, overridden: dict[Path_, str]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write it as key=value, such as --set train.steps=500")
+    path: Path_ = tuple(key.split("."))
+    place = values
+    for part in path[:-1]:
+        inner = place.setdefault(str(part), {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: {part} is not a section")
+        place = inner
+    place[str(path[-1])] = _convert(_compose(text or "null", f"--set {override}"), path, {}, f"--set {override}")
+    overridden[path] = override
