@@ -9,14 +9,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from analysis.load import Axis, design_of, field_key, find_axis, is_default
-from analysis.plots import FAILURE_COLOUR, metric_label, new_axes, note, plain_log_ticks, set_parameter_axis
+from analysis.plots import (
+    FAILURE_COLOUR,
+    metric_label,
+    new_axes,
+    note,
+    plain_log_ticks,
+    plain_number,
+    set_parameter_axis,
+)
 from analysis.statistics import default_metric, is_log, metric_values, outcome_counts
 
 
@@ -93,20 +100,24 @@ def plot_interaction(
     x = set_parameter_axis(ax, first, cells["value_1"].tolist())
     y = _set_second_axis(ax, second, cells["value_2"].tolist())
     cells = cells.assign(x=[x[v] for v in cells["value_1"]], y=[y[v] for v in cells["value_2"]])
-    done, empty = cells.dropna(subset=["mean"]), cells.loc[cells["mean"].isna() & (cells["n_failed"] + cells["n_diverged"] > 0)]
+    done, empty = (
+        cells.dropna(subset=["mean"]),
+        cells.loc[cells["mean"].isna() & (cells["n_failed"] + cells["n_diverged"] > 0)],
+    )
     if len(done):
-        bounds = {"vmin": float(done["mean"].min()), "vmax": float(done["mean"].max()) * 1.0001}
-        norm = LogNorm(**bounds) if is_log(metric) else Normalize(**bounds)
+        low, high = float(done["mean"].min()), float(done["mean"].max()) * 1.0001
+        norm = LogNorm(low, high) if is_log(metric) else Normalize(low, high)
         some = (done["n_failed"] + done["n_diverged"]).gt(0)
-        edges = np.where(some, FAILURE_COLOUR, "0.3")
+        edges = [FAILURE_COLOUR if failed else "0.3" for failed in some]
         marks = ax.scatter(
             done["x"], done["y"], c=done["mean"], norm=norm, cmap="cividis", s=90, edgecolors=edges, linewidths=0.8
         )
-        bar = ax.figure.colorbar(marks, ax=ax, label=metric_label(frame, metric))
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-        bar.ax.yaxis.set_minor_formatter(
-            FuncFormatter(lambda value, _: f"{value:.2g}" if bounds["vmax"] < 10 * bounds["vmin"] else "")
+        subs = (1.0, 2.0, 5.0) if high / low > 3 else (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)
+        ticks = LogLocator(10, subs=subs) if is_log(metric) else None
+        bar = ax.figure.colorbar(
+            marks, ax=ax, label=metric_label(frame, metric), ticks=ticks, format=FuncFormatter(plain_number)
         )
+        bar.minorticks_off()
     else:
         note(ax, "no complete row")
     ax.plot(empty["x"], empty["y"], "x", color=FAILURE_COLOUR, markersize=8)

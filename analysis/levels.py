@@ -78,6 +78,7 @@ def _select(frame: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, str, dict[st
         held.append("every field compared with itself" if one else "averaged over the fields")
     if one:
         held.append(_constants(frame.loc[keep], axis))
+        held.append(f"reference: the default point, where {axis.name} is inactive" if axis.default is None else "")
     skipped = (
         {} if one or keep.all() else {f"not used for {axis.name} (default point or other sampler points)": int((~keep).sum())}
     )
@@ -89,7 +90,8 @@ def _constants(rows: pd.DataFrame, axis: Axis) -> str:
     same, moved = [], []
     for name in _HELD:
         column = f"{axis.group}_{name}"
-        values = rows[column].dropna().unique() if column in rows and column != axis.column else []
+        known = column in rows and column != axis.column
+        values: list[Any] = list(rows[column].dropna().unique()) if known else []
         if len(values) == 1:
             text = f"{values[0]:.4g}" if isinstance(values[0], (int, float)) else str(values[0])
             same.append(f"{'height_max' if name == 'height_max' else name} = {text}")
@@ -149,14 +151,20 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
     else:
         pooled = seed_variance(frame, metric) if one else None
         compared = _unpaired(unit_values(_reference_rows(cells, axis, one), values), reference, pooled)
-    result = compared.merge(_outcomes(cells.rows), on="level", how="outer", sort=False)
+    counted, elsewhere = _attributable(cells.rows, axis, one)
+    skipped |= elsewhere
+    result = compared.merge(_outcomes(counted), on="level", how="outer", sort=False)
     result["is_reference"] = result["level"].eq(reference) if reference is not None else False
     tested = result["level"].notna() & ~result["is_reference"]
     quantile = 1 - 0.025 / max(int(tested.sum()), 1)
     half = stats.t.ppf(quantile, result["df"].astype(float)) * result["se"].astype(float)
     result["low"], result["high"] = result["d"] - half, result["d"] + half
     result = result.loc[result["level"].notna()].sort_values("level", key=_sort_key).reset_index(drop=True)
-    result.attrs = {"held_fixed": cells.held_fixed, "skipped": {**cells.skipped, **skipped}, "comparisons": int(tested.sum())}
+    result.attrs = {
+        "held_fixed": cells.held_fixed,
+        "skipped": {**cells.skipped, **skipped},
+        "comparisons": int(tested.sum()),
+    }
     return result
 
 
@@ -166,6 +174,15 @@ def _sort_key(values: pd.Series) -> pd.Series:
 
 def _reference_rows(cells: Cells, axis: Axis, one: bool) -> pd.DataFrame:
     return cells.rows.loc[cells.rows["level"].notna()] if one or axis.group == "train" else cells.rows
+
+
+def _attributable(rows: pd.DataFrame, axis: Axis, one: bool) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows whose failure says something about the value: a field that fails at the default sampler point is not one."""
+    if axis.group == "train" or not one:
+        return rows, {}
+    sound = rows.loc[is_default(rows, "sampler") & rows["status"].eq("complete"), "field"]
+    broken = ~rows["field"].isin(sound) & rows["status"].isin(["failed", "timeout", "diverged", "solver_limit"])
+    return rows.loc[~broken], {"failed also at the default sampler point": int(broken.sum())} if broken.any() else {}
 
 
 def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:

@@ -67,6 +67,13 @@ class Axis(NamedTuple):
     """The declared default, resolved; None where it is inactive or unknown."""
 
 
+class Shared(dict[str, Any]):
+    """A dictionary that copies of a frame share: pandas deep-copies ``attrs`` at every operation, which is slow."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
+        return self
+
+
 def load_study(path: str | Path) -> pd.DataFrame:
     """Planned cells ⟕ measured rows: every planned cell is exactly one row, ``status`` "pending" if not measured.
 
@@ -87,7 +94,7 @@ def load_study(path: str | Path) -> pd.DataFrame:
         raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
     measured = _one_row_a_cell(measured, skipped)
     frame = _join(planned, measured, skipped)
-    frame.attrs = {"study": study, "path": str(folder), "skipped": skipped}
+    frame.attrs = {"study": Shared(study), "path": str(folder), "skipped": skipped}
     return frame
 
 

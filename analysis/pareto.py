@@ -132,7 +132,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
         draw_anchors(ax, frame)
     absent = int(table["mean"].isna().sum())
     if absent:
-        ax.text(0.02, 0.98, f"× {absent} configurations without a complete row", transform=ax.transAxes, va="top",
+        ax.text(0.02, 0.98, f"× {absent} without a complete row", transform=ax.transAxes, va="top",
                 fontsize=7, color=FAILURE_COLOUR)  # fmt: skip
     return ax
 
@@ -160,7 +160,16 @@ def _draw_configurations(ax: Axes, drawn: pd.DataFrame) -> None:
     ax.plot(star["nfe"], star["mean"], "*", color=palette()[1], markeredgecolor="black", markersize=14, zorder=4)
     if len(star):
         handles.append(
-            Line2D([], [], marker="*", color=palette()[1], markeredgecolor="black", ls="none", label="default", markersize=10)
+            Line2D(
+                [],
+                [],
+                marker="*",
+                color=palette()[1],
+                markeredgecolor="black",
+                ls="none",
+                label="default",
+                markersize=10,
+            )
         )
     if (drawn["n_failed"] + drawn["n_diverged"]).gt(0).any():
         handles.append(
@@ -197,7 +206,17 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
-_TOLERANCE_COLUMNS = ["solver", "rtol", "solver_error", "quality", "nfe", "n_fields", "n_rows", "n_diverged", "diverged_share"]
+_TOLERANCE_COLUMNS = [
+    "solver",
+    "rtol",
+    "solver_error",
+    "quality",
+    "nfe",
+    "n_fields",
+    "n_rows",
+    "n_diverged",
+    "diverged_share",
+]
 
 
 def _rtol_levels(rtol: pd.Series) -> pd.Series:
@@ -242,7 +261,10 @@ def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error"
     ax.set_ylabel(metric_label(frame, table.attrs["metric"] if quantity == "quality" else quantity))
     drawn = table.dropna(subset=[quantity])
     for i, (solver, part) in enumerate(drawn.groupby("solver")):
-        errors = [(part[quantity] - part[f"{quantity}_low"]).fillna(0), (part[f"{quantity}_high"] - part[quantity]).fillna(0)]
+        errors = [
+            (part[quantity] - part[f"{quantity}_low"]).fillna(0),
+            (part[f"{quantity}_high"] - part[quantity]).fillna(0),
+        ]
         ax.errorbar(part["rtol"], part[quantity], yerr=errors, fmt="-" + "osD^"[i % 4], color=palette()[i % 10],
                     label=str(solver), capsize=3, lw=1.1, markersize=5)  # fmt: skip
     if drawn.empty:

@@ -38,6 +38,7 @@ ANCHORS = {
     "fid_half": "half of the data against half",
     "fid_gaussian": "one pixel Gaussian",
 }
+ANCHOR_WORDS = {"fid_floor": "floor", "fid_half": "half", "fid_gaussian": "Gaussian"}
 FAILURE_COLOUR = "#c00000"
 
 
@@ -83,9 +84,9 @@ def draw_anchors(ax: Axes, frame: pd.DataFrame) -> None:
             ax.annotate(f"{ANCHORS[name]} {value:.3g}", (0.995, value), xycoords=("axes fraction", "data"), ha="right",
                         va="bottom", fontsize=6.5, color="0.35")  # fmt: skip
         else:
-            outside.append(f"{ANCHORS[name]} {value:.3g}")
+            outside.append(f"{ANCHOR_WORDS[name]} {value:.3g}")
     if outside:
-        ax.set_title("beyond the frame: " + ", ".join(outside), fontsize=6.5, color="0.35", loc="right")
+        ax.set_title("off the frame: " + ", ".join(outside), fontsize=6.5, color="0.35", loc="right")
 
 
 def pad_log(ax: Axes, values: np.ndarray, log: bool) -> None:
@@ -102,6 +103,11 @@ def pad_log(ax: Axes, values: np.ndarray, log: bool) -> None:
         ax.set_ylim(low - 0.3 * room, high + 0.35 * room)
 
 
+def plain_number(value: float, _: object = None) -> str:
+    """Three digits without an exponent below 100,000: 1800, 0.05, 1e-05."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
 def plain_log_ticks(ax: Axes, which: str) -> None:
     """Ticks of a log axis at 1, 2, 5 × 10^k over less than two decades, with plain numbers."""
     axis = ax.yaxis if which == "y" else ax.xaxis
@@ -109,7 +115,7 @@ def plain_log_ticks(ax: Axes, which: str) -> None:
     decades = math.log10(high / low) if low > 0 else 3.0
     subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 0.9 else (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
     axis.set_major_locator(LogLocator(base=10, subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
@@ -124,7 +130,8 @@ def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any,
         return {value: float(names.index(str(value))) for value in values}
     positions = {value: float(value) for value in values}
     low, high = (min(positions.values()), max(positions.values())) if positions else (1.0, 1.0)
-    if axis.log and low > 0:
+    log = axis.log and low > 0
+    if log:
         ax.set_xscale("log")
         room = max((high / low) ** 0.08, 1.05)
         ax.set_xlim(low / room, high * room)
@@ -132,15 +139,23 @@ def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any,
     else:
         room = 0.08 * (high - low) or 0.5
         ax.set_xlim(low - room, high + room)
+    _tick_values(ax, sorted(set(positions.values())), log)
     return positions
+
+
+def _tick_values(ax: Axes, values: list[float], log: bool) -> None:
+    """Ticks at the tested values themselves, where they are few and stand apart."""
+    places = np.log(values) if log else np.asarray(values)
+    if 2 <= len(values) <= 7 and np.diff(places).min() > 0.09 * (places[-1] - places[0]):
+        ax.set_xticks(values, [plain_number(value) for value in values])
 
 
 def mark_failures(ax: Axes, x: Iterable[float], counts: Iterable[int]) -> None:
     """A red × on the top edge, with the number of cells that failed or diverged there."""
     for position, n in zip(x, counts, strict=True):
         if n:
-            where = {"xycoords": ("data", "axes fraction"), "color": FAILURE_COLOUR, "ha": "center", "va": "top"}
-            ax.annotate(f"×\n{int(n)}", (position, 0.995), fontsize=8, fontweight="bold", annotation_clip=False, **where)
+            ax.annotate(f"×\n{int(n)}", (position, 0.995), xycoords=("data", "axes fraction"), color=FAILURE_COLOUR,
+                        ha="center", va="top", fontsize=8, fontweight="bold", annotation_clip=False)  # fmt: skip
 
 
 def note(ax: Axes, text: str) -> None:
@@ -179,7 +194,8 @@ def plot_learning_curves(data: str | Path | pd.DataFrame, *, ax: Axes | None = N
     for _, field in history.groupby("train_id", sort=False):
         default = field["design_role"].iloc[0] == "default"
         name = "default" if default else "other training points"
-        style = {"color": palette()[1] if default else "0.6", "lw": 1.4 if default else 0.7, "zorder": 3 if default else 2}
+        style: dict[str, Any] = {"color": palette()[1] if default else "0.6", "lw": 1.4 if default else 0.7}
+        style["zorder"] = 3 if default else 2
         ax.plot(field["step"], field["loss"], label=None if name in labelled else name, **style)
         labelled.add(name)
     losses = history["loss"].dropna()
@@ -217,7 +233,8 @@ def _extreme_rows(frame: pd.DataFrame, complete: pd.DataFrame, which: str) -> pd
     summary = clean if len(clean) else summary
     if summary.empty:
         return complete.iloc[:0]
-    pick = summary.loc[summary["mean"].idxmin() if which == "best" else summary["mean"].idxmax()]
+    means = summary["mean"].to_numpy(float)
+    pick = summary.iloc[int(means.argmin() if which == "best" else means.argmax())]
     return complete.loc[complete["point_id"].eq(pick["point_id"]) & complete["sampler_id"].eq(pick["sampler_id"])]
 
 

@@ -29,7 +29,7 @@ from analysis.plots import (
     palette,
     set_parameter_axis,
 )
-from analysis.statistics import default_metric, is_log, metric_column, metric_values, outcome_counts, seeds_needed, t_interval
+from analysis.statistics import default_metric, is_log, metric_values, seeds_needed, t_interval
 
 RATINGS = ("robust", "sensitive", "undetermined", "not rated")
 
@@ -75,7 +75,7 @@ def robustness_curve(
     """Each metric against one parameter: mean and t-interval per tested value (or quantile bin).
 
     mean = exp(ȳ) with ȳ the mean log metric over units (linear for shares), bounds ȳ ± t·s/√n back-transformed. A
-    sampler parameter is drawn at the default training point; its ``ratio`` uses every field, paired.
+    sampler parameter is drawn at the default training point; its ``ratio`` (paired) and its counts use every field.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -99,14 +99,24 @@ def robustness_curve(
         values, missed = metric_values(drawn, metric)
         skipped |= missed
         ratios = level_ratios(frame, axis, metric).set_index("level")
+        counted = ratios[["n_failed", "n_diverged", "n_pending"]].fillna(0).astype(int)
         known = drawn.dropna(subset=["level"])
         for level, group in known.groupby("level", sort=True):
             units = unit_values(group, values.loc[group.index])
             n_fields = int(group.loc[values.loc[group.index].notna(), "field"].nunique())
-            row = {"value": level, "metric": metric, **_spread(units["y"].to_numpy(), metric), "n_fields": n_fields}
-            row |= outcome_counts(group) | {"is_default": level == reference}
+            row: dict[str, Any] = {
+                "value": level,
+                "metric": metric,
+                **_spread(units["y"].to_numpy(), metric),
+                "n_fields": n_fields,
+            }
+            row |= {name: int(counted[name].loc[level]) for name in counted.columns}
+            row["is_default"] = level == reference
             shift = ratios["d"].get(level, math.nan)
-            row |= {"ratio": math.exp(shift) if is_log(metric) else math.nan, "assumed": ratios["assumed"].get(level, "")}
+            row |= {
+                "ratio": math.exp(shift) if is_log(metric) else math.nan,
+                "assumed": ratios["assumed"].get(level, ""),
+            }
             table.append(row)
     columns = ["value", "metric", "mean", "low", "high", "min", "max", "n_units", "n_fields", "n_failed", "n_diverged"]
     columns += ["n_pending", "ratio", "is_default", "assumed"]
@@ -158,7 +168,7 @@ def tolerance_interval(
     inside = _inner_run(levels)
     numeric = [float(v) for v in inside] if not axis.categorical else []
     rating, rule, gap, needed = _rate(frame, axis, levels, metric, limit)
-    worst = levels.loc[levels["d"].idxmax()] if levels["d"].notna().any() else None
+    worst = levels.iloc[int(np.nanargmax(levels["d"].to_numpy(float)))] if levels["d"].notna().any() else None
     return ToleranceInterval(
         parameter=axis.name,
         group=axis.group,
@@ -230,7 +240,8 @@ def _why(row: dict[Any, Any], limit: float) -> str:
     value = format_value(row["level"])
     n_failed, n_diverged = int(row["n_failed"]), int(row["n_diverged"])
     if n_failed or n_diverged:
-        return f"at {value}: {n_failed} failed, {n_diverged} diverged"
+        words = ([f"{n_failed} failed"] if n_failed else []) + ([f"{n_diverged} diverged"] if n_diverged else [])
+        return f"at {value}: {' and '.join(words)}"
     return f"at {value}: lower bound {math.expm1(row['low']):+.0%} > {limit:.0%}"
 
 
@@ -285,7 +296,6 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
     if is_log(metric):
         ax.set_yscale("log")
     _draw_curve(ax, drawn, axis)
-    metric_column(frame, metric)
     ax.set_ylabel(metric_label(frame, metric))
     if len(drawn):
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), is_log(metric))
@@ -309,7 +319,12 @@ def _draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
         ax.plot(part["x"], part["mean"], "o", color=colour, markerfacecolor=face, markersize=5)
     for row in drawn.itertuples():
         ax.annotate(
-            f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", fontsize=6.5, color="0.4"
+            f"n={row.n_units}",
+            (row.x, 0.01),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            fontsize=6.5,
+            color="0.4",
         )
 
 
@@ -317,7 +332,14 @@ def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: 
     star = drawn.loc[drawn["is_default"]]
     if len(star):
         ax.plot(
-            star["x"], star["mean"], "*", color=palette()[1], markersize=13, markeredgecolor="black", label="default", zorder=5
+            star["x"],
+            star["mean"],
+            "*",
+            color=palette()[1],
+            markersize=13,
+            markeredgecolor="black",
+            label="default",
+            zorder=5,
         )
         if is_log(metric) and metric == default_metric(frame):
             limit = tolerance_of(frame)

@@ -56,7 +56,8 @@ def metric_column(frame: pd.DataFrame, metric: str) -> str:
     for column in (metric, f"metric_{metric}", f"cost_{metric}", f"diag_{metric}"):
         if column in frame.columns:
             return column
-    known = sorted(c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_"))
+    names = [c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_")]
+    known = sorted(set(names) - {"n", "features"})
     raise AnalysisError(f"{metric}: no such metric; use one of {', '.join(known)}, nfe")
 
 
@@ -85,7 +86,7 @@ def metric_values(frame: pd.DataFrame, metric: str) -> tuple[pd.Series, dict[str
     if unusable.any():
         skipped[f"{metric} not positive"] = int(unusable.sum())
     values = values.where(complete & ~missing & ~unusable)
-    return (np.log(values) if is_log(metric) else values), skipped
+    return (values.map(math.log, na_action="ignore") if is_log(metric) else values), skipped
 
 
 def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
@@ -129,6 +130,7 @@ def summarize(
     rows = frame.assign(_y=values, _field=field_key(frame))
     keep = [axis.column for axis in searched_axes(frame) if axis.column in frame.columns]
     keep = ["design_role", "design_sampler_role", *keep]
+    rows.attrs = {}  # grouping would copy them once a group
     table = [
         _configuration(dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)), group, keep, metric, confidence)
         for key, group in rows.groupby(list(by), sort=False, dropna=False)
@@ -255,7 +257,7 @@ def log_ratio(
 def _equals(values: pd.Series, value: object) -> pd.Series:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return pd.Series(np.isclose(values.astype(float), float(value), rtol=1e-9), index=values.index)
-    return values.eq(value).fillna(False).astype(bool)
+    return values.astype(str).eq(str(value)) & values.notna()
 
 
 def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.80, paired: bool = False) -> int:

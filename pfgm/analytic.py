@@ -181,7 +181,7 @@ class GaussianMixture:
         largest = max(t.max().item() ** 2, self._values.max().item(), radius_squared)
         low = math.log(t.min().item()) - math.log(math.sqrt(d + 1.0) + math.sqrt(2.0 * LOG_NEGLIGIBLE))
         high = 0.5 * math.log(largest) + LOG_NEGLIGIBLE / (d + 1) + 1.0
-        step = 0.6 / math.sqrt(2.0 * (d + 1))
+        step = min(0.15, 0.6 / math.sqrt(2.0 * (d + 1)))
         log_s = torch.arange(low, high + step, step, dtype=torch.float64, device=squared.device)
         return log_s, step
 

@@ -6,16 +6,18 @@ seed, version). A training in progress is one ``training.safetensors`` (`pfgm.tr
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
@@ -23,7 +25,7 @@ from pfgm.data import DataInfo
 from pfgm.networks import FieldNetwork, build_network
 from pfgm.process import Process
 from pfgm.sampling import sample
-from pfgm.training import TRAINING_VERSION, Trainer
+from pfgm.training import TRAINING_VERSION, Progress, Trainer
 
 FORMAT = 1
 
@@ -36,14 +38,20 @@ class Field:
     process: Process
     network_config: NetworkConfig
     seed: int
+    history: tuple[Progress, ...] = ()
 
     @classmethod
     def from_trainer(cls, trainer: Trainer) -> Field:
-        return cls(trainer.averaged_network(), trainer.process, trainer.network_config, trainer.seed)
+        history = tuple(trainer.history)
+        return cls(trainer.averaged_network(), trainer.process, trainer.network_config, trainer.seed, history)
 
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+    def double(self) -> Field:
+        """The same field computed in float64."""
+        return replace(self, network=copy.deepcopy(self.network).double())
 
     @torch.no_grad()
     def mean_source(self, x: Tensor, t: Tensor) -> Tensor:
@@ -81,12 +89,15 @@ def save_field(field: Field, folder: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     info = field.process.info
-    save_tensors(temporary / "field.safetensors", {**field.network.state_dict(), "data.mean": info.mean})
+    weights = temporary / "field.safetensors"
+    save_tensors(weights, {**field.network.state_dict(), "data.mean": info.mean})
     facts = {key: value for key, value in asdict(info).items() if key != "mean"}
     description = {
         "format": FORMAT,
         "training_version": TRAINING_VERSION,
         "seed": field.seed,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "history": [astuple(p) for p in field.history],
         "network": field.network_config.model_dump(),
         "train": field.process.train.model_dump(),
         "data": facts,
@@ -105,7 +116,7 @@ def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:
 
     Raises:
         FileNotFoundError: the folder holds no field.
-        ValueError: the field's format is newer than this library.
+        ValueError: the field's format is newer than this library, or its weights do not match their hash.
     """
     folder = Path(folder)
     if not (folder / "field.json").is_file():
@@ -113,7 +124,12 @@ def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:
     description = json.loads((folder / "field.json").read_text())
     if description["format"] > FORMAT:
         raise ValueError(f"{folder}: format {description['format']} is newer than this library reads ({FORMAT}); upgrade it")
-    tensors = load_file(folder / "field.safetensors")
+    content = (folder / "field.safetensors").read_bytes()
+    if hashlib.sha256(content).hexdigest() != description["sha256"]:
+        raise ValueError(
+            f"{folder}: field.safetensors does not match its hash in field.json; delete the folder to train it again"
+        )
+    tensors = load(content)
     facts = description["data"]
     bounds = None if facts["bounds"] is None else (float(facts["bounds"][0]), float(facts["bounds"][1]))
     info = DataInfo(**{**facts, "shape": tuple(facts["shape"]), "bounds": bounds, "mean": tensors.pop("data.mean")})
@@ -122,7 +138,8 @@ def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:
     network.load_state_dict(tensors, strict=True)
     network = network.to(device).eval().requires_grad_(False)
     train = TrainConfig.model_validate({k: math.inf if v == "inf" else v for k, v in description["train"].items()})
-    return Field(network, Process(train, info), config, int(description["seed"]))
+    history = tuple(Progress(*values) for values in description["history"])
+    return Field(network, Process(train, info), config, int(description["seed"]), history)
 
 
 def _finite(value: object) -> object:

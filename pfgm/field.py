@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-CHUNK_ELEMENTS = 1 << 23  # float64 elements of one converted chunk of the data: 64 MiB
+CHUNK_ELEMENTS = 1 << 20  # float64 elements of one converted chunk of the data: 8 MiB, reused by the allocator and cached
 EXACT_DIM = 8  # up to this d, exact distances cost no more than a matrix product
 GEMM_ULPS = 8.0  # error of a matrix-product ‖x − y‖², in units of eps · (‖x‖² + ‖y‖²); measured: below 3
 TOLERANCE = 1e-7  # rows whose bound on the relative error exceeds this are recomputed
 ONE_SOURCE = 1e-15  # a row whose other sources weigh less than this sees its nearest source only
 NEAREST = 32  # sources of a recomputed row that enter x − ȳ by exact differences
 EXACT_ROWS = 16  # rows recomputed together: bounds the memory of (rows, NEAREST, d) differences
+LOG_ZERO = -600.0  # lighter weights are raised to e^−600: subnormal numbers would slow exp and the matrix product
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -39,12 +40,13 @@ class _Sight(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """One streamed pass: running maximum, its position, Σ e^{l − max} and Σ e^{l − max} (y − centre)."""
+    """One streamed pass: running maximum, its position, and Σ e^{l − max} times 1, y and ‖y‖², y from the centre."""
 
     peak: Tensor  # (B,)
     nearest: Tensor  # (B,) index of the heaviest source
     total: Tensor  # (B,)
     weighted: Tensor  # (B, d)
+    squares: Tensor  # (B,)
 
 
 def log_sphere_area(n: int) -> float:
@@ -70,11 +72,14 @@ def log_weights(x: Tensor, t: Tensor | float, data: Tensor, *, n_aug: float = 1.
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         centre = _centre(data)
         logits = torch.cat(
-            [_logits(_squared_distances(points - centre, y), heights, x.shape[1], n_aug) for _, y in _chunks(data, centre)],
+            [
+                _logits(_squared_distances(points - centre, y, _squared_norms(y)), heights, x.shape[1], n_aug)
+                for _, y in _chunks(data, centre)
+            ],
             dim=1,
         )
-        q_min = logits.amax(1)
-        error = _log_weight_error(points - centre, heights, _squared_from_logit(q_min, heights, x.shape[1], n_aug), n_aug)
+        squared_min = _squared_from_logit(logits.amax(1), heights, x.shape[1], n_aug)
+        error = _squared_distance_error(points - centre, squared_min) * _slope(squared_min, heights, x.shape[1], n_aug)
         for rows in _blocks(error > TOLERANCE):
             logits[rows] = _exact_logits(points[rows], heights[rows], data, n_aug)
         return torch.log_softmax(logits, dim=1).to(x.dtype)
@@ -209,11 +214,15 @@ def _chunks(data: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield start, data[start : start + size] - centre
 
 
-def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+def _squared_norms(y: Tensor) -> Tensor:
+    """‖y_j‖², shape (N,)."""
+    return torch.linalg.vector_norm(y, dim=1).square_()
+
+
+def _squared_distances(x: Tensor, y: Tensor, squared_y: Tensor) -> Tensor:
     """‖x_i − y_j‖², shape (B, N): exact differences for small d, else ‖x‖² + ‖y‖² − 2 x·y, clamped at its bound 0."""
     if x.shape[1] <= EXACT_DIM:
         return _exact_squared_distances(x, y)
-    squared_y = torch.linalg.vector_norm(y, dim=1).square_()
     squared = torch.addmm(squared_y, x, y.mT, alpha=-2.0)
     return squared.add_(x.square().sum(1, keepdim=True)).clamp_(min=0.0)
 
@@ -237,34 +246,42 @@ def _squared_from_logit(logit: Tensor, t: Tensor, d: int, n_aug: float) -> Tenso
     return torch.expm1(logit / (-0.5 * (d + n_aug))) * (n_aug * t.square())
 
 
-def _log_weight_error(x: Tensor, t: Tensor, squared_min: Tensor, n_aug: float) -> Tensor:
-    """Bound on the error of the heaviest log weight: ∂log w/∂‖x−y‖² times the error of a matrix-product ‖x − y‖².
+def _slope(squared: Tensor, t: Tensor, d: int, n_aug: float) -> Tensor:
+    """−∂ log w/∂‖x − y‖² of a source at this squared distance."""
+    if math.isinf(n_aug):
+        return 0.5 / t.square()
+    return 0.5 * (d + n_aug) / (squared + n_aug * t.square())
 
-    x is relative to the centre; ‖y‖ ≤ ‖x‖ + ‖x − y‖ bounds the source's norm. Lighter sources have smaller errors.
+
+def _squared_distance_error(x: Tensor, squared: Tensor) -> Tensor:
+    """Bound on the rounding error of a matrix-product ‖x − y‖²; ‖y‖ ≤ ‖x‖ + ‖x − y‖ stands for the source's norm.
+
+    x is relative to the centre. Times the slope it bounds the error of every log weight: it grows no faster with the
+    distance than ρ², by which the slope falls.
     """
-    d = x.shape[1]
-    if d <= EXACT_DIM:
-        return torch.zeros_like(t)
-    slope = 0.5 / t.square() if math.isinf(n_aug) else 0.5 * (d + n_aug) / (squared_min + n_aug * t.square())
-    return slope * GEMM_ULPS * EPS * (3.0 * x.square().sum(1) + 2.0 * squared_min)
+    if x.shape[1] <= EXACT_DIM:
+        return torch.zeros_like(squared)
+    return GEMM_ULPS * EPS * (3.0 * x.square().sum(1) + 2.0 * squared)
 
 
 def _stream(x: Tensor, t: Tensor, data: Tensor, centre: Tensor, n_aug: float) -> _Pass:
     """Online softmax over the chunks; x relative to the centre."""
     peak = torch.full_like(t, -math.inf)
     nearest = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    total, weighted = torch.zeros_like(t), torch.zeros_like(x)
+    total, weighted, squares = torch.zeros_like(t), torch.zeros_like(x), torch.zeros_like(t)
     for start, y in _chunks(data, centre):
-        logits = _logits(_squared_distances(x, y), t, x.shape[1], n_aug)
+        squared_y = _squared_norms(y)
+        logits = _logits(_squared_distances(x, y, squared_y), t, x.shape[1], n_aug)
         chunk_peak, position = logits.max(1)
         nearest = torch.where(chunk_peak > peak, position + start, nearest)
         new_peak = torch.maximum(peak, chunk_peak)
         fade = (peak - new_peak).exp()
-        weights = logits.sub_(new_peak[:, None]).exp_()
+        weights = logits.sub_(new_peak[:, None]).clamp_(min=LOG_ZERO).exp_()
         total = total * fade + weights.sum(1)
-        weighted = torch.addmm(weighted.mul_(fade[:, None]), weights, y)
+        squares = torch.addmv(squares * fade, weights, squared_y)
+        weighted.mul_(fade[:, None]).addmm_(weights, y)
         peak = new_peak
-    return _Pass(peak, nearest, total, weighted)
+    return _Pass(peak, nearest, total, weighted, squares)
 
 
 def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> _Sight:
@@ -276,16 +293,19 @@ def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> _Sight:
         offset, log_sum = x - y_bar, seen.peak + seen.total.log()
 
         squared_min = _squared_from_logit(seen.peak, t, x.shape[1], n_aug)
-        error = _log_weight_error(x - centre, t, squared_min, n_aug)
+        squared_error = _squared_distance_error(x - centre, squared_min)
+        error = squared_error * _slope(squared_min, t, x.shape[1], n_aug)
         alone = (seen.total - 1.0 <= ONE_SOURCE) & (error <= 1.0)
         closest = data[seen.nearest].double()
         y_bar = torch.where(alone[:, None], closest, y_bar)
         offset = torch.where(alone[:, None], x - closest, offset)
 
+        # ‖Σ_j w_j δ_j (y_j − ȳ)‖ ≤ max|δ_j| · √(Σ_j w_j ‖y_j − ȳ‖²), and that variance is itself known to squared_error.
+        variance = seen.squares / seen.total - (seen.weighted / seen.total[:, None]).square().sum(1)
+        shift = error * (variance.clamp(min=0.0) + 4.0 * squared_error).sqrt()
+        cancelled = 40.0 * EPS * (torch.linalg.vector_norm(x, dim=1) + torch.linalg.vector_norm(y_bar, dim=1))
         e_norm = torch.hypot(torch.linalg.vector_norm(offset, dim=1), t)
-        reach = (squared_min + min(n_aug, 80.0) * t.square()).sqrt()  # distance of the sources that carry weight
-        cancelled = 4.0 * EPS * (torch.linalg.vector_norm(x, dim=1) + torch.linalg.vector_norm(y_bar, dim=1))
-        doubtful = ~alone & (2.0 * error * reach + 10.0 * cancelled > TOLERANCE * e_norm)
+        doubtful = ~alone & ((error > 1.0) | (2.0 * shift + cancelled > TOLERANCE * e_norm))
         for rows in _blocks(doubtful):
             exact = _look_exactly(x[rows], t[rows], data, centre, n_aug)
             y_bar[rows], offset[rows], log_sum[rows] = exact

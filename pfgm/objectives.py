@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from pfgm.field import mean_source, normalized_target
-from pfgm.networks import FieldNetwork, noise_level
-from pfgm.process import Process, denoiser
+from pfgm.networks import FieldNetwork
+from pfgm.networks.heads import denoiser_head, field_head, noise_level
+from pfgm.process import Process
 
 
 def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
@@ -21,7 +22,8 @@ def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Tens
     x, t = process.training_points(y, g)
     assert process.train.gamma is not None
     target = normalized_target(x, t, sources, process.train.gamma)
-    return (network(x, t) - target).square().sum(1).mean() / y.shape[1]
+    output = field_head(network(x, t), x, t, network.sd, process.train.gamma)
+    return (output - target).square().sum(1).mean() / y.shape[1]
 
 
 def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
@@ -51,7 +53,7 @@ def _denoising_loss(network: FieldNetwork, x: Tensor, t: Tensor, target: Tensor)
     sd = network.sd
     n2 = noise_level(x, t, sd).square()
     weight = (sd**2 + n2) / (sd**2 * n2)  # 1 / c_out²
-    error = denoiser(network(x, t), x, t, sd) - target
+    error = denoiser_head(network(x, t), x, t, sd) - target
     return (weight * error.square().mean(1)).mean()
 
 

@@ -64,7 +64,9 @@ class PoissonPrior(Distribution):
         """Mass of the untruncated law that truncation removes: P(R > max_radius)."""
         return self._truncated
 
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
         """Draws x = R ω, ω uniform on the sphere and R by inverse CDF, shape (*sample_shape, d), float64."""
         shape = torch.Size(sample_shape)
         direction = torch.randn((*shape, self.dim), dtype=torch.float64, generator=generator)

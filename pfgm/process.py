@@ -13,8 +13,8 @@ pfgmpp     denoise     y                                                      no
 pfgmpp     reference   ȳ over the reference batch                             as normalized
 =========  ==========  =====================================================  =============================
 
-How an output (o_x, o_t) is read: `normalized` — ‖Ê‖ from the quadratic's positive root, x − D = −(‖Ê‖ + γ) o_x/√d;
-`raw` — x − D = t o_x/o_t; `denoise`, `reference` — D = c_skip x + c_out o_x with EDM's weights at the noise level of (x, t).
+How an output is read: `normalized` — the field head's v_x, ‖Ê‖ from the quadratic's positive root, x − D = −(‖Ê‖ + γ) v_x/√d;
+`raw` — x − D = t o_x/o_t; `denoise`, `reference` — the denoiser head's D (`pfgm.networks.heads`).
 
 Sources: PFGM (arXiv 2209.11178), PFGM++ (arXiv 2302.04265), EDM (arXiv 2206.00364).
 """
@@ -30,7 +30,8 @@ from torch import Tensor
 
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data import DataInfo
-from pfgm.networks import FieldNetwork, noise_level
+from pfgm.networks import FieldNetwork
+from pfgm.networks.heads import denoiser_head, field_head
 from pfgm.perturb import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
 from pfgm.prior import PoissonPrior
 
@@ -88,14 +89,15 @@ class Process:
 
     def mean_source(self, network: FieldNetwork, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t), shape (B, d), read from the network's output at x (B, d), t (B,)."""
-        out = network(x.float(), t.float())
+        raw = network(x.to(network.dtype), t.to(network.dtype))
         if self.train.objective == "normalized":
             assert self.train.gamma is not None
-            magnitude = root_magnitude(out[:, :-1], t, self.train.gamma) + self.train.gamma
-            return x + (magnitude[:, None] * out[:, :-1] / math.sqrt(x.shape[1])).to(x)
+            v_x = field_head(raw, x, t, network.sd, self.train.gamma)[:, :-1]
+            magnitude = root_magnitude(v_x, t, self.train.gamma) + self.train.gamma
+            return x + (magnitude[:, None] * v_x / math.sqrt(x.shape[1])).to(x)
         if self.train.objective == "raw":
-            return x - (t[:, None] * out[:, :-1] / out[:, -1:].clamp(max=-RAW_T_MIN)).to(x)
-        return denoiser(out, x, t, network.sd)
+            return x - (t[:, None] * raw[:, :-1] / raw[:, -1:].clamp(max=-RAW_T_MIN)).to(x)
+        return denoiser_head(raw, x, t, network.sd)
 
 
 def _pfgm_numbers(train: TrainConfig) -> tuple[float, float, float]:
@@ -127,12 +129,6 @@ def root_magnitude(v_x: Tensor, t: Tensor, gamma: float) -> Tensor:
     v_x, t = v_x.double(), t.double()
     n2 = (v_x.norm(dim=1) / math.sqrt(v_x.shape[1])).clamp(max=N_MAX).square()
     return (n2 * gamma + (n2.square() * gamma**2 + (1 - n2) * t.square()).sqrt()) / (1 - n2)
-
-
-def denoiser(out: Tensor, x: Tensor, t: Tensor, sd: float) -> Tensor:
-    """D = c_skip x + c_out o_x, c_skip = sd²/(sd² + n̂²), c_out = sd n̂/√(sd² + n̂²), n̂ the noise level of (x, t)."""
-    n2 = noise_level(x, t, sd).square()[:, None].to(x)
-    return (sd**2 * x + sd * (n2 * (sd**2 + n2)).sqrt() * out[:, :-1]) / (sd**2 + n2)
 
 
 def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:

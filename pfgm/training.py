@@ -14,7 +14,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
@@ -85,6 +85,7 @@ class Trainer:
             role: torch.Generator(self.device).manual_seed(derive_seed(seed, role)) for role in ("order", "perturb")
         }
         self.step, self.elapsed_s = 0, 0.0
+        self.history: list[Progress] = []
 
     def run(self, report_every: int = 50) -> Iterator[Progress]:
         """Train to the last step, yielding a `Progress` every ``report_every`` steps and at the end.
@@ -107,7 +108,9 @@ class Trainer:
                 self.elapsed_s += now - started
                 if not math.isfinite(mean_loss):
                     raise TrainingDiverged(f"the loss was not finite between steps {self.step - since} and {self.step}")
-                yield Progress(self.step, self.train.steps, mean_loss, float(norms) / since, rate, self.elapsed_s)
+                progress = Progress(self.step, self.train.steps, mean_loss, float(norms) / since, rate, self.elapsed_s)
+                self.history.append(progress)
+                yield progress
                 losses.zero_()
                 norms.zero_()
                 since, started = 0, time.perf_counter()
@@ -148,11 +151,12 @@ class Trainer:
         return network.eval().requires_grad_(False)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the rest of the run depends on, as plain tensors."""
+        """Everything that the rest of the run depends on, as plain tensors; take it right after a `Progress`."""
         moments = self.optimizer.state
         state = {
             "step": torch.tensor(self.step),
             "elapsed_s": torch.tensor(self.elapsed_s, dtype=torch.float64),
+            "history": torch.tensor([astuple(p) for p in self.history], dtype=torch.float64).reshape(len(self.history), -1),
         }
         for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):
             state |= {f"weight.{k}": p.detach(), f"average.{k}": a}
@@ -163,6 +167,7 @@ class Trainer:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a `state`; the configuration must be the one that made it."""
         self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
+        self.history = [Progress(int(row[0]), int(row[1]), *row[2:]) for row in state["history"].tolist()]
         with torch.no_grad():
             for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):
                 p.copy_(state[f"weight.{k}"])

@@ -152,8 +152,8 @@ class StudyConfig:
             "allow_extreme": self.allow_extreme,
             "data": self.data.model_dump(),
             "network": self.network.model_dump(),
-            "train": dict(self.train),
-            "sampler": dict(self.sampler),
+            "train": self._complete("train"),
+            "sampler": self._complete("sampler"),
             "evaluate": {**self.evaluate.model_dump(), "metrics": list(self.evaluate.metrics)},
             "search": {
                 "train": {key: d.dump() for key, d in self.search_train.items()},
@@ -164,6 +164,15 @@ class StudyConfig:
             "resources": self.resources.model_dump(),
             "analysis": self.analysis.model_dump(),
         }
+
+    def _complete(self, group: str) -> dict[str, Any]:
+        """Declared keys with every default filled in, unless the search decides which keys there are."""
+        declared = dict(self.train if group == "train" else self.sampler)
+        searched = self.search_train if group == "train" else self.search_sampler
+        if any(key in searched for key in ("process", "objective", "solver")):
+            return declared
+        model = self.training(self.default(group)) if group == "train" else self.sampling(self.default(group))
+        return {**{key: value for key, value in model.model_dump().items() if value is not None}, **declared}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.dump(), sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)

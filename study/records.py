@@ -27,6 +27,7 @@ KEYS: dict[str, pa.DataType] = {
     "seed_train": _I, "seed_sample": _I, "step": _I, "is_final": _B,
     "design_role": _S,          # role of the training point: default, arm:<parameter>, sobol, grid, random, tpe
     "design_sampler_role": _S,  # role of the sampler point, same words
+    "design_point": _S,         # JSON of the declared searched values: {"train": {…}, "sampler": {…}}
 }  # fmt: skip
 
 PARAMETERS: dict[str, pa.DataType] = {

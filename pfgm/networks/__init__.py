@@ -14,15 +14,11 @@ from torch import Tensor, nn
 
 from pfgm.config import NetworkConfig
 from pfgm.networks.embedding import LevelEmbedding
+from pfgm.networks.heads import noise_level
 from pfgm.networks.mlp import ResidualMLP
 from pfgm.networks.unet import UNet
 
-__all__ = ["FieldNetwork", "build_network", "noise_level"]
-
-
-def noise_level(x: Tensor, t: Tensor, sd: float) -> Tensor:
-    """n̂ = √max(‖x‖²/d − sd², t²), shape (B,): the noise per coordinate that (x, t) shows, in data units."""
-    return torch.maximum(x.square().mean(1) - sd**2, t.square()).sqrt()
+__all__ = ["FieldNetwork", "build_network"]
 
 
 class FieldNetwork(nn.Module):
@@ -38,11 +34,15 @@ class FieldNetwork(nn.Module):
         self.backbone, self.embedding, self.sd = backbone, embedding, sd
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (B, d), t (B,) → (B, d + 1), float32."""
+        """x (B, d), t (B,) → (B, d + 1) raw numbers (see `pfgm.networks.heads`), in x's dtype."""
         scale = (self.sd**2 + x.square().mean(1, keepdim=True)).rsqrt()
         levels = torch.stack([t, noise_level(x, t, self.sd)], 1).log()
         out: Tensor = self.backbone(x * scale, self.embedding(levels))
-        return out.float()
+        return out.to(x.dtype)  # float32 even under autocast: the heads subtract nearly equal numbers
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
 
 
 def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float) -> FieldNetwork:

@@ -12,14 +12,14 @@ class LevelEmbedding(nn.Module):
     """Sines and cosines of each level at 16 geometric frequencies, then two linear layers.
 
     Levels are natural logarithms of lengths in data units, about −7 … 8; the periods run from 40 (one slow wave over
-    the whole range) down to 0.5.
+    the whole range) down to 3 (a factor of twenty in length).
     """
 
     frequencies: Tensor
 
     def __init__(self, width: int, n_frequencies: int = 16) -> None:
         super().__init__()
-        periods = torch.logspace(math.log10(40.0), math.log10(0.5), n_frequencies)
+        periods = torch.logspace(math.log10(40.0), math.log10(3.0), n_frequencies)
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
         self.layers = nn.Sequential(nn.Linear(4 * n_frequencies, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 

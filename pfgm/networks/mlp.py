@@ -32,6 +32,7 @@ class ResidualMLP(nn.Module):
         self.blocks = nn.ModuleList([ResidualBlock(width, embedding) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.last = nn.Linear(width, dim + 1)
+        nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:

@@ -77,6 +77,7 @@ class UNet(nn.Module):
             [ConvBlock(channels[min(k + 1, depth - 1)] + channels[k], channels[k], embedding) for k in reversed(range(depth))]
         )
         self.norm, self.last = _norm(width), nn.Conv2d(width, shape[0] + 1, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:

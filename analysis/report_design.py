@@ -1,0 +1,82 @@
+"""What a study was: data, design, counts, cost, versions, command and exclusions."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.load import design_of, field_key, study_of
+from analysis.report_blocks import Block, Code, Items, Section, TableBlock, Text
+from analysis.robustness import format_value
+from analysis.statistics import default_metric, failure_table, metric_values
+
+
+def overview(frame: pd.DataFrame) -> Section:
+    """Data, design, counts, cost, versions, command and exclusions."""
+    study = study_of(frame)
+    blocks: list[Block] = [Items(tuple(_facts(frame)))]
+    blocks.append(TableBlock("counts", "Cells by outcome.", failure_table(frame).drop(columns="value")))
+    blocks.append(TableBlock("search", "What was searched.", _search_table(frame)))
+    blocks.append(Text("The command that made these rows, and continues an unfinished study:"))
+    name = study.get("name", "study")
+    blocks.append(Code(f"python -m study.run results/{name}/study.yaml\npython -m analysis.report results/{name}", "bash"))
+    excluded = [f"{reason}: {n}" for reason, n in {**frame.attrs["skipped"], **_unusable(frame)}.items()]
+    blocks.append(Text("Left out of the statistics, and why: " + ("; ".join(excluded) if excluded else "nothing") + "."))
+    return Section("design", "Data and design", tuple(blocks))
+
+
+def _unusable(frame: pd.DataFrame) -> dict[str, int]:
+    return metric_values(frame, default_metric(frame))[1]
+
+
+def _facts(frame: pd.DataFrame) -> list[str]:
+    study = study_of(frame)
+    seeds, evaluate = study.get("seeds") or {}, study.get("evaluate") or {}
+    n, dim = frame["data_n"].dropna(), frame["data_dim"].dropna()
+    shape = f", {int(n.iloc[0])} points in {int(dim.iloc[0])} dimensions" if len(n) and len(dim) else ""
+    described = ", ".join(f"{key} {value}" for key, value in (study.get("network") or {}).items())
+    measured = frame.loc[frame["status"].ne("pending")]
+    return [
+        f"Data: {(study.get('data') or {}).get('name', '?')}{shape}. Network: {described}.",
+        f"Design: {design_of(frame)}; train seeds {seeds.get('train', '?')}, sample seeds {seeds.get('sample', '?')}"
+        f"{', disjoint between training points' if seeds.get('disjoint') else ''};"
+        f" {evaluate.get('samples', '?')} samples a cell.",
+        f"Measured: {len(measured)} of {len(frame)} planned cells, {frame['point_id'].nunique()} training points,"
+        f" {field_key(frame).nunique()} fields, {frame['sampler_id'].nunique()} sampler points.",
+        _cost(frame),
+        _versions(frame),
+    ]
+
+
+def _cost(frame: pd.DataFrame) -> str:
+    threads = frame["prov_threads"].fillna(1)
+    seconds = frame["cost_train_s"].fillna(0) * threads
+    training = float(seconds.groupby(field_key(frame)).max().sum())
+    sampling = float(((frame["cost_sample_s"].fillna(0) + frame["cost_metric_s"].fillna(0)) * threads).sum())
+    reused = frame["prov_field_reused"].eq(True).fillna(False).astype(bool)
+    note = (
+        f" ({field_key(frame)[reused].nunique()} fields came from the store, their training included)" if reused.any() else ""
+    )
+    return f"Cost: {training / 3600:.2f} core-hours of training, {sampling / 3600:.2f} of sampling and metrics{note}."
+
+
+def _versions(frame: pd.DataFrame) -> str:
+    names = {"prov_version": "toolkit", "prov_git": "git", "prov_training_version": "training version", "prov_torch": "torch",
+             "prov_python": "python", "prov_device": "device", "prov_cpu": "cpu"}  # fmt: skip
+    parts = []
+    for column, name in names.items():
+        values = sorted({format_value(v) for v in frame[column].dropna()})
+        if values:
+            parts.append(f"{name} {' and '.join(values)}")
+    dates = sorted(str(v)[:10] for v in frame["prov_finished_at"].dropna())
+    when = f"; rows finished {dates[0]}" + (f" to {dates[-1]}" if dates[-1] != dates[0] else "") if dates else ""
+    return f"Versions: {', '.join(parts) or 'none recorded'}{when}."
+
+
+def _search_table(frame: pd.DataFrame) -> pd.DataFrame:
+    search = study_of(frame).get("search") or {}
+    rows = [
+        {"parameter": name, "group": group, "distribution": ", ".join(f"{k}: {v}" for k, v in distribution.items())}
+        for group in ("train", "sampler")
+        for name, distribution in (search.get(group) or {}).items()
+    ]
+    return pd.DataFrame(rows, columns=["parameter", "group", "distribution"])

@@ -1,0 +1,190 @@
+"""The figures of the report: drawn once, kept as PNG and SVG with equal bytes for equal rows."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from analysis.interaction import plot_interaction
+from analysis.load import Axis, design_of, find_axis, searched_axes
+from analysis.pareto import outlier_axis, pareto_front, plot_quality_cost, plot_solver_tolerance, solver_tolerance
+from analysis.plots import choose_cell, learning_curves, metric_label, plot_learning_curves, plot_samples
+from analysis.report_blocks import Block, Figure, Section, Text
+from analysis.robustness import ToleranceInterval, format_value, plot_robustness
+from analysis.statistics import default_metric, metric_column
+
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "analysis.report",
+    "svg.fonttype": "path",
+    "font.size": 8.5,
+    "savefig.facecolor": "white",
+}
+
+
+def figure(folder: Path, name: str, caption: str, alt: str, draws: list[Callable[[Axes], object]]) -> Figure:
+    """Draw panels side by side, store figures/<name>.png and .svg without dates or versions, return the block."""
+    with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "backend": mpl.rcParams["backend"]}):
+        canvas = Canvas(figsize=(3.7 * max(len(draws), 1.35), 3.2), layout="constrained")
+        for draw, ax in zip(draws, canvas.subplots(1, len(draws), squeeze=False)[0], strict=True):
+            draw(ax)
+        png = io.BytesIO()
+        canvas.savefig(png, format="png", dpi=120, metadata={"Software": None})
+        folder.mkdir(parents=True, exist_ok=True)
+        canvas.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    (folder / f"{name}.png").write_bytes(png.getvalue())
+    return Figure(name, caption, alt, png.getvalue())
+
+
+def measured(frame: pd.DataFrame, *metrics: str) -> list[str]:
+    """Those metrics that some row has."""
+    return [metric for metric in metrics if frame[metric_column(frame, metric)].notna().any()]
+
+
+_LEGEND = (
+    "How to read a panel: points are means over independent units (their number n at the bottom), bars 95 %"
+    " t-intervals, which run"
+    " on where they meet the frame, the band min–max, the star the default. A hollow point or a red × with a"
+    " number: that many"
+    " cells failed or diverged there."
+)
+
+
+def parameter_panels(frame: pd.DataFrame, folder: Path, group: str, intervals: list[ToleranceInterval]) -> list[Block]:
+    """One figure a parameter of a group: the rated metric, precision and recall."""
+    metrics = list(dict.fromkeys([default_metric(frame), *measured(frame, "precision", "recall")]))
+    axes = [axis for axis in searched_axes(frame) if axis.group == group]
+    blocks: list[Block] = [Text(_LEGEND)] if axes else []
+    for axis in axes:
+        interval = next(t for t in intervals if t.parameter == axis.name and t.group == group)
+        held = interval.held_fixed[:1].upper() + interval.held_fixed[1:]
+        caption = f"{axis.label}: {interval.rating} ({interval.rule}). {held}."
+        draws = [_robustness(frame, axis, metric) for metric in metrics]
+        blocks.append(figure(folder, f"{group}-{axis.name}", caption, _alt(frame, axis, interval), draws))
+    return blocks
+
+
+def _robustness(frame: pd.DataFrame, axis: Axis, metric: str) -> Callable[[Axes], object]:
+    return lambda ax: plot_robustness(frame, axis, metric=metric, ax=ax)
+
+
+def _alt(frame: pd.DataFrame, axis: Axis, interval: ToleranceInterval) -> str:
+    known = interval.levels.dropna(subset=["d"])
+    pairs = zip(known["level"], known["d"].astype(float), strict=True)
+    ratios = [f"{format_value(level)}: × {math.exp(d):.2f}" for level, d in pairs]
+    shown = "; ratios to the default by value: " + ", ".join(ratios) if ratios else "; no complete comparison"
+    return f"{metric_label(frame, default_metric(frame))} against {axis.label}, rated {interval.rating}{shown}."
+
+
+def sampler_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
+    """Quality–cost front with precision and recall, solver tolerance, outliers, and T or rtol against a training parameter."""
+    main = default_metric(frame)
+    shown = list(dict.fromkeys([main, *measured(frame, "precision", "recall")]))
+    front = pareto_front(frame)
+    cheapest = front.loc[front["cheapest_within"]]
+    text = (
+        f"Cheapest configuration within tolerance of the default: {cheapest['nfe'].iloc[0]:.0f} NFE at"
+        f" {metric_label(frame, main)} {cheapest['mean'].iloc[0]:.3g} ({cheapest['solver'].iloc[0]})."
+        if len(cheapest)
+        else "No configuration is known to be within tolerance of the default."
+    )
+    front_caption = f"Quality against cost. One mark a configuration, thin bar: min–max over cells; line: non-dominated. {text}"
+    draws = [_front(frame, metric) for metric in shown]
+    blocks: list[Block] = [
+        figure(folder, "quality-cost", front_caption, f"{metric_label(frame, main)} against NFE. {text}", draws)
+    ]
+    blocks += _tolerance_panels(frame, folder)
+    outlier = outlier_axis(frame)
+    if outlier:
+        caption = f"Outlier fraction against {outlier}: FID hardly sees samples that stay noise, this share does."
+        draw = _robustness(frame, find_axis(frame, outlier), "outlier_fraction")
+        blocks.append(figure(folder, "outliers", caption, caption, [draw]))
+    return blocks
+
+
+def _front(frame: pd.DataFrame, metric: str) -> Callable[[Axes], object]:
+    return lambda ax: plot_quality_cost(frame, metric=metric, ax=ax)
+
+
+def _tolerance_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
+    table = solver_tolerance(frame)
+    if table["rtol"].nunique() < 2:
+        return []
+    quantities = [q for q in ("solver_error", "quality", "nfe") if table[q].notna().any()]
+    if not quantities:
+        return [Text("No cell with a solver tolerance is complete.")]
+    share = table["diverged_share"].max()
+    skipped = "; ".join(f"{k}: {v}" for k, v in table.attrs["skipped"].items()) or "nothing"
+    caption = (
+        "What the tolerance buys: solver error, quality and NFE against rtol, means over fields with"
+        " t-intervals. Largest share of"
+        f" diverged or step-limited cells: {share:.0%}. {table.attrs['held_fixed']}. Left out: {skipped}."
+    )
+    draws = [_tolerance(frame, quantity) for quantity in quantities]
+    return [figure(folder, "solver-tolerance", caption, "Solver error, quality and NFE against relative tolerance.", draws)]
+
+
+def _tolerance(frame: pd.DataFrame, quantity: str) -> Callable[[Axes], object]:
+    return lambda ax: plot_solver_tolerance(frame, quantity=quantity, ax=ax)
+
+
+def interaction_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
+    """Every training parameter against the searched T (or the first numeric sampler parameter): measured cells only."""
+    axes = searched_axes(frame)
+    seconds = [a for a in axes if a.group == "sampler" and not a.categorical]
+    seconds.sort(key=lambda a: a.name not in ("T", "T_ratio"))
+    firsts = [a for a in axes if a.group == "train" and not a.categorical]
+    if not seconds or not firsts or design_of(frame) == "tpe":
+        return []
+    blocks: list[Block] = []
+    for i in range(0, len(firsts), 2):
+        pair = firsts[i : i + 2]
+        names = " and ".join(axis.name for axis in pair)
+        caption = f"{names} with {seconds[0].name}: measured cells, nothing interpolated; "
+        caption += "red ×: no complete cell, red ring: some failed."
+        draws = [_interaction(frame, axis, seconds[0]) for axis in pair]
+        blocks.append(
+            figure(folder, f"interaction-{'-'.join(a.name for a in pair)}-{seconds[0].name}", caption, caption, draws)
+        )
+    return blocks
+
+
+def _interaction(frame: pd.DataFrame, first: Axis, second: Axis) -> Callable[[Axes], object]:
+    return lambda ax: plot_interaction(frame, first, second, ax=ax)
+
+
+def learning_section(frame: pd.DataFrame, folder: Path) -> Section:
+    """Training loss of every field."""
+    history = learning_curves(str(frame.attrs["path"]))
+    if history.empty:
+        return Section("learning", "Learning curves", (Text("No training history was stored."),))
+    caption = f"Training loss of {history['train_id'].nunique()} fields. Objectives with other γ or targets have other scales."
+    block = figure(folder, "learning-curves", caption, caption, [lambda ax: plot_learning_curves(history, ax=ax)])
+    return Section("learning", "Learning curves", (block,))
+
+
+def samples_section(frame: pd.DataFrame, folder: Path) -> Section:
+    """Sample grids of the default, best and worst configuration, from the same latents where the seeds agree."""
+    names = []
+    for which in ("default", "best", "worst"):
+        row = choose_cell(frame, which)
+        if row is not None and (Path(str(frame.attrs["path"])) / "samples" / f"{row['cell_id']}.png").is_file():
+            names.append(which)
+    if not names:
+        return Section("samples", "Samples", (Text("No sample grid was stored for the default, best or worst configuration."),))
+    caption = "64 samples a grid. Best and worst by mean over seeds among configurations without failures: raw extremes."
+    block = figure(
+        folder, "samples", caption, f"Grids of generated samples: {', '.join(names)}.", [_grid(frame, n) for n in names]
+    )
+    return Section("samples", "Samples", (block,))
+
+
+def _grid(frame: pd.DataFrame, which: str) -> Callable[[Axes], object]:
+    return lambda ax: plot_samples(frame, which, ax=ax)

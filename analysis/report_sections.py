@@ -1,0 +1,255 @@
+"""What the report says in words and tables: each function turns the frame into one section."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.levels import seed_variance
+from analysis.load import Axis, is_default, searched_axes, study_of, tolerance_of
+from analysis.plots import ANCHORS, anchors, metric_label
+from analysis.report_blocks import Block, Items, Section, TableBlock, Text
+from analysis.robustness import ToleranceInterval, format_value
+from analysis.statistics import (
+    LogRatio,
+    default_metric,
+    failure_table,
+    field_means,
+    log_ratio,
+    seeds_needed,
+    summarize,
+)
+from study.records import STATUSES
+
+EQUIVALENCE_FACTOR = 1.25
+
+
+def short(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> Section:
+    """The question, and the verdict in words made from the numbers."""
+    answers = tuple(Text(sentence, lead=True) for sentence in verdict_sentences(frame, intervals))
+    return Section("short", "In short", (Text(_question(frame)), *answers))
+
+
+def _question(frame: pd.DataFrame) -> str:
+    study = study_of(frame)
+    data, process = study.get("data") or {}, (study.get("train") or {}).get("process", "pfgm")
+    label = metric_label(frame, default_metric(frame))
+    return (
+        f"How far can the hyperparameters and the sampler of a Poisson flow model ({process}) on"
+        f" {data.get('name', '?')}"
+        f" move before {label} is more than {tolerance_of(frame):.0%} above its default?"
+    )
+
+
+def verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> Section:
+    """The table of ratings with the printed rule, what was held fixed and what was assumed."""
+    limit = tolerance_of(frame)
+    blocks: list[Block] = [] if intervals else [Text("Nothing was searched, so there is nothing to rate.")]
+    if intervals:
+        caption = (
+            f"Ratings on {metric_label(frame, default_metric(frame))}, tolerance {limit:.0%}. robust: the"
+            " simultaneous 95 % upper"
+            " bound is within tolerance at every tested value. sensitive: at some value the lower bound is"
+            " beyond it, or cells"
+            " fail or diverge. undetermined: neither. The interval is the inner set of tested values; nothing is"
+            " claimed between."
+        )
+        blocks.append(TableBlock("verdict", caption, verdict_table(intervals)))
+        held = [f"{t.parameter}: {t.held_fixed}" + (f". Variance: {t.assumed}" if t.assumed else "") for t in intervals]
+        blocks += [Text("What each comparison held fixed, and what it assumed:"), Items(tuple(held))]
+    return Section("verdict", "Verdict", tuple(blocks))
+
+
+def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> list[str]:
+    """Two or three sentences: the default's value, the ratings, the largest change."""
+    sentences = [_default_sentence(frame)]
+    if not intervals:
+        return [*sentences, "Nothing was searched, so there is nothing to rate."]
+    for rating in ("robust", "sensitive", "undetermined", "not rated"):
+        group = [t for t in intervals if t.rating == rating]
+        if group:
+            sentences.append(f"{rating.capitalize()}: {', '.join(_short(t) for t in group)}.")
+    known = [t for t in intervals if math.isfinite(t.worst_ratio) and t.rating != "not rated"]
+    if known:
+        worst = max(known, key=lambda t: t.worst_ratio)
+        value = format_value(worst.worst_value)
+        sentences.append(f"The largest change measured is × {worst.worst_ratio:.3g}, at {worst.parameter} = {value}.")
+    return sentences
+
+
+def _default_sentence(frame: pd.DataFrame) -> str:
+    metric = default_metric(frame)
+    rows = frame.loc[is_default(frame, "train") & is_default(frame, "sampler")]
+    if rows.empty:
+        return "The default point is not part of this study."
+    row = summarize(rows, metric).iloc[0]
+    label = metric_label(frame, metric)
+    if not math.isfinite(row["mean"]):
+        return f"The default point has no complete row with {label} ({row['n_failed']} failed, {row['n_diverged']} diverged)."
+    if row["n_train_seeds"] < 2:
+        return f"The default reaches {label} = {row['mean']:.3g} in one field: no interval."
+    return (
+        f"The default reaches {label} = {row['mean']:.3g}, 95 % interval {row['low']:.3g} to {row['high']:.3g}"
+        f" over {row['n_train_seeds']} fields."
+    )
+
+
+def _short(interval: ToleranceInterval) -> str:
+    if interval.low is not None and interval.high is not None and interval.high > interval.low:
+        return f"{interval.parameter} ({format_value(interval.low)} to {format_value(interval.high)} within tolerance)"
+    return interval.parameter
+
+
+def verdict_table(intervals: Sequence[ToleranceInterval]) -> pd.DataFrame:
+    """The verdict per parameter as text: default, tested values, tolerance interval, rating, rule."""
+    columns = ["parameter", "default", "tested", "tolerance interval", "width (decades)", "rating", "rule"]
+    rows = []
+    for t in intervals:
+        inside = ", ".join(format_value(v) for v in t.inside) if t.low is None else ""
+        span = f"{format_value(t.low)} … {format_value(t.high)}" if t.low is not None else inside
+        span = f"{format_value(t.low)} alone" if t.low is not None and t.low == t.high else span
+        tested = ", ".join(format_value(v) for v in t.tested)
+        width = f"{t.decades:.2f}" if t.decades is not None else "–"
+        rows.append([t.parameter, format_value(t.default), tested, span or "none", width, t.rating, t.rule])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def noise(frame: pd.DataFrame) -> Section:
+    """Seed noise, what it can resolve, and the anchors of FID."""
+    metric = default_metric(frame)
+    rows = frame.loc[is_default(frame, "sampler")] if is_default(frame, "sampler").any() else frame
+    default = field_means(rows.loc[is_default(rows, "train")], metric)["y"]
+    blocks: list[Block] = []
+    pooled = seed_variance(frame, metric)
+    if pooled is not None:
+        sd, how = math.sqrt(pooled.variance), f"{pooled.how}, {pooled.df} degrees of freedom"
+    elif len(default) > 1:
+        sd, how = float(default.std(ddof=1)), f"{len(default)} fields at the default; not pooled over configurations"
+    else:
+        sd, how = math.nan, ""
+    if math.isfinite(sd):
+        blocks.append(
+            Text(f"Retraining moves log {metric} with a standard deviation of {sd:.3f} (about {math.expm1(sd):.0%}): {how}.")
+        )
+        gaps = sorted({0.03, 0.10, 0.25, tolerance_of(frame)})
+        table = pd.DataFrame({"gap": [f"{g:.0%}" for g in gaps], "fields a side": [str(seeds_needed(sd, g)) for g in gaps]})
+        blocks.append(TableBlock("power", "Fields a side to see a gap at 5 % (two-sided) with 80 % power.", table))
+    else:
+        blocks.append(
+            Text("Fewer than two complete fields share a configuration: the seed noise is unknown. Raise seeds.train to 3.")
+        )
+    found = anchors(frame)
+    if found:
+        table = pd.DataFrame({"anchor": [ANCHORS[k] for k in found], "FID": [f"{v:.4g}" for v in found.values()]})
+        blocks.append(TableBlock("anchors", f"What a value of {metric_label(frame, 'fid')} means.", table))
+    return Section("noise", "Noise floor and power", tuple(blocks))
+
+
+def equivalence_result(frame: pd.DataFrame) -> tuple[Axis, Any, Any, LogRatio | None, str] | None:
+    """The comparison of an equivalence study: seeds disjoint, one training parameter with exactly two values.
+
+    Returns:
+        axis, reference value, other value, the 90 % interval (None where a side has fewer than two fields), a sentence;
+        or None when the study is not of this kind.
+    """
+    if not (study_of(frame).get("seeds") or {}).get("disjoint"):
+        return None
+    pairs = []
+    for axis in (a for a in searched_axes(frame) if a.group == "train" and a.column in frame.columns):
+        values = sorted(frame[axis.column].dropna().unique())
+        if len(values) > 1:
+            pairs.append((axis, values))
+    if len(pairs) != 1 or len(pairs[0][1]) != 2:
+        return None
+    axis, values = pairs[0]
+    is_first = (
+        axis.default is None or np.isclose(values[0], axis.default) if not axis.categorical else values[0] == axis.default
+    )
+    a, b = values if is_first else values[::-1]
+    side = frame.loc[is_default(frame, "sampler")] if is_default(frame, "sampler").any() else frame
+    counts = [len(field_means(side.loc[side[axis.column].eq(v)], default_metric(frame))) for v in (a, b)]
+    if min(counts) < 2:
+        return (
+            axis,
+            a,
+            b,
+            None,
+            f"{axis.name}: {counts[0]} and {counts[1]} complete fields; at least 2 a side are needed.",
+        )
+    result = log_ratio(frame, axis, a, b, metric=default_metric(frame))
+    return axis, a, b, result, _equivalence_sentence(frame, axis, a, b, result)
+
+
+def _equivalence_sentence(frame: pd.DataFrame, axis: Axis, a: Any, b: Any, result: LogRatio) -> str:
+    inside = result.low >= 1 / EQUIVALENCE_FACTOR and result.high <= EQUIVALENCE_FACTOR
+    outside = result.low > EQUIVALENCE_FACTOR or result.high < 1 / EQUIVALENCE_FACTOR
+    word = "equivalent" if inside else "different" if outside else "inconclusive"
+    shared = f"; {result.shared_seeds} train seeds are shared, so the sides are not independent" if result.shared_seeds else ""
+    label = metric_label(frame, default_metric(frame))
+    left_out = ", ".join(f"{reason}: {n}" for reason, n in result.skipped.items())
+    shared += f"; left out: {left_out}" if left_out else ""
+    return (
+        f"Equivalence of {axis.name} = {format_value(b)} to {format_value(a)}: ratio of mean"
+        f" {label}"
+        f" {result.ratio:.3f}, 90 % interval {result.low:.3f} to {result.high:.3f} ({result.n_a} and {result.n_b}"
+        " fields),"
+        f" {'inside' if inside else 'not inside'} 0.80 to 1.25: {word}{shared}."
+    )
+
+
+def failures(frame: pd.DataFrame) -> Section:
+    """Every failed, diverged or timed-out group of cells, with error and log file."""
+    bad = frame.loc[~frame["status"].isin(["complete", "pending"])]
+    if bad.empty:
+        return Section("failures", "Failures", (Text("No cell failed, diverged, met the step limit or timed out."),))
+    known = bad.assign(error=bad["error"].fillna("–").str.split("\n").str[0], log=bad["error_log"].fillna("–"))
+    groups = known.groupby(["status", "design_role", "error", "log"], dropna=False, sort=True)
+    table = groups.agg(cells=("cell_id", "size"), first_cell=("cell_id", "first")).reset_index()
+    shares = ", ".join(f"{int(n)} {status}" for status, n in bad["status"].value_counts().sort_index().items())
+    caption = f"{shares} of {len(frame)} cells. Log files are relative to the study folder."
+    blocks: list[Block] = [TableBlock("failures", caption, table.rename(columns={"design_role": "training point"}))]
+    for axis in searched_axes(frame):
+        counts = failure_table(frame, axis)
+        if counts["total"].sum() > counts["complete"].sum() + counts["pending"].sum():
+            shown = counts.assign(value=counts["value"].map(format_value))
+            blocks.append(TableBlock(f"failures-{axis.name}", f"Outcomes by {axis.label}.", shown))
+    return Section("failures", "Failures", tuple(blocks))
+
+
+def full_table(frame: pd.DataFrame) -> Section:
+    """Every planned cell, sortable and filterable; every column is in tables/rows.csv."""
+    columns = {"cell_id": "cell", "status": "status", "design_role": "training point", "design_sampler_role": "sampler point",
+               "seed_train": "train seed", "seed_sample": "sample seed"}  # fmt: skip
+    columns |= {axis.column: axis.name for axis in searched_axes(frame) if axis.column in frame.columns}
+    names = ("metric_fid", "metric_sliced_wasserstein", "metric_precision", "metric_recall", "metric_nn_ratio",
+             "metric_outlier_fraction", "metric_solver_error", "cost_nfe")  # fmt: skip
+    columns |= {name: name.split("_", 1)[1] for name in names if frame[name].notna().any()}
+    shown = frame[list(columns)].rename(columns=columns)
+    text = pd.DataFrame({column: [format_value(v) for v in shown[column]] for column in shown.columns})
+    caption = f"All {len(text)} cells. Click a heading to sort. Every column of every row is in tables/rows.csv."
+    return Section("rows", "Full table", (TableBlock("cells", caption, text, interactive=True),))
+
+
+def methods(frame: pd.DataFrame) -> Section:
+    """How the numbers were made, and what they cannot say."""
+    points = (
+        "Unit: the trained field (training point × train seed). Rows of one field are not independent and are averaged first.",
+        "Means of FID, distances and NFE are geometric, with Student-t intervals on the log; shares are averaged as they are.",
+        "one_at_a_time: training parameters compare fields (Welch, or one seed variance pooled over"
+        " configurations where a test of"
+        " equal variances allows it); sampler parameters compare each field with itself at the default sampler point.",
+        "sobol, grid, random: marginal effects in quantile bins; the reference is the bin that holds the"
+        " default. tpe is not rated.",
+        "Bounds are simultaneous at 95 % over the values of one parameter (Bonferroni), not over parameters.",
+        "A failed, diverged, step-limited or timed-out cell counts as outside the tolerance at its value.",
+        "Values of FID compare only for equal features and sample count; FID against the training data rewards"
+        " memorising, so read"
+        " precision, recall and the nearest-neighbour ratio beside it.",
+        "Only tested values are rated. Another data set, network or training length may rate differently.",
+    )
+    statuses = Text(f"Statuses: {', '.join(STATUSES)}, and pending for a planned cell without a row.")
+    return Section("methods", "Methods and limits", (Items(points), statuses))

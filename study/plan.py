@@ -1,0 +1,288 @@
+"""The plan: which cells a study measures, a pure function of the study file and its data.
+
+A *cell* is (training point, train seed, sampler point, sample seed). A *trial* is one field — a training point and a train
+seed — with all its sampler points and sample seeds. ``train_id`` names a field by what its weights depend on and nothing else,
+so that every study on the same storage finds it; ``sampler_id`` names a sampler point as declared, so that it recurs across
+fields; ``cell_id`` names a measurement.
+
+The design `tpe` cannot be planned ahead: `study.tpe` asks Optuna for one point after another and plans each as it comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from scipy.stats import qmc
+
+from pfgm.config import SamplerConfig, TrainConfig
+from pfgm.process import HEIGHT_MARGIN, T_EXTREME, Process, resolve_sampler, resolve_train
+from pfgm.training import TRAINING_VERSION
+from study.config import ConfigError, StudyConfig, activate, moved
+from study.records import SCHEMA_VERSION, canonical_json
+from study.space import Distribution, Value
+
+Point = dict[str, Value]
+
+
+def digest(value: object, length: int = 16) -> str:
+    """The first ``length`` hexadecimal digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(_plain(value)).encode()).hexdigest()[:length]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return str(value) if value in (float("inf"), float("-inf")) else float(value)
+    return value
+
+
+@dataclass(frozen=True)
+class SamplerPoint:
+    """One sampler point as declared."""
+
+    sampler_id: str
+    role: str
+    point: Point
+    config: SamplerConfig
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One field and everything that is measured on it. ``train`` is resolved: every number filled in."""
+
+    trial_id: str
+    point_id: str
+    train_id: str
+    role: str
+    point: Point
+    seed: int
+    train: TrainConfig
+    sampler_points: tuple[SamplerPoint, ...]
+    sample_seeds: tuple[int, ...]
+
+    def handout(self) -> dict[str, object]:
+        """What a worker needs to rebuild this trial with `make_trial`, as plain values."""
+        sampling = [[p.role, p.point] for p in self.sampler_points]
+        return {"role": self.role, "point": self.point, "seed": self.seed, "sampling": sampling}
+
+    def cells(self, config: StudyConfig) -> list[dict[str, object]]:
+        """The manifest rows of this trial, in the order they are measured."""
+        return [_cell(config, self, point, seed) for seed in self.sample_seeds for point in self.sampler_points]
+
+
+def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
+    """Identity of a field: resolved training configuration, network, data hash, train seed, `TRAINING_VERSION`.
+
+    Keys that are null or false are left out, so that a key added later (with such a default) moves no identity.
+    """
+    numbers = {k: v for k, v in train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False}
+    network = config.network.model_dump()
+    return digest([TRAINING_VERSION, config.info.hash, network, numbers, seed], 32)
+
+
+def sampler_id(sampler: SamplerConfig) -> str:
+    """Identity of a sampler point as declared (`T: rule` or `T_ratio: 2`, not the number it becomes)."""
+    return digest({k: v for k, v in sampler.model_dump().items() if v is not None})
+
+
+def make_plan(config: StudyConfig) -> list[Trial]:
+    """All trials of a one_at_a_time, sobol, grid or random study; for tpe, none.
+
+    Raises:
+        ConfigError: a point implies absurd heights, or is invalid on these data.
+    """
+    if config.design.name == "tpe":
+        check_extremes(config, [({}, config.default("train"))], corners=True)
+        return []
+    training, sampling = points(config, "train"), points(config, "sampler")
+    check_extremes(config, [({}, p) for _, p in training], corners=config.design.name in ("sobol", "random"))
+    return [
+        make_trial(config, role, point, seed, sampling)
+        for index, (role, point) in enumerate(training)
+        for seed in _seeds(config, role, index)
+    ]
+
+
+def _seeds(config: StudyConfig, role: str, index: int) -> list[int]:
+    seeds = config.seeds.train_seeds
+    if config.seeds.disjoint:
+        return [index * len(seeds) + s for s in seeds]
+    if role.startswith("arm:") and config.design.arm_seeds is not None:
+        return seeds[: config.design.arm_seeds]
+    return seeds
+
+
+def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling: Iterable[tuple[str, Point]]) -> Trial:
+    """One trial of the plan."""
+    try:
+        declared = config.training(point)
+        train = resolve_train(declared, config.info)
+        samplers: dict[str, SamplerPoint] = {}
+        for sampler_role, sampler_point in sampling:
+            sampler = config.sampling(sampler_point)
+            resolve_sampler(sampler, Process(train, config.info))
+            name = sampler_id(sampler)
+            samplers.setdefault(name, SamplerPoint(name, sampler_role, sampler_point, sampler))
+    except ValueError as error:
+        raise ConfigError(f"search: the {role} point {point} cannot be measured: {_first_line(error)}") from None
+    point_id = digest(declared.model_dump())
+    return Trial(
+        trial_id=f"{point_id[:8]}-{seed}",
+        point_id=point_id,
+        train_id=train_id(config, train, seed),
+        role=role,
+        point=point,
+        seed=seed,
+        train=train,
+        sampler_points=tuple(samplers.values()),
+        sample_seeds=tuple(config.seeds.sample_seeds),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in text if line.startswith("Value error")), text[0])
+
+
+def points(config: StudyConfig, group: str) -> list[tuple[str, Point]]:
+    """(role, point) of one group, the default first, no point twice."""
+    searched = config.search_train if group == "train" else config.search_sampler
+    default = config.default(group)
+    made: list[tuple[str, Point]] = [("default", default)]
+    if searched:
+        design = config.design
+        if design.name == "one_at_a_time":
+            for key, distribution in searched.items():
+                made += [(f"arm:{key}", moved(config, group, key, v)) for v in distribution.grid()]
+        elif design.name == "grid":
+            grids = [d.grid() for d in searched.values()]
+            made += [("grid", activate(searched, dict(zip(searched, c, strict=True)))) for c in itertools.product(*grids)]
+        else:
+            count = (design.trials or 32) if group == "train" else (design.sampler_points or 8)
+            made += [(design.name, _draw(searched, u)) for u in _sequence(config, group, len(searched), count - 1)]
+    kept: dict[str, tuple[str, Point]] = {}
+    for role, point in made:
+        declared = config.training(point) if group == "train" else config.sampling(point)
+        resolved = resolve_train(declared, config.info) if isinstance(declared, TrainConfig) else declared
+        if isinstance(resolved, TrainConfig):
+            resolved = resolved.model_copy(update={"height_ratio": None})
+        kept.setdefault(digest(_rounded(resolved.model_dump())), (role, point))
+    return list(kept.values())
+
+
+def _rounded(values: Mapping[str, object]) -> dict[str, object]:
+    """Numbers to nine digits: an arm that meets the default by another road is the default."""
+    return {k: float(f"{v:.9g}") if isinstance(v, float) else v for k, v in values.items()}
+
+
+def _draw(searched: Mapping[str, Distribution], u: Iterable[float]) -> Point:
+    return activate(searched, {key: d.value(x) for (key, d), x in zip(searched.items(), u, strict=True)})
+
+
+def _sequence(config: StudyConfig, group: str, dim: int, n: int) -> list[list[float]]:
+    """The first n points of the group's sequence in [0, 1)^dim; a longer one begins with the same points."""
+    seed = int(digest([config.design.seed, group], 8), 16)
+    if n == 0:
+        return []
+    if config.design.name == "random":
+        import numpy as np
+
+        uniform: list[list[float]] = np.random.Generator(np.random.Philox(seed)).random((n, dim)).tolist()
+        return uniform
+    engine = qmc.Sobol(dim, scramble=True, rng=seed)
+    power = max(n - 1, 1).bit_length()
+    sequence: list[list[float]] = engine.random_base2(power)[:n].tolist()
+    return sequence
+
+
+def check_extremes(config: StudyConfig, made: list[tuple[Point, Point]], corners: bool) -> dict[str, tuple[float, float]]:
+    """The ranges of T, t_max and R_max that the space implies.
+
+    Raises:
+        ConfigError: T above 10^6 or t_max below 10 t_min, unless the study says ``allow_extreme: true``.
+    """
+    training = [p for _, p in made]
+    if corners:
+        ends = {k: d.grid() if d.kind == "choice" else [d.low, d.high] for k, d in config.search_train.items()}
+        heights = {k: v for k, v in ends.items() if k in ("sigma", "tau", "M", "height_ratio", "P_mean", "P_std")}
+        for combination in itertools.product(*heights.values()):
+            default = config.default("train")
+            training.append({**default, **{k: v for k, v in zip(heights, combination, strict=True) if k in default}})
+    found: dict[str, list[float]] = {"T": [], "t_max": [], "R_max": []}
+    t_min = []
+    for point in training:
+        try:
+            process = Process(resolve_train(config.training(point), config.info), config.info)
+        except ValueError as error:
+            raise ConfigError(f"search.train: the point {point} cannot be trained: {_first_line(error)}") from None
+        found["t_max"].append(process.height_max)
+        found["R_max"].append(process.R_max)
+        for sampler in _sampler_ends(config):
+            found["T"].append(resolve_sampler(sampler, process).T if sampler.T == "rule" else float(sampler.T))
+            t_min.append(sampler.t_min)
+    ranges = {k: (min(v), max(v)) for k, v in found.items()}
+    if not config.allow_extreme:
+        if ranges["T"][1] > T_EXTREME:
+            raise ConfigError(
+                f"search: implies T up to {ranges['T'][1]:.3g} (σ, τ and M together set the height), above {T_EXTREME:g};"
+                " search height_ratio instead of M, narrow the ranges, or set allow_extreme: true"
+            )
+        if ranges["t_max"][0] < HEIGHT_MARGIN * max(t_min):
+            raise ConfigError(
+                f"search: implies trained heights up to only {ranges['t_max'][0]:.3g}, less than {HEIGHT_MARGIN:g} times"
+                f" t_min = {max(t_min):g}; raise M or height_ratio, lower t_min, or set allow_extreme: true"
+            )
+    return ranges
+
+
+def _sampler_ends(config: StudyConfig) -> list[SamplerConfig]:
+    made = [config.default("sampler")]
+    for key in ("T", "T_ratio", "t_min"):
+        if key in config.search_sampler:
+            d = config.search_sampler[key]
+            made += [moved(config, "sampler", key, v) for v in (d.choices if d.kind == "choice" else (d.low, d.high))]
+    return [config.sampling(p) for p in made]
+
+
+def _cell(config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int) -> dict[str, object]:
+    train, sampler, info = trial.train, point.config, config.info
+    process = Process(train, info)
+    numbers = resolve_sampler(sampler, process)
+    measured = config.evaluate.model_dump(exclude={"metrics"})
+    row: dict[str, object] = {
+        "study_id": config.name,
+        "cell_id": digest([trial.train_id, trial.point_id, point.sampler_id, seed, measured], 20),
+        "trial_id": trial.trial_id,
+        "point_id": trial.point_id,
+        "train_id": trial.train_id,
+        "sampler_id": point.sampler_id,
+        "seed_train": trial.seed,
+        "seed_sample": seed,
+        "step": train.steps,
+        "is_final": True,
+        "design_role": trial.role,
+        "design_sampler_role": point.role,
+        "design_point": canonical_json(_plain({"train": trial.point, "sampler": point.point})),
+        "data_name": info.name,
+        "data_hash": info.hash,
+        "data_n": info.n,
+        "data_dim": info.dim,
+        "data_center": info.center,
+        **{f"network_{k}": v for k, v in config.network.model_dump().items()},
+        **{f"train_{k}": v for k, v in train.model_dump(exclude={"force"}).items()},
+        "train_height_max": process.height_max,
+        "train_R_max": process.R_max,
+        **{f"sampler_{k}": v for k, v in sampler.model_dump().items()},
+        "sampler_T": numbers.T,
+        "sampler_T_ratio": numbers.T_ratio,
+        "sampler_atol": numbers.atol,
+        "prov_design": config.design.name,
+        "schema_version": SCHEMA_VERSION,
+    }
+    return row

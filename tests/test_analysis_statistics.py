@@ -1,0 +1,237 @@
+"""Intervals against closed forms, coverage, ratings on constructed truths, the front against brute force."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from analysis_study import Truth, write_study
+from scipy import stats
+
+from analysis import (
+    failure_table,
+    interaction,
+    load_study,
+    log_ratio,
+    pareto_front,
+    robustness_curve,
+    seeds_needed,
+    solver_tolerance,
+    summarize,
+    tolerance_interval,
+)
+from analysis.pareto import non_dominated
+from analysis.statistics import t_interval
+
+SIGMA = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), samples=False)
+
+
+def study(tmp_path: Path, truth: Truth) -> pd.DataFrame:
+    return load_study(write_study(tmp_path / "study", truth))
+
+
+def steep(strength: float) -> dict[str, object]:
+    return {"sigma": lambda s: strength * abs(math.log(s / 0.1) / math.log(3))}
+
+
+def test_t_interval_is_scipys() -> None:
+    y = np.array([0.1, 0.5, 0.2, 0.9])
+    low, high = stats.t.interval(0.95, len(y) - 1, loc=y.mean(), scale=stats.sem(y))
+    interval = t_interval(y)
+    assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
+    assert math.isnan(t_interval([1.0]).low)
+    assert t_interval([]).n == 0
+
+
+def test_t_interval_covers_95_percent() -> None:
+    """400 repetitions at n = 3: the standard error of coverage is 1.1 %, so a true coverage below 91 % fails."""
+    rng = np.random.default_rng(1)
+    intervals = [t_interval(rng.normal(0.3, 0.2, 3)) for _ in range(400)]
+    coverage = np.mean([i.low <= 0.3 <= i.high for i in intervals])
+    assert 0.915 < coverage < 0.985
+
+
+def test_summary_averages_sample_seeds_within_a_field_first(tmp_path: Path) -> None:
+    frame = study(tmp_path, SIGMA.changed(sample_seeds=2))
+    row = summarize(frame).iloc[0]
+    cell = frame.loc[frame["point_id"].eq(row["point_id"]) & frame["sampler_id"].eq(row["sampler_id"])]
+    fields = np.log(cell["metric_fid"]).groupby(cell["train_id"]).mean()
+    low, high = stats.t.interval(0.95, len(fields) - 1, loc=fields.mean(), scale=stats.sem(fields))
+    assert (row["n_train_seeds"], row["n_sample_seeds"], row["n_rows"]) == (3, 2, 6)
+    assert [row["mean"], row["low"], row["high"]] == pytest.approx(np.exp([fields.mean(), low, high]), rel=1e-12)
+    assert row["min_of_seeds"] == cell["metric_fid"].min() < row["mean"]
+
+
+def test_one_seed_has_no_interval_and_missing_metrics_are_counted(tmp_path: Path) -> None:
+    summary = summarize(study(tmp_path, SIGMA.changed(train_seeds=1, metrics=False)))
+    assert summary["mean"].isna().all()
+    assert summary.attrs["skipped"] == {"fid missing": 15}
+    with pytest.raises(ValueError, match="use one of fid"):
+        summarize(study(tmp_path / "b", SIGMA), metric="beauty")
+
+
+def test_failure_table_counts_by_value(tmp_path: Path) -> None:
+    frame = study(tmp_path, SIGMA.changed(status=lambda r: "diverged" if r["train_sigma"] == 0.3 else "complete"))
+    table = failure_table(frame, "sigma").set_index("value")
+    assert table.loc[0.3, "diverged"] == 15
+    assert table["total"].tolist() == [15, 15, 15]
+    assert failure_table(frame)["complete"].tolist() == [30]
+
+
+def test_log_ratio_is_welchs(tmp_path: Path) -> None:
+    frame = study(tmp_path, SIGMA.changed(effects=steep(0.3), disjoint=True, train_seeds=4))
+    at = frame.loc[frame["design_sampler_role"].eq("default")]
+    a, b = (np.log(at.loc[at["train_sigma"].eq(v), "metric_fid"]) for v in (0.1, 0.3))
+    expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.90)
+    result = log_ratio(frame, "sigma", 0.1, 0.3)
+    assert (result.low, result.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
+    assert (result.n_a, result.n_b, result.shared_seeds) == (4, 4, 0)
+    with pytest.raises(ValueError, match=r"at least 2 measured fields a side, got 4 at 0.1 and 0 at 0.2.*raise seeds.train"):
+        log_ratio(frame, "sigma", 0.1, 0.2)
+    with pytest.raises(ValueError, match=r"gamma: not a searched parameter.*train\.sigma"):
+        log_ratio(frame, "gamma", 1, 2)
+
+
+def test_power_matches_the_known_sizes() -> None:
+    """20 % seed noise: about 700 seeds a side for 3 %, about 60 to 70 for 10 %."""
+    assert seeds_needed(0.2, 0.03) == pytest.approx(718, rel=0.02)
+    assert 60 <= seeds_needed(0.2, 0.10) <= 72
+    assert seeds_needed(0.2, 0.10, paired=True) <= 36
+
+
+@pytest.mark.parametrize(
+    ("strength", "noise", "rating"),
+    [(0.0, 0.01, "robust"), (0.7, 0.05, "sensitive"), (0.15, 0.15, "undetermined")],
+)
+def test_ratings_find_the_constructed_truth(tmp_path: Path, strength: float, noise: float, rating: str) -> None:
+    frame = study(tmp_path, SIGMA.changed(effects=steep(strength), seed_noise=noise, train_seeds=4))
+    result = tolerance_interval(frame, "sigma")
+    assert result.rating == rating
+    if rating == "robust":
+        assert (result.low, result.high, result.inside) == (0.03, 0.3, (0.03, 0.1, 0.3))
+        assert result.decades == pytest.approx(1.0)
+    if rating == "sensitive":
+        assert result.inside == (0.1,)
+        assert "lower bound" in result.rule
+    if rating == "undetermined":
+        assert "smallest detectable gap" in result.rule
+        assert result.n_needed is not None
+        assert result.n_needed > 4
+
+
+def test_flat_studies_are_rarely_sensitive(tmp_path: Path) -> None:
+    """60 flat studies with three fields: at most 5 % truly, so 8 or more of 60 (p < 0.01) would show a rate above it."""
+    ratings = []
+    for seed in range(60):
+        truth = Truth(train_axes=("sigma",), sampler_axes=(), samples=False, seed_noise=0.2, seed=seed)
+        ratings.append(tolerance_interval(study(tmp_path / str(seed), truth), "sigma").rating)
+    assert ratings.count("sensitive") < 8
+    assert "robust" not in ratings  # three seeds with 20 % noise cannot show 10 %
+
+
+def test_sampler_parameters_are_paired_within_fields(tmp_path: Path) -> None:
+    """Field noise of 50 % cancels in the pair: cell noise of 1 % settles 10 % with the fields of a small study."""
+    truth = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), seed_noise=0.5, effects={}, samples=False)
+    result = tolerance_interval(study(tmp_path, truth), "T_ratio")
+    assert result.rating == "robust"
+    assert (result.n_reference, result.low, result.high) == (9, 0.3, 5.0)
+
+
+def test_failures_are_outside_the_tolerance(tmp_path: Path) -> None:
+    truth = SIGMA.changed(
+        seed_noise=0.01, status=lambda r: "diverged" if r["train_sigma"] == 0.3 and r["seed_train"] == 0 else "complete"
+    )
+    frame = study(tmp_path, truth)
+    result = tolerance_interval(frame, "sigma")
+    assert (result.rating, result.high, result.n_failed) == ("sensitive", 0.1, 1)
+    assert "at 0.3: 1 diverged" in result.rule
+    assert tolerance_interval(frame, "T_ratio").rating == "robust"  # that field fails at the default sampler point too
+
+
+def test_pending_cells_leave_a_value_undetermined(tmp_path: Path) -> None:
+    truth = SIGMA.changed(
+        seed_noise=0.01, status=lambda r: "pending" if r["train_sigma"] == 0.3 and r["seed_train"] == 0 else "complete"
+    )
+    result = tolerance_interval(study(tmp_path, truth), "sigma")
+    assert result.rating == "undetermined"
+    assert "pending" in result.rule
+
+
+def test_one_seed_arms_say_what_they_assume(tmp_path: Path) -> None:
+    frame = study(tmp_path, SIGMA.changed(train_seeds=4, arm_seeds=1, seed_noise=0.01))
+    result = tolerance_interval(frame, "sigma")
+    assert "the reference's seed variance (n = 4)" in result.assumed
+    lonely = tolerance_interval(study(tmp_path / "b", SIGMA.changed(train_seeds=1)), "sigma")
+    assert lonely.rating == "undetermined"
+    assert "one train seed" in lonely.rule
+
+
+def test_sobol_finds_a_strong_parameter_and_not_a_null_one(tmp_path: Path) -> None:
+    truth = Truth(design="sobol", trials=36, train_seeds=1, train_axes=("sigma", "tau"), sampler_axes=("T_ratio",), sampler_points=3,
+                  effects=steep(1.5), samples=False)  # fmt: skip
+    frame = study(tmp_path, truth)
+    assert tolerance_interval(frame, "sigma").rating == "sensitive"
+    assert tolerance_interval(frame, "tau").rating != "sensitive"
+    curve = robustness_curve(frame, "sigma", ["fid"])
+    assert len(curve) == 6
+    assert curve["n_units"].sum() == 36
+    assert "marginal effect" in curve.attrs["held_fixed"]
+
+
+def test_tpe_is_not_rated(tmp_path: Path) -> None:
+    truth = Truth(design="tpe", with_default=False, train_seeds=1, samples=False)
+    result = tolerance_interval(study(tmp_path, truth), "sigma")
+    assert result.rating == "not rated"
+    assert "use one_at_a_time or sobol" in result.rule
+
+
+def test_curve_means_and_what_was_held_fixed(tmp_path: Path) -> None:
+    frame = study(tmp_path, SIGMA.changed(effects=steep(0.5)))
+    curve = robustness_curve(frame, "sigma", ("fid", "precision"))
+    at = frame.loc[frame["design_sampler_role"].eq("default") & frame["train_sigma"].eq(0.3), "metric_fid"]
+    row = curve.loc[curve["metric"].eq("fid") & curve["value"].eq(0.3)].iloc[0]
+    assert row["mean"] == pytest.approx(np.exp(np.log(at).mean()))
+    assert (row["n_fields"], row["min"], row["max"]) == (3, pytest.approx(at.min()), pytest.approx(at.max()))
+    assert "M = 121" in curve.attrs["held_fixed"]
+    assert "largest height changes" in curve.attrs["held_fixed"]
+
+
+def test_front_is_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    cost, loss = rng.integers(1, 20, 200).astype(float), rng.integers(1, 20, 200).astype(float)
+    loss[:5] = np.nan
+    brute = [
+        bool(np.isfinite(b)) and not any((c <= a and d <= b and (c < a or d < b)) for c, d in zip(cost, loss, strict=True))
+        for a, b in zip(cost, loss, strict=True)
+    ]
+    assert non_dominated(cost, loss).tolist() == brute
+
+
+def test_pareto_flags(tmp_path: Path) -> None:
+    truth = Truth(train_axes=("sigma",), sampler_axes=("rtol",), effects={**steep(0.5), "rtol": lambda r: 2.0 if r >= 0.1 else 0.0},
+                  status=lambda r: "diverged" if r["sampler_rtol"] == 1e-2 and r["seed_train"] == 0 else "complete", samples=False)  # fmt: skip
+    front = pareto_front(study(tmp_path, truth))
+    assert front["is_default"].sum() == 1
+    assert not front.loc[front["n_diverged"].gt(0), "on_front"].any()
+    cheapest = front.loc[front["cheapest_within"]]
+    assert cheapest["sampler_rtol"].tolist() == [1e-3]
+    assert front.loc[front["on_front"], "front_seeds"].max() == 3
+
+
+def test_solver_tolerance_counts_what_diverged(tmp_path: Path) -> None:
+    truth = SIGMA.changed(
+        sampler_axes=("rtol", "solver"), status=lambda r: "solver_limit" if r["sampler_rtol"] == 1e-5 else "complete"
+    )
+    table = solver_tolerance(study(tmp_path, truth)).set_index("rtol")
+    assert table.loc[1e-5, "diverged_share"] == 1.0
+    assert table.loc[1e-4, "solver_error"] == pytest.approx(0.3 * 1e-2)
+    assert solver_tolerance(study(tmp_path / "b", truth)).attrs["skipped"] == {"fixed-step solver: no rtol": 9}
+
+
+def test_interaction_is_measured_cells_only(tmp_path: Path) -> None:
+    frame = study(tmp_path, Truth(samples=False, train_seeds=1))
+    assert len(interaction(frame, "sigma", "T_ratio")) == 3 * 5  # crossed: every field at every sampler point
+    assert len(interaction(frame, "sigma", "tau")) == 5  # two arms meet at the default only
