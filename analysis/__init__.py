@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from analysis.interaction import interaction, plot_interaction
     from analysis.load import AnalysisError, Axis, load_history, load_study, searched_axes
+    from analysis.pairs import interaction, plot_interaction
     from analysis.pareto import (
         pareto_front,
         plot_quality_cost,
@@ -26,7 +26,7 @@ _HOME = {
     "load": ("AnalysisError", "Axis", "load_history", "load_study", "searched_axes"),
     "statistics": ("failure_table", "log_ratio", "seeds_needed", "summarize"),
     "robustness": ("plot_robustness", "robustness_curve", "tolerance_interval"),
-    "interaction": ("interaction", "plot_interaction"),
+    "pairs": ("interaction", "plot_interaction"),
     "pareto": ("pareto_front", "plot_quality_cost", "plot_solver_tolerance", "solver_tolerance"),
     "plots": ("learning_curves", "plot_learning_curves", "plot_samples"),
     "report": ("write_report",),

@@ -146,6 +146,7 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
     values, skipped = metric_values(cells.rows, metric)
     one = design_of(frame) == "one_at_a_time"
     reference = reference_level(cells, axis)
+    pooled = None
     if axis.group == "sampler" and one:
         compared = _paired(cells.rows, values, reference)
     else:
@@ -164,6 +165,7 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
         "held_fixed": cells.held_fixed,
         "skipped": {**cells.skipped, **skipped},
         "comparisons": int(tested.sum()),
+        "pooled": pooled,
     }
     return result
 
@@ -240,7 +242,7 @@ def _compare(base: np.ndarray, y: np.ndarray, pooled: Pooled | None) -> tuple[fl
         return *welch(base, y), ""
     if len(base) >= 2:
         variance = float(base.var(ddof=1))
-        how = f"one seed here: the reference's seed variance (n = {len(base)})"
+        how = f"n = 1 here: the reference's variance (n = {len(base)})"
         return difference, math.sqrt(variance * (1 / len(base) + 1 / len(y))), len(base) - 1, how
     return difference, math.nan, 1.0, "one reference seed: no interval"
 

@@ -146,7 +146,7 @@ def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any,
 def _tick_values(ax: Axes, values: list[float], log: bool) -> None:
     """Ticks at the tested values themselves, where they are few and stand apart."""
     places = np.log(values) if log else np.asarray(values)
-    if 2 <= len(values) <= 7 and np.diff(places).min() > 0.09 * (places[-1] - places[0]):
+    if 2 <= len(values) <= 7 and np.diff(places).min() > 0.14 * (places[-1] - places[0]):
         ax.set_xticks(values, [plain_number(value) for value in values])
 
 
@@ -161,6 +161,13 @@ def mark_failures(ax: Axes, x: Iterable[float], counts: Iterable[int]) -> None:
 def note(ax: Axes, text: str) -> None:
     """A sentence in the middle of empty axes."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35", wrap=True)
+
+
+def format_value(value: Any) -> str:
+    """A parameter value for text: four digits, words as they are, a dash for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) else str(value)
 
 
 def learning_curves(data: str | Path | pd.DataFrame) -> pd.DataFrame:

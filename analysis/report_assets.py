@@ -16,7 +16,8 @@ p, li { max-width: 48rem; }
 .skip { position: absolute; left: -999px; }
 .skip:focus { left: 1rem; background: var(--paper); }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; padding: 0; font-size: .9rem; }
-.scroll { overflow-x: auto; max-height: 40rem; margin: 1rem 0; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+.scroll:has(.full) { max-height: 40rem; overflow-y: auto; }
 table { border-collapse: collapse; min-width: 26rem; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: .3rem 0; color: var(--open); }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -36,7 +37,8 @@ figcaption { font-size: .88rem; color: var(--open); max-width: 48rem; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .85rem; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 @media print { body { max-width: none; font-size: 10pt; } nav, .skip, input, label { display: none; }
-  .scroll { max-height: none; overflow: visible; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; } }
+  .scroll, .scroll:has(.full) { max-height: none; overflow: visible; }
+  figure, tr { break-inside: avoid; } h2 { break-after: avoid; } }
 """
 
 SCRIPT = r"""for (const table of document.querySelectorAll("table.full")) {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.load import design_of, field_key, study_of
+from analysis.plots import format_value
 from analysis.report_blocks import Block, Code, Items, Section, TableBlock, Text
-from analysis.robustness import format_value
 from analysis.statistics import default_metric, failure_table, metric_values
 
 

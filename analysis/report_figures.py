@@ -13,12 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from analysis.interaction import plot_interaction
 from analysis.load import Axis, design_of, find_axis, searched_axes
+from analysis.pairs import plot_interaction
 from analysis.pareto import outlier_axis, pareto_front, plot_quality_cost, plot_solver_tolerance, solver_tolerance
-from analysis.plots import choose_cell, learning_curves, metric_label, plot_learning_curves, plot_samples
+from analysis.plots import choose_cell, format_value, learning_curves, metric_label, plot_learning_curves, plot_samples
 from analysis.report_blocks import Block, Figure, Section, Text
-from analysis.robustness import ToleranceInterval, format_value, plot_robustness
+from analysis.robustness import ToleranceInterval, plot_robustness
 from analysis.statistics import default_metric, metric_column
 
 _STYLE: dict[Any, Any] = {
@@ -35,6 +35,8 @@ def figure(folder: Path, name: str, caption: str, alt: str, draws: list[Callable
         canvas = Canvas(figsize=(3.7 * max(len(draws), 1.35), 3.2), layout="constrained")
         for draw, ax in zip(draws, canvas.subplots(1, len(draws), squeeze=False)[0], strict=True):
             draw(ax)
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine(None)  # keep the positions found: each file would lay out again
         png = io.BytesIO()
         canvas.savefig(png, format="png", dpi=120, metadata={"Software": None})
         folder.mkdir(parents=True, exist_ok=True)

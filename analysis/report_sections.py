@@ -11,9 +11,9 @@ import pandas as pd
 
 from analysis.levels import seed_variance
 from analysis.load import Axis, is_default, searched_axes, study_of, tolerance_of
-from analysis.plots import ANCHORS, anchors, metric_label
+from analysis.plots import ANCHORS, anchors, format_value, metric_label
 from analysis.report_blocks import Block, Items, Section, TableBlock, Text
-from analysis.robustness import ToleranceInterval, format_value
+from analysis.robustness import ToleranceInterval
 from analysis.statistics import (
     LogRatio,
     default_metric,

@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.levels import axis_cells, level_ratios, reference_level, seed_variance, unit_values
+from analysis.levels import axis_cells, level_ratios, reference_level, unit_values
 from analysis.load import Axis, design_of, find_axis, is_default, tolerance_of
 from analysis.plots import (
     draw_anchors,
+    format_value,
     mark_failures,
     metric_label,
     new_axes,
@@ -167,7 +168,7 @@ def tolerance_interval(
     levels.loc[levels["n_pending"].fillna(0).gt(0) & levels["verdict"].eq("inside"), "verdict"] = "undetermined"
     inside = _inner_run(levels)
     numeric = [float(v) for v in inside] if not axis.categorical else []
-    rating, rule, gap, needed = _rate(frame, axis, levels, metric, limit)
+    rating, rule, gap, needed = _rate(frame, axis, levels, limit)
     worst = levels.iloc[int(np.nanargmax(levels["d"].to_numpy(float)))] if levels["d"].notna().any() else None
     return ToleranceInterval(
         parameter=axis.name,
@@ -213,14 +214,12 @@ def _inner_run(levels: pd.DataFrame) -> tuple[Any, ...]:
     return tuple(values[i] for i in max(runs, key=len)) if runs else ()
 
 
-def _rate(
-    frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, metric: str, limit: float
-) -> tuple[str, str, float, int | None]:
+def _rate(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, limit: float) -> tuple[str, str, float, int | None]:
     """Rating, the printed rule, the smallest detectable gap, the fields that would settle the tolerance."""
     others = levels.loc[~levels["is_reference"]]
     half = (others["high"] - others["low"]) / 2
     gap = math.expm1(min(float(half.max()), 700.0)) if half.notna().any() else math.nan
-    needed = _needed(frame, axis, levels, metric, limit)
+    needed = _needed(frame, axis, levels, limit)
     if design_of(frame) == "tpe":
         return "not rated", "tpe moves to good values, so its rows favour them; use one_at_a_time or sobol", gap, needed
     if not levels["n_reference"].fillna(0).gt(0).any():
@@ -233,7 +232,7 @@ def _rate(
     if others["verdict"].eq("inside").all():
         worst = math.expm1(float(others["high"].max()))
         return "robust", f"upper bound {worst:+.0%} ≤ {limit:.0%} at every tested value", gap, needed
-    return "undetermined", _undetermined(others, gap, needed, limit), gap, needed
+    return "undetermined", _undetermined(others, gap, needed, limit, _unit(frame, axis)), gap, needed
 
 
 def _why(row: dict[Any, Any], limit: float) -> str:
@@ -245,7 +244,13 @@ def _why(row: dict[Any, Any], limit: float) -> str:
     return f"at {value}: lower bound {math.expm1(row['low']):+.0%} > {limit:.0%}"
 
 
-def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: float) -> str:
+def _unit(frame: pd.DataFrame, axis: Axis) -> str:
+    if design_of(frame) == "one_at_a_time":
+        return "fields"
+    return "training points" if axis.group == "train" else "sampler points"
+
+
+def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: float, unit: str) -> str:
     n_pending = int(others["n_pending"].fillna(0).sum())
     parts = [f"{n_pending} cells pending"] if n_pending else []
     if math.isnan(gap):
@@ -253,26 +258,19 @@ def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: f
     else:
         shown = f"{gap:.0%}" if gap < 10 else "more than 1000%"
         parts.append(f"smallest detectable gap {shown}")
-        parts.append(f"about {needed} fields a value would settle {limit:.0%}" if needed else "")
+        parts.append(f"about {needed} {unit} a value would settle {limit:.0%}" if needed else "")
     return "; ".join(part for part in parts if part)
 
 
-def _needed(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, metric: str, limit: float) -> int | None:
+def _needed(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, limit: float) -> int | None:
     """Fields that would settle the tolerance, from the seed sd (pooled, else the largest sd along the axis)."""
     paired = axis.group == "sampler" and design_of(frame) == "one_at_a_time"
-    pooled = None if paired else seed_variance(frame, metric) if design_of(frame) == "one_at_a_time" else None
+    pooled = levels.attrs["pooled"]
     known = levels.loc[~levels["is_reference"], "sd"].dropna() if paired else levels["sd"].dropna()
     if pooled is None and known.empty:
         return None
     sd = math.sqrt(pooled.variance) if pooled is not None else float(known.max())
     return seeds_needed(sd, limit, comparisons=int(levels.attrs["comparisons"]), paired=paired)
-
-
-def format_value(value: Any) -> str:
-    """A parameter value for text: four digits, words as they are, a dash for none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    return f"{value:.4g}" if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) else str(value)
 
 
 def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
@@ -330,6 +328,7 @@ def _draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
 
 def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: str) -> None:
     star = drawn.loc[drawn["is_default"]]
+    name = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
     if len(star):
         ax.plot(
             star["x"],
@@ -338,7 +337,7 @@ def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: 
             color=palette()[1],
             markersize=13,
             markeredgecolor="black",
-            label="default",
+            label=name,
             zorder=5,
         )
         if is_log(metric) and metric == default_metric(frame):

@@ -449,7 +449,7 @@ def _check_resolved_default(source: Source, config: StudyConfig, group: str, key
         declared = config.default_value(group, key)
         raise source.error(
             ("search", group, key),
-            f"default `{declared}` is {number:g} for these data, outside the range {distribution}; widen it or set {group}.{key}",
+            f"default `{declared}` is {number:g} for these data, outside the range {distribution}; widen it",
         )
 
 

@@ -106,7 +106,7 @@ def _train(config: StudyConfig, trial: Trial, store: FieldStore, device: torch.d
 
 
 @functools.lru_cache(maxsize=4)
-def _data(config: DataConfig):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _data(config: DataConfig):  # type: ignore[no-untyped-def]
     return load_data(config)
 
 

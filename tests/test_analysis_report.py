@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from analysis_study import Truth, write_study
+from matplotlib.figure import Figure
 
 from analysis import load_study, write_report
 from analysis.report import main
 from analysis.report_yaml import run_yaml
+from study.records import MANIFEST, read_table, write_table
 
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2)
 
@@ -41,6 +43,13 @@ def test_the_page_is_self_contained_and_in_order(tmp_path: Path) -> None:
     assert str(tmp_path) not in page
 
 
+@pytest.fixture
+def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are built but not drawn to files, which takes most of a report's time."""
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: None)
+
+
 DEGENERATE = {
     "all failed": TINY.changed(status=lambda row: "failed"),
     "all diverged but one": TINY.changed(status=lambda row: "complete" if row["cell_id"] == "c000-0-00-0" else "diverged"),
@@ -48,12 +57,15 @@ DEGENERATE = {
     "one field, no search, no metrics, no samples": Truth(
         train_axes=(), sampler_axes=(), train_seeds=1, metrics=False, samples=False
     ),
-    "tpe without a default": TINY.changed(design="tpe", with_default=False, train_seeds=1),
+    "tpe without a default": TINY.changed(design="tpe", trials=4, sampler_points=3, with_default=False, train_seeds=1),
     "pixels": TINY.changed(features="pixels"),
-    "sobol with conditional sampler": Truth(design="sobol", trials=3, train_seeds=1, sampler_points=4),
+    "sobol with conditional sampler": TINY.changed(
+        design="sobol", trials=3, train_seeds=1, sampler_axes=("solver", "steps"), sampler_points=4
+    ),
 }
 
 
+@pytest.mark.usefixtures("no_rendering")
 @pytest.mark.parametrize("name", DEGENERATE)
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_degenerate_studies_have_a_report(tmp_path: Path, name: str) -> None:
@@ -67,6 +79,7 @@ def test_degenerate_studies_have_a_report(tmp_path: Path, name: str) -> None:
         assert "sliced Wasserstein" in page
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_equivalence_is_printed_for_disjoint_seeds_and_two_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = Truth(train_axes=("tau",), sampler_axes=(), disjoint=True, train_seeds=6, samples=False,
                   status=lambda row: "pending" if row["train_tau"] == 0.1 else "complete")  # fmt: skip
@@ -74,8 +87,6 @@ def test_equivalence_is_printed_for_disjoint_seeds_and_two_values(tmp_path: Path
     study = yaml.safe_load((folder / "study.yaml").read_text())
     assert main([str(folder)]) == 0
     assert "Equivalence" not in capsys.readouterr().out  # three planned values
-    from study.records import MANIFEST, read_table, write_table
-
     write_table(
         folder / "manifest.parquet", [r for r in read_table(folder / "manifest.parquet") if r["train_tau"] != 0.1], MANIFEST
     )
@@ -98,6 +109,7 @@ def test_best_row_is_runnable_yaml(tmp_path: Path) -> None:
     assert (best["sampler"]["T"], best["sampler"]["T_ratio"]) == ("rule", 1.0)
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_study(tmp_path / "study", TINY.changed(samples=False))
     assert main([str(folder), "--tolerance", "5"]) == 0

@@ -123,13 +123,15 @@ def test_ratings_find_the_constructed_truth(tmp_path: Path, strength: float, noi
 
 
 def test_flat_studies_are_rarely_sensitive(tmp_path: Path) -> None:
-    """60 flat studies with three fields: at most 5 % truly, so 8 or more of 60 (p < 0.01) would show a rate above it."""
+    """50 flat studies, three fields, 20 % noise: a true rate of 5 % gives more than 6 once in 80; one of 25 % fails surely."""
+    frame = study(tmp_path, SIGMA.changed(sampler_axes=()))
+    rng = np.random.default_rng(5)
     ratings = []
-    for seed in range(60):
-        truth = Truth(train_axes=("sigma",), sampler_axes=(), samples=False, seed_noise=0.2, seed=seed)
-        ratings.append(tolerance_interval(study(tmp_path / str(seed), truth), "sigma").rating)
-    assert ratings.count("sensitive") < 8
-    assert "robust" not in ratings  # three seeds with 20 % noise cannot show 10 %
+    for _ in range(50):
+        frame["metric_fid"] = np.exp(rng.normal(0, 0.2, len(frame)))
+        ratings.append(tolerance_interval(frame, "sigma").rating)
+    assert ratings.count("sensitive") <= 6
+    assert ratings.count("robust") <= 5  # three seeds with 20 % noise can hardly show 10 %
 
 
 def test_sampler_parameters_are_paired_within_fields(tmp_path: Path) -> None:
@@ -163,15 +165,15 @@ def test_pending_cells_leave_a_value_undetermined(tmp_path: Path) -> None:
 def test_one_seed_arms_say_what_they_assume(tmp_path: Path) -> None:
     frame = study(tmp_path, SIGMA.changed(train_seeds=4, arm_seeds=1, seed_noise=0.01))
     result = tolerance_interval(frame, "sigma")
-    assert "the reference's seed variance (n = 4)" in result.assumed
+    assert "the reference's variance (n = 4)" in result.assumed
     lonely = tolerance_interval(study(tmp_path / "b", SIGMA.changed(train_seeds=1)), "sigma")
     assert lonely.rating == "undetermined"
     assert "one train seed" in lonely.rule
 
 
 def test_sobol_finds_a_strong_parameter_and_not_a_null_one(tmp_path: Path) -> None:
-    truth = Truth(design="sobol", trials=36, train_seeds=1, train_axes=("sigma", "tau"), sampler_axes=("T_ratio",), sampler_points=3,
-                  effects=steep(1.5), samples=False)  # fmt: skip
+    truth = Truth(design="sobol", trials=36, train_seeds=1, train_axes=("sigma", "tau"), sampler_axes=("T_ratio",),
+                  sampler_points=3, effects=steep(1.5), samples=False)  # fmt: skip
     frame = study(tmp_path, truth)
     assert tolerance_interval(frame, "sigma").rating == "sensitive"
     assert tolerance_interval(frame, "tau").rating != "sensitive"
@@ -210,9 +212,13 @@ def test_front_is_brute_force() -> None:
     assert non_dominated(cost, loss).tolist() == brute
 
 
+def _one_seed_diverges(row: dict[str, object]) -> str:
+    return "diverged" if row["sampler_rtol"] == 1e-2 and row["seed_train"] == 0 else "complete"
+
+
 def test_pareto_flags(tmp_path: Path) -> None:
-    truth = Truth(train_axes=("sigma",), sampler_axes=("rtol",), effects={**steep(0.5), "rtol": lambda r: 2.0 if r >= 0.1 else 0.0},
-                  status=lambda r: "diverged" if r["sampler_rtol"] == 1e-2 and r["seed_train"] == 0 else "complete", samples=False)  # fmt: skip
+    effects = {**steep(0.5), "rtol": lambda r: 2.0 if r >= 0.1 else 0.0}
+    truth = SIGMA.changed(sampler_axes=("rtol",), effects=effects, status=_one_seed_diverges)
     front = pareto_front(study(tmp_path, truth))
     assert front["is_default"].sum() == 1
     assert not front.loc[front["n_diverged"].gt(0), "on_front"].any()

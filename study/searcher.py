@@ -1,0 +1,71 @@
+"""The Ray Tune side of a study: a Searcher that hands out missing trials, and a callback that follows them.
+
+The only module besides `study.scheduler` that imports ray; imported once Ray's environment is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from study.config import StudyConfig
+from study.plan import Trial
+from study.progress import Progress
+from study.worklist import Worklist
+
+
+class _Local:
+    """Never copied or saved with its contents: Tune pickles what it is given for a restore that is not used here."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+class WorklistSearcher(_Local, Searcher):
+    """Hands out the trials of a `Worklist`; there is nothing to save, restore or learn."""
+
+    def __init__(self, config: StudyConfig, work: Worklist, progress: Progress, start: Callable[[Trial], None]) -> None:
+        super().__init__()
+        self.config, self.work, self.progress, self.start = config, work, progress, start
+        self.own: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The hand-out of the next trial, None to be asked again, FINISHED when nothing is left."""
+        trial = self.work.take()
+        if trial is None:
+            return Searcher.FINISHED if self.work.finished else None
+        self.own[trial_id] = trial.trial_id
+        self.start(trial)
+        return {**trial.handout(), "todo": self.work.missing(trial)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A Ray trial ended; with ``error`` its process died on every try, and the missing rows are written here."""
+        from study.scheduler import write_lost
+
+        trial = self.work.give_back(self.own.pop(trial_id))
+        if error:
+            write_lost(self.config, self.work, trial)
+        self.progress.finish(trial.trial_id, lost=error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the rows are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the rows are the state."""
+
+
+class ProgressCallback(_Local, tune.Callback):
+    """Passes what trials report on to the display."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        if "own_id" in result:
+            self.progress.update(str(result["own_id"]), result)
