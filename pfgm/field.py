@@ -203,15 +203,22 @@ def _checked(x: Tensor, t: Tensor | float, data: Tensor, n_aug: float) -> tuple[
 
 
 def _centre(data: Tensor) -> Tensor:
-    """A point near the middle of the data: the mean of about 256 rows (any point is valid, a central one loses least)."""
-    return data[:: max(1, len(data) // 256)].double().mean(0)
+    """A point near the middle of the data, the mean of about 256 rows; the origin where that is no worse.
+
+    Any point is valid. A central one loses least to rounding, the origin saves a copy of float64 data.
+    """
+    rows = data[:: max(1, len(data) // 256)].double()
+    centre = rows.mean(0)
+    return centre if bool(centre.square().sum() > 0.2 * rows.square().sum(1).mean()) else torch.zeros_like(centre)
 
 
 def _chunks(data: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Pairs (first row, data[rows] − centre in float64), in chunks that bound the memory."""
     size = min(4096, max(256, CHUNK_ELEMENTS // data.shape[1]))
+    moved = bool(centre.any())
     for start in range(0, len(data), size):
-        yield start, data[start : start + size] - centre
+        rows = data[start : start + size]
+        yield start, rows - centre if moved else rows.double()
 
 
 def _squared_norms(y: Tensor) -> Tensor:

@@ -141,9 +141,13 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
     if train.process == "pfgm":
         assert train.sigma is not None and train.tau is not None
         if train.height_ratio is not None:
-            height = train.height_ratio * rule_height(info.mean_norm, info.dim, train.sigma)
+            rule = rule_height(info.mean_norm, info.dim, train.sigma)
+            height = train.height_ratio * rule
             if height <= train.sigma:
-                raise ValueError(f"height_ratio: {train.height_ratio:g} puts the height {height:.3g} below sigma; raise it")
+                raise ValueError(
+                    f"height_ratio: {train.height_ratio:.3g} puts the trained height {height:.3g} below sigma = {train.sigma:.3g};"
+                    f" at this sigma use at least {train.sigma / rule:.2g}, or lower sigma"
+                )
             changes["M"] = math.log(height / train.sigma) / math.log1p(train.tau)
         elif train.M == "rule":
             if rule_height(info.mean_norm, info.dim, train.sigma) <= train.sigma:

@@ -98,10 +98,10 @@ def make_plan(config: StudyConfig) -> list[Trial]:
         ConfigError: a point implies absurd heights, or is invalid on these data.
     """
     if config.design.name == "tpe":
-        check_extremes(config, [({}, config.default("train"))], corners=True)
+        check_extremes(config, [config.default("train")], corners=True)
         return []
     training, sampling = points(config, "train"), points(config, "sampler")
-    check_extremes(config, [({}, p) for _, p in training], corners=config.design.name in ("sobol", "random"))
+    check_extremes(config, [p for _, p in training], corners=config.design.name in ("sobol", "random"))
     return [
         make_trial(config, role, point, seed, sampling)
         for index, (role, point) in enumerate(training)
@@ -168,12 +168,17 @@ def points(config: StudyConfig, group: str) -> list[tuple[str, Point]]:
             made += [(design.name, _draw(searched, u)) for u in _sequence(config, group, len(searched), count - 1)]
     kept: dict[str, tuple[str, Point]] = {}
     for role, point in made:
-        declared = config.training(point) if group == "train" else config.sampling(point)
-        resolved = resolve_train(declared, config.info) if isinstance(declared, TrainConfig) else declared
-        if isinstance(resolved, TrainConfig):
-            resolved = resolved.model_copy(update={"height_ratio": None})
-        kept.setdefault(digest(_rounded(resolved.model_dump())), (role, point))
+        declared = _resolved(config, point) if group == "train" else config.sampling(point)
+        kept.setdefault(digest(_rounded(declared.model_dump(exclude={"height_ratio"}))), (role, point))
     return list(kept.values())
+
+
+def _resolved(config: StudyConfig, point: Point) -> TrainConfig:
+    try:
+        return resolve_train(config.training(point), config.info)
+    except ValueError as error:
+        values = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in point.items())
+        raise ConfigError(f"search.train: the point {values} cannot be trained: {_first_line(error)}") from None
 
 
 def _rounded(values: Mapping[str, object]) -> dict[str, object]:
@@ -201,13 +206,13 @@ def _sequence(config: StudyConfig, group: str, dim: int, n: int) -> list[list[fl
     return sequence
 
 
-def check_extremes(config: StudyConfig, made: list[tuple[Point, Point]], corners: bool) -> dict[str, tuple[float, float]]:
+def check_extremes(config: StudyConfig, training: list[Point], corners: bool) -> dict[str, tuple[float, float]]:
     """The ranges of T, t_max and R_max that the space implies.
 
     Raises:
         ConfigError: T above 10^6 or t_max below 10 t_min, unless the study says ``allow_extreme: true``.
     """
-    training = [p for _, p in made]
+    training = list(training)
     if corners:
         ends = {k: d.grid() if d.kind == "choice" else [d.low, d.high] for k, d in config.search_train.items()}
         heights = {k: v for k, v in ends.items() if k in ("sigma", "tau", "M", "height_ratio", "P_mean", "P_std")}
@@ -217,10 +222,7 @@ def check_extremes(config: StudyConfig, made: list[tuple[Point, Point]], corners
     found: dict[str, list[float]] = {"T": [], "t_max": [], "R_max": []}
     t_min = []
     for point in training:
-        try:
-            process = Process(resolve_train(config.training(point), config.info), config.info)
-        except ValueError as error:
-            raise ConfigError(f"search.train: the point {point} cannot be trained: {_first_line(error)}") from None
+        process = Process(_resolved(config, point), config.info)
         found["t_max"].append(process.height_max)
         found["R_max"].append(process.R_max)
         for sampler in _sampler_ends(config):

@@ -132,7 +132,7 @@ def describe_plan(config, work, n_slots: int) -> str:  # type: ignore[no-untyped
     store = FieldStore(Path(config.storage))
     fields = {t.train_id for t in work.trials}
     trained = sum(f in store for f in fields)
-    ranges = check_extremes(config, [({}, t.point) for t in work.trials] or [({}, config.default("train"))], corners=False)
+    ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
     seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
     planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.tpe else "")

@@ -1,0 +1,39 @@
+# make demo | test | lint | type | bench — each sets up .venv first, from the pinned constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo demo-small test lint type bench setup clean
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebooks]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m study.run experiments/digits.yaml
+
+demo-small: $(STAMP)
+	$(BIN)/python -m study.run experiments/digits.yaml --set name=digits_small --set train.steps=150 \
+	  --set evaluate.samples=300 --set seeds.train=1 --set design.arm_seeds=null --set evaluate.solver_error_samples=32
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/field_target.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
