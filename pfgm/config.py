@@ -58,6 +58,8 @@ class NetworkConfig(Model):
     """mlp: hidden width. unet: channels at full resolution."""
     depth: PositiveInt = 2
     """mlp: residual blocks. unet: resolutions."""
+    skip: StrictBool = True
+    """Objective `normalized`: add a denoiser's skip to the field output; false: raw numbers are the field, as in the paper."""
 
 
 class TrainConfig(Model):

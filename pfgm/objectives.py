@@ -18,12 +18,13 @@ from pfgm.process import Process
 
 
 def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
-    """Mean ‖o − v‖²/d over the batch, v the normalised field of ``sources`` (N_ref, d) at points around y (B, d)."""
+    """Mean ‖v̂ − v‖²/d over the batch, v the normalised field of ``sources`` (N_ref, d) at points around y (B, d)."""
     x, t = process.training_points(y, g)
     assert process.train.gamma is not None
     target = normalized_target(x, t, sources, process.train.gamma)
-    output = field_head(network(x, t), x, t, network.sd, process.train.gamma)
-    return (output - target).square().sum(1).mean() / y.shape[1]
+    raw = network(x, t)
+    v = field_head(raw, x, t, network.sd, process.train.gamma) if network.skip else raw
+    return (v - target).square().sum(1).mean() / y.shape[1]
 
 
 def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:

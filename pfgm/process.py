@@ -13,8 +13,8 @@ pfgmpp     denoise     y                                                      no
 pfgmpp     reference   ȳ over the reference batch                             as normalized
 =========  ==========  =====================================================  =============================
 
-How an output is read: `normalized` — the field head's v_x, ‖Ê‖ from the quadratic's positive root, x − D = −(‖Ê‖ + γ) v_x/√d;
-`raw` — x − D = t o_x/o_t; `denoise`, `reference` — the denoiser head's D (`pfgm.networks.heads`).
+How an output is read: `normalized` — the head's own D, or for a plain head ‖Ê‖ from the quadratic's positive root and
+x − D = −(‖Ê‖ + γ) v_x/√d; `raw` — x − D = t o_x/o_t; `denoise`, `reference` — the head's D (`pfgm.networks.heads`).
 
 Sources: PFGM (arXiv 2209.11178), PFGM++ (arXiv 2302.04265), EDM (arXiv 2206.00364).
 """
@@ -31,12 +31,10 @@ from torch import Tensor
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data import DataInfo
 from pfgm.networks import FieldNetwork
-from pfgm.networks.heads import denoiser_head, field_head
+from pfgm.networks.heads import denoiser_head, root_magnitude
 from pfgm.perturb import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
 from pfgm.prior import PoissonPrior
 
-N_MAX = 1 - 1e-4
-"""Largest n = ‖o_x‖/√d the quadratic root is read at: the target has n < 1, an untrained network may not."""
 RAW_T_MIN = 1e-3
 """Smallest −o_t that the raw objective's ratio o_x/o_t is read at (its target is t^d F_t·… ≤ 0)."""
 PFGMPP_T = 80.0
@@ -90,13 +88,12 @@ class Process:
     def mean_source(self, network: FieldNetwork, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t), shape (B, d), read from the network's output at x (B, d), t (B,)."""
         raw = network(x.to(network.dtype), t.to(network.dtype))
-        if self.train.objective == "normalized":
-            assert self.train.gamma is not None
-            v_x = field_head(raw, x, t, network.sd, self.train.gamma)[:, :-1]
-            magnitude = root_magnitude(v_x, t, self.train.gamma) + self.train.gamma
-            return x + (magnitude[:, None] * v_x / math.sqrt(x.shape[1])).to(x)
         if self.train.objective == "raw":
             return x - (t[:, None] * raw[:, :-1] / raw[:, -1:].clamp(max=-RAW_T_MIN)).to(x)
+        if self.train.objective == "normalized" and not network.skip:
+            assert self.train.gamma is not None
+            magnitude = root_magnitude(raw[:, :-1], t, self.train.gamma) + self.train.gamma
+            return x + (magnitude[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
         return denoiser_head(raw, x, t, network.sd)
 
 
@@ -119,16 +116,6 @@ def kernel_noise(dim: int, t: Tensor, n_aug: float, generator: torch.Generator) 
     gamma = np.random.Generator(np.random.Philox(int(seed))).standard_gamma(n_aug / 2, len(t))
     chi = torch.from_numpy(np.sqrt(2 * gamma)).to(t)
     return t[:, None] * normal * (math.sqrt(n_aug) / chi)[:, None]
-
-
-def root_magnitude(v_x: Tensor, t: Tensor, gamma: float) -> Tensor:
-    r"""‖Ê‖ from v_x alone: the positive root of ‖Ê‖² = n²(‖Ê‖ + γ)² + t², n = ‖v_x‖/√d, shape (B,), float64.
-
-    ‖Ê‖ = [n²γ + √(n²γ² + (1 − n²) t²)]/(1 − n²). Reading the learned v_t instead would multiply its error by (‖Ê‖ + γ)/t.
-    """
-    v_x, t = v_x.double(), t.double()
-    n2 = (v_x.norm(dim=1) / math.sqrt(v_x.shape[1])).clamp(max=N_MAX).square()
-    return (n2 * gamma + (n2.square() * gamma**2 + (1 - n2) * t.square()).sqrt()) / (1 - n2)
 
 
 def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:

@@ -27,11 +27,12 @@ class FieldNetwork(nn.Module):
     Args:
         backbone: maps (B, d) and an embedding (B, e) to (B, d + 1).
         sd: root mean square of the data's coordinates, in data units.
+        skip: read a field output through the head with a skip, not as it is (`pfgm.networks.heads`).
     """
 
-    def __init__(self, backbone: nn.Module, embedding: LevelEmbedding, sd: float) -> None:
+    def __init__(self, backbone: nn.Module, embedding: LevelEmbedding, sd: float, skip: bool = True) -> None:
         super().__init__()
-        self.backbone, self.embedding, self.sd = backbone, embedding, sd
+        self.backbone, self.embedding, self.sd, self.skip = backbone, embedding, sd, skip
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, d), t (B,) → (B, d + 1) raw numbers (see `pfgm.networks.heads`), in x's dtype."""
@@ -53,5 +54,5 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float) -> F
     """
     embedding = LevelEmbedding(128)
     if config.name == "unet":
-        return FieldNetwork(UNet(shape, config.width, config.depth, 128), embedding, sd)
-    return FieldNetwork(ResidualMLP(prod(shape), config.width, config.depth, 128), embedding, sd)
+        return FieldNetwork(UNet(shape, config.width, config.depth, 128), embedding, sd, config.skip)
+    return FieldNetwork(ResidualMLP(prod(shape), config.width, config.depth, 128), embedding, sd, config.skip)

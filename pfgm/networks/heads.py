@@ -1,9 +1,10 @@
-"""Heads: how the d + 1 raw numbers of a backbone become a denoiser's or a field's output, both of order one to learn.
+"""Heads: how the d + 1 raw numbers of a backbone become a denoiser's or a field's output.
 
 At the noise level n̂ of (x, t) the best linear guess of the mean source is c_skip x, c_skip = sd²/(sd² + n̂²), and what is left
 to learn has size c_out = sd n̂/√(sd² + n̂²) (EDM's weights, at n̂ in place of σ). The field head is the normalised field of
-that denoiser, with the noise norm that the level implies, ‖Ê‖ ≈ √d n̂. A field network without this skip must learn
-v ∝ x itself, and far from the data it leaves noise behind.
+one charge at that denoiser's D: its v obeys the quadratic that recovers ‖Ê‖ exactly, with D as the answer, so D is read
+directly. A plain head, the paper's, takes the raw numbers as v; it must learn v ∝ x itself, and ‖Ê‖ comes from the quadratic's
+root, which multiplies the radial error of v by about (‖Ê‖ + γ)/γ.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import math
 
 import torch
 from torch import Tensor
+
+N_MAX = 1 - 1e-4
+"""Largest n = ‖v_x‖/√d the quadratic root is read at: the target has n < 1, a network may not."""
 
 
 def noise_level(x: Tensor, t: Tensor, sd: float) -> Tensor:
@@ -26,7 +30,16 @@ def denoiser_head(raw: Tensor, x: Tensor, t: Tensor, sd: float) -> Tensor:
 
 
 def field_head(raw: Tensor, x: Tensor, t: Tensor, sd: float, gamma: float) -> Tensor:
-    """v = −√d (x − D, t (1 + o_t)) / (√d n̂ + γ), shape (B, d + 1), D the denoiser head's."""
-    root_d = math.sqrt(x.shape[1])
-    scale = -root_d / (root_d * noise_level(x, t, sd) + gamma)[:, None]
-    return scale * torch.cat([x - denoiser_head(raw, x, t, sd), t[:, None] * (1 + raw[:, -1:].to(t))], 1)
+    """v = −√d (x − D, t) / (‖(x − D, t)‖ + γ), shape (B, d + 1), D the denoiser head's."""
+    e_hat = torch.cat([x - denoiser_head(raw, x, t, sd), t[:, None]], 1)
+    return -math.sqrt(x.shape[1]) * e_hat / (e_hat.norm(dim=1, keepdim=True) + gamma)
+
+
+def root_magnitude(v_x: Tensor, t: Tensor, gamma: float) -> Tensor:
+    r"""‖Ê‖ from v_x alone: the positive root of ‖Ê‖² = n²(‖Ê‖ + γ)² + t², n = ‖v_x‖/√d, shape (B,), float64.
+
+    ‖Ê‖ = [n²γ + √(n²γ² + (1 − n²) t²)]/(1 − n²). Reading the learned v_t instead would multiply its error by (‖Ê‖ + γ)/t.
+    """
+    v_x, t = v_x.double(), t.double()
+    n2 = (v_x.norm(dim=1) / math.sqrt(v_x.shape[1])).clamp(max=N_MAX).square()
+    return (n2 * gamma + (n2 * gamma**2 + (1 - n2) * t.square()).sqrt()) / (1 - n2)
