@@ -134,12 +134,13 @@ def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:
     bounds = None if facts["bounds"] is None else (float(facts["bounds"][0]), float(facts["bounds"][1]))
     info = DataInfo(**{**facts, "shape": tuple(facts["shape"]), "bounds": bounds, "mean": tensors.pop("data.mean")})
     config = NetworkConfig.model_validate(description["network"])
-    network = build_network(config, info.shape, info.sd)
+    train = TrainConfig.model_validate({k: math.inf if v == "inf" else v for k, v in description["train"].items()})
+    process = Process(train, info)
+    network = build_network(config, info.shape, info.sd, process.noise_ratio)
     network.load_state_dict(tensors, strict=True)
     network = network.to(device).eval().requires_grad_(False)
-    train = TrainConfig.model_validate({k: math.inf if v == "inf" else v for k, v in description["train"].items()})
     history = tuple(Progress(*values) for values in description["history"])
-    return Field(network, Process(train, info), config, int(description["seed"]), history)
+    return Field(network, process, config, int(description["seed"]), history)
 
 
 def _finite(value: object) -> object:

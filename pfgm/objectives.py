@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pfgm.field import mean_source, normalized_target
 from pfgm.networks import FieldNetwork
-from pfgm.networks.heads import denoiser_head, field_head, noise_level
+from pfgm.networks.heads import field_head
 from pfgm.process import Process
 
 
@@ -22,8 +22,7 @@ def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Tens
     x, t = process.training_points(y, g)
     assert process.train.gamma is not None
     target = normalized_target(x, t, sources, process.train.gamma)
-    raw = network(x, t)
-    v = field_head(raw, x, t, network.sd, process.train.gamma) if network.skip else raw
+    v = field_head(network.denoise(x, t), x, t, process.train.gamma) if network.skip else network(x, t)
     return (v - target).square().sum(1).mean() / y.shape[1]
 
 
@@ -52,9 +51,9 @@ def reference(network: FieldNetwork, process: Process, y: Tensor, sources: Tenso
 
 def _denoising_loss(network: FieldNetwork, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
     sd = network.sd
-    n2 = noise_level(x, t, sd).square()
+    n2 = network.level(x, t).square()
     weight = (sd**2 + n2) / (sd**2 * n2)  # 1 / c_out²
-    error = denoiser_head(network(x, t), x, t, sd) - target
+    error = network.denoise(x, t) - target
     return (weight * error.square().mean(1)).mean()
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data import DataInfo
 from pfgm.networks import FieldNetwork
-from pfgm.networks.heads import denoiser_head, root_magnitude
+from pfgm.networks.heads import median_noise_ratio, root_magnitude
 from pfgm.perturb import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
 from pfgm.prior import PoissonPrior
 
@@ -52,6 +52,11 @@ class Process:
     @property
     def n_aug(self) -> float:
         return 1.0 if self.train.n_aug is None else self.train.n_aug
+
+    @property
+    def noise_ratio(self) -> float:
+        """Noise per coordinate over t in the median, for the network's head."""
+        return median_noise_ratio(self.n_aug)
 
     @property
     def height_max(self) -> float:
@@ -87,14 +92,15 @@ class Process:
 
     def mean_source(self, network: FieldNetwork, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t), shape (B, d), read from the network's output at x (B, d), t (B,)."""
+        plain = self.train.objective == "normalized" and not network.skip
+        if self.train.objective != "raw" and not plain:
+            return network.denoise(x, t)
         raw = network(x.to(network.dtype), t.to(network.dtype))
         if self.train.objective == "raw":
             return x - (t[:, None] * raw[:, :-1] / raw[:, -1:].clamp(max=-RAW_T_MIN)).to(x)
-        if self.train.objective == "normalized" and not network.skip:
-            assert self.train.gamma is not None
-            magnitude = root_magnitude(raw[:, :-1], t, self.train.gamma) + self.train.gamma
-            return x + (magnitude[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
-        return denoiser_head(raw, x, t, network.sd)
+        assert self.train.gamma is not None
+        magnitude = root_magnitude(raw[:, :-1], t, self.train.gamma) + self.train.gamma
+        return x + (magnitude[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
 
 
 def _pfgm_numbers(train: TrainConfig) -> tuple[float, float, float]:
@@ -139,7 +145,7 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
         elif train.M == "rule":
             if rule_height(info.mean_norm, info.dim, train.sigma) <= train.sigma:
                 raise ValueError(
-                    f"sigma: {train.sigma:g} is too large for M: rule, whose height would lie below it; lower sigma or give M"
+                    f"sigma: {train.sigma:g} is too large for M: rule, whose height would lie below it; lower it or give M"
                 )
             changes["M"] = float(rule_M(info.mean_norm, info.dim, train.sigma, train.tau))
     reference = train.reference_batch_size

@@ -77,8 +77,8 @@ class Trainer:
         self.points = data.points.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))
-            self.network = build_network(network, data.info.shape, data.info.sd).to(self.device)
-        self.parameters = list(self.network.parameters())
+            self.network = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio).to(self.device)
+        self.parameters: list[torch.Tensor] = list(self.network.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=self.train.learning_rate, fused=True)
         self.generators = {
@@ -123,7 +123,7 @@ class Trainer:
             objective = OBJECTIVES[str(self.train.objective)]
             loss = objective(self.network, self.process, y, sources, self.generators["perturb"])
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
         self.optimizer.step()
         decay = min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
@@ -144,7 +144,9 @@ class Trainer:
 
     def averaged_network(self) -> FieldNetwork:
         """A copy of the network with the averaged weights, in evaluation mode."""
-        network = build_network(self.network_config, self.process.info.shape, self.process.info.sd).to(self.device)
+        network = build_network(
+            self.network_config, self.process.info.shape, self.process.info.sd, self.process.noise_ratio
+        ).to(self.device)
         with torch.no_grad():
             for parameter, value in zip(network.parameters(), self.average, strict=True):
                 parameter.copy_(value)

@@ -10,9 +10,10 @@ import functools
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -84,8 +85,15 @@ def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
     job = (config, [t.handout() for t in references.values()])
     with context.Pool(n_slots) as pool:
         measured = pool.map(functools.partial(_calibrate_one, *job), range(n_slots))
-    step_s, row_s, solution_s = ({k: sum(m[i][k] for m in measured) / n_slots for k in measured[0][i]} for i in range(3))
-    return Cost(step_s, row_s, solution_s)
+    return Cost(_mean([m[0] for m in measured]), _mean([m[1] for m in measured]), _mean([m[2] for m in measured]))
+
+
+K = TypeVar("K", int, str)
+
+
+def _mean(measured: Sequence[Mapping[K, float]]) -> dict[K, float]:
+    """The mean of every entry over the processes."""
+    return {key: sum(m[key] for m in measured) / len(measured) for key in measured[0]}
 
 
 Measured = tuple[dict[int, float], dict[str, float], dict[str, float]]

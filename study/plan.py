@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,11 +23,26 @@ from scipy.stats import qmc
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.process import HEIGHT_MARGIN, T_EXTREME, Process, resolve_sampler, resolve_train
 from pfgm.training import TRAINING_VERSION
-from study.config import ConfigError, StudyConfig, activate, moved
+from study.model import StudyConfig, activate, moved
 from study.records import SCHEMA_VERSION, canonical_json
 from study.space import Distribution, Value
+from study.yaml_source import ConfigError
 
 Point = dict[str, Value]
+
+
+def read_point(declared: str) -> dict[str, Point]:
+    """The two parts, train and sampler, of a ``design_point`` column."""
+    groups: dict[str, Point] = json.loads(declared)
+    return {g: {k: math.inf if v == "inf" else v for k, v in point.items()} for g, point in groups.items()}
+
+
+class PlanError(ConfigError):
+    """A study that cannot be planned; ``path`` is the key of the study file at fault."""
+
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        super().__init__(f"{'.'.join(path)}: {message}")
+        self.path, self.message = path, message
 
 
 def digest(value: object, length: int = 16) -> str:
@@ -105,11 +123,12 @@ def make_plan(config: StudyConfig) -> list[Trial]:
     return [
         make_trial(config, role, point, seed, sampling)
         for index, (role, point) in enumerate(training)
-        for seed in _seeds(config, role, index)
+        for seed in train_seeds(config, role, index)
     ]
 
 
-def _seeds(config: StudyConfig, role: str, index: int) -> list[int]:
+def train_seeds(config: StudyConfig, role: str, index: int) -> list[int]:
+    """The train seeds of training point number ``index``."""
     seeds = config.seeds.train_seeds
     if config.seeds.disjoint:
         return [index * len(seeds) + s for s in seeds]
@@ -120,6 +139,7 @@ def _seeds(config: StudyConfig, role: str, index: int) -> list[int]:
 
 def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling: Iterable[tuple[str, Point]]) -> Trial:
     """One trial of the plan."""
+    sampler_point: Point = {}
     try:
         declared = config.training(point)
         train = resolve_train(declared, config.info)
@@ -130,7 +150,8 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
             name = sampler_id(sampler)
             samplers.setdefault(name, SamplerPoint(name, sampler_role, sampler_point, sampler))
     except ValueError as error:
-        raise ConfigError(f"search: the {role} point {point} cannot be measured: {_first_line(error)}") from None
+        where = ", ".join(_shown(point) + _shown(sampler_point)) or "the default"
+        raise PlanError(("search",), f"the {role} point {where} cannot be measured: {_first_line(error)}") from None
     point_id = digest(declared.model_dump())
     return Trial(
         trial_id=f"{point_id[:8]}-{seed}",
@@ -147,7 +168,12 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
 
 def _first_line(error: Exception) -> str:
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in text if line.startswith("Value error")), text[0])
+    line = next((line for line in text if line.startswith("Value error")), text[0])
+    return re.sub(r"^Value error, | \[type=.*$", "", line)
+
+
+def _shown(point: Mapping[str, Value]) -> list[str]:
+    return [f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in point.items()]
 
 
 def points(config: StudyConfig, group: str) -> list[tuple[str, Point]]:
@@ -177,8 +203,9 @@ def _resolved(config: StudyConfig, point: Point) -> TrainConfig:
     try:
         return resolve_train(config.training(point), config.info)
     except ValueError as error:
-        values = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in point.items())
-        raise ConfigError(f"search.train: the point {values} cannot be trained: {_first_line(error)}") from None
+        raise PlanError(
+            ("search", "train"), f"the point {', '.join(_shown(point))} cannot be trained: {_first_line(error)}"
+        ) from None
 
 
 def _rounded(values: Mapping[str, object]) -> dict[str, object]:
@@ -209,47 +236,76 @@ def _sequence(config: StudyConfig, group: str, dim: int, n: int) -> list[list[fl
 def check_extremes(config: StudyConfig, training: list[Point], corners: bool) -> dict[str, tuple[float, float]]:
     """The ranges of T, t_max and R_max that the space implies.
 
+    Args:
+        training: training points of the plan.
+        corners: check every combination of the ends of the height's parameters too, for designs that may come near any.
     Raises:
-        ConfigError: T above 10^6 or t_max below 10 t_min, unless the study says ``allow_extreme: true``.
+        PlanError: T above 10^6 or t_max below 10 t_min, unless the study says ``allow_extreme: true``.
     """
-    training = list(training)
-    if corners:
-        ends = {k: d.grid() if d.kind == "choice" else [d.low, d.high] for k, d in config.search_train.items()}
-        heights = {k: v for k, v in ends.items() if k in ("sigma", "tau", "M", "height_ratio", "P_mean", "P_std")}
-        for combination in itertools.product(*heights.values()):
-            default = config.default("train")
-            training.append({**default, **{k: v for k, v in zip(heights, combination, strict=True) if k in default}})
+    training = list(training) + (_height_corners(config) if corners else [])
+    samplers = _sampler_ends(config, corners)
     found: dict[str, list[float]] = {"T": [], "t_max": [], "R_max": []}
-    t_min = []
     for point in training:
         process = Process(_resolved(config, point), config.info)
         found["t_max"].append(process.height_max)
         found["R_max"].append(process.R_max)
-        for sampler in _sampler_ends(config):
-            found["T"].append(resolve_sampler(sampler, process).T if sampler.T == "rule" else float(sampler.T))
-            t_min.append(sampler.t_min)
+        for sampler in samplers:
+            try:
+                found["T"].append(resolve_sampler(sampler, process).T)
+            except ValueError as error:
+                raise PlanError(_blame(config, "T", "T_ratio", "t_min"), _first_line(error).removeprefix("T: ")) from None
     ranges = {k: (min(v), max(v)) for k, v in found.items()}
     if not config.allow_extreme:
-        if ranges["T"][1] > T_EXTREME:
-            raise ConfigError(
-                f"search: implies T up to {ranges['T'][1]:.3g} (σ, τ and M together set the height), above {T_EXTREME:g};"
-                " search height_ratio instead of M, narrow the ranges, or set allow_extreme: true"
-            )
-        if ranges["t_max"][0] < HEIGHT_MARGIN * max(t_min):
-            raise ConfigError(
-                f"search: implies trained heights up to only {ranges['t_max'][0]:.3g}, less than {HEIGHT_MARGIN:g} times"
-                f" t_min = {max(t_min):g}; raise M or height_ratio, lower t_min, or set allow_extreme: true"
-            )
+        _refuse_extremes(config, ranges, max(s.t_min for s in samplers))
     return ranges
 
 
-def _sampler_ends(config: StudyConfig) -> list[SamplerConfig]:
+HEIGHT_KEYS = ("M", "height_ratio", "tau", "sigma", "P_std", "P_mean")
+
+
+def _height_corners(config: StudyConfig) -> list[Point]:
+    default = config.default("train")
+    ends = {k: _ends(config.search_train[k]) for k in HEIGHT_KEYS if k in config.search_train and k in default}
+    return [{**default, **dict(zip(ends, corner, strict=True))} for corner in itertools.product(*ends.values())]
+
+
+def _sampler_ends(config: StudyConfig, corners: bool) -> list[SamplerConfig]:
+    ends = {k: _ends(config.search_sampler[k]) for k in ("T", "T_ratio", "t_min") if k in config.search_sampler}
     made = [config.default("sampler")]
-    for key in ("T", "T_ratio", "t_min"):
-        if key in config.search_sampler:
-            d = config.search_sampler[key]
-            made += [moved(config, "sampler", key, v) for v in (d.choices if d.kind == "choice" else (d.low, d.high))]
+    if corners:
+        active = {k: v for k, v in ends.items() if k in made[0]}
+        made += [{**made[0], **dict(zip(active, corner, strict=True))} for corner in itertools.product(*active.values())]
+    made += [moved(config, "sampler", key, value) for key, values in ends.items() for value in values]
     return [config.sampling(p) for p in made]
+
+
+def _ends(distribution: Distribution) -> list[Value]:
+    return list(distribution.choices) if distribution.kind == "choice" else [distribution.low, distribution.high]
+
+
+def _refuse_extremes(config: StudyConfig, ranges: Mapping[str, tuple[float, float]], t_min: float) -> None:
+    if ranges["T"][1] > T_EXTREME:
+        raise PlanError(
+            _blame(config, "T", *HEIGHT_KEYS, "T_ratio"),
+            f"implies T up to {ranges['T'][1]:.3g} (sigma, tau and M together set the height), above {T_EXTREME:g};"
+            " search height_ratio instead of M, narrow the ranges, or set allow_extreme: true",
+        )
+    if ranges["t_max"][0] < HEIGHT_MARGIN * t_min:
+        raise PlanError(
+            _blame(config, *HEIGHT_KEYS, "t_min"),
+            f"implies trained heights down to {ranges['t_max'][0]:.3g}, less than {HEIGHT_MARGIN:g} times t_min = {t_min:g};"
+            " raise M or height_ratio, lower t_min, or set allow_extreme: true",
+        )
+
+
+def _blame(config: StudyConfig, *keys: str) -> tuple[str, ...]:
+    """The first of some keys that the study searches, else the first it fixes."""
+    groups = (("train", config.search_train, config.train), ("sampler", config.search_sampler, config.sampler))
+    for key in keys:
+        for group, searched, _ in groups:
+            if key in searched:
+                return ("search", group, key)
+    return next(((group, key) for key in keys for group, _, fixed in groups if key in fixed), ("search",))
 
 
 def _cell(config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int) -> dict[str, object]:

@@ -8,8 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from study.yaml_source import ConfigError, read_source
+from study.yaml_source import ConfigError, Source, read_source
+
+if TYPE_CHECKING:
+    from study.config import StudyConfig
+    from study.worklist import Worklist
 
 DESCRIPTION = """\
 Run the study that a YAML file describes: train a field for every training point and seed, sample each at every sampler
@@ -64,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("study", type=Path, metavar="search.yaml", help="the study file")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override one key")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; create nothing")
+    p.add_argument("--no-report", action="store_true", help="measure the rows only; python -m analysis.report makes it later")
     p.add_argument("--inline", action="store_true", help="run the trials one after another in this process, without Ray")
     return p
 
@@ -74,13 +80,13 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ConfigError: the study file, or what it would change, is refused.
     """
-    read_source(options.study, tuple(options.overrides))  # fail on a bad file before the slow imports
+    source = read_source(options.study, tuple(options.overrides))  # fail on a bad file before the slow imports
     from study.config import load_study_config
     from study.scheduler import slots
     from study.worklist import Worklist
 
     config = load_study_config(options.study, options.overrides)
-    check_against_existing(config.dump(), config.folder, config.info.hash, options.study)
+    check_against_existing(source, config)
     work = Worklist(config)
     n_slots = 1 if options.inline else slots(config)
     print(describe_plan(config, work, n_slots), flush=True)
@@ -103,11 +109,12 @@ def run(options: argparse.Namespace) -> int:
         print(f"\nstopped with {work.rows_planned - work.rows_left} of {work.rows_planned} rows; the same command continues")
         return 130
     work.refresh()
-    write_report(config.folder)
+    if not options.no_report:
+        write_report(config.folder)
     return summarise(work)
 
 
-def execute(config, work, n_slots: int, inline: bool) -> None:  # type: ignore[no-untyped-def]
+def execute(config: StudyConfig, work: Worklist, n_slots: int, inline: bool) -> None:
     """Run what is missing, with the display."""
     from study.fields import FieldStore
     from study.plan import Trial
@@ -124,7 +131,7 @@ def execute(config, work, n_slots: int, inline: bool) -> None:  # type: ignore[n
         (run_inline if inline else run_with_ray)(config, work, progress, start)
 
 
-def describe_plan(config, work, n_slots: int) -> str:  # type: ignore[no-untyped-def]
+def describe_plan(config: StudyConfig, work: Worklist, n_slots: int) -> str:
     """What the study consists of, and what is left of it."""
     from study.fields import FieldStore
     from study.plan import check_extremes
@@ -152,27 +159,28 @@ def _span(low: float, high: float) -> str:
     return f"{low:.3g}" if high <= low * (1 + 1e-9) else f"{low:.3g} … {high:.3g}"
 
 
-def check_against_existing(new: Mapping[str, object], folder: Path, data_hash: str, file: Path) -> None:
-    """Refuse a study file that would change what the rows already in the folder mean.
+def check_against_existing(source: Source, config: StudyConfig) -> None:
+    """Refuse a study file that would change what the rows already in its folder mean.
 
     Raises:
-        ConfigError: with every differing frozen key, old and new value.
+        ConfigError: at the first differing frozen key, with every one's old and new value.
     """
-    stored = folder / "study.yaml"
+    stored = config.folder / "study.yaml"
     if not stored.is_file():
         return
-    from study.config import load_study_config
+    from study.config import read_study
     from study.records import read_table
 
-    old = load_study_config(stored).dump()
-    differences = [(k, a, b) for k, a, b in compare(old, new) if rule_of(k) == FROZEN]
+    old = read_study(read_source(stored)).dump()
+    differences = [(k, a, b) for k, a, b in compare(old, config.dump()) if rule_of(k) == FROZEN]
     if differences:
-        text = "; ".join(f"{k} was {a!r}, now {b!r}" for k, a, b in differences)
-        raise ConfigError(f"{file}: would change the meaning of the rows in {folder}: {text}; undo that, or give a new name")
-    manifest = folder / "manifest.parquet"
+        (key, was, now), *others = differences
+        text = f"was {was!r} in {config.folder}, now {now!r}" + "".join(f"; {k} was {a!r}, now {b!r}" for k, a, b in others)
+        raise source.error(tuple(key.split(".")), f"{text}: the rows there would change meaning; undo that, or give a new name")
+    manifest = config.folder / "manifest.parquet"
     hashes = {r["data_hash"] for r in read_table(manifest)} if manifest.is_file() else set()
-    if hashes - {data_hash}:
-        raise ConfigError(f"{file}: the data have changed since the rows in {folder} were measured; give the study a new name")
+    if hashes - {config.info.hash}:
+        raise source.error(("data",), f"have changed since {config.folder} was measured; restore them, or give a new name")
 
 
 def rule_of(key: str) -> str:
@@ -189,7 +197,7 @@ def compare(old: object, new: object, key: str = "") -> list[tuple[str, object, 
     return [] if old == new else [(key, old, new)]
 
 
-def write_study(config, work) -> None:  # type: ignore[no-untyped-def]
+def write_study(config: StudyConfig, work: Worklist) -> None:
     """study.yaml and the manifest, before anything runs."""
     from study.records import write_text
 
@@ -204,9 +212,11 @@ def write_report(folder: Path) -> None:
         print(f"the rows are safe, but the report failed; try: python -m analysis.report {folder}", file=sys.stderr)
 
 
-def summarise(work) -> int:  # type: ignore[no-untyped-def]
+def summarise(work: Worklist) -> int:
     """Print the counts; 0 when every planned cell is complete, else 1."""
-    counts = Counter(str(work.rows[c["cell_id"]]["status"]) if c["cell_id"] in work.rows else "pending" for c in work.cells)
+    counts = Counter(
+        str(work.rows[str(c["cell_id"])]["status"]) if c["cell_id"] in work.rows else "pending" for c in work.cells
+    )
     text = ", ".join(f"{n} {status}" for status, n in counts.most_common())
     print(f"{work.config.name}: {text}")
     bad = {status: n for status, n in counts.items() if status != "complete"}

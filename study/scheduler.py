@@ -17,7 +17,7 @@ from typing import Any
 from study.config import StudyConfig
 from study.plan import Trial, make_trial
 from study.progress import Progress
-from study.trial import REPORT_S, Report, run_trial, write_outcome
+from study.trial import REPORT_S, Report, run_trial, write_log, write_outcome
 from study.worklist import Worklist
 
 RETRIES = 2
@@ -43,12 +43,13 @@ LOCAL_ENVIRONMENT = {
 
 def throttled(report: Report) -> Report:
     """Pass on at most one report every `REPORT_S` seconds, and every change of phase."""
-    last = {"at": 0.0, "phase": ""}
+    last_at, last_phase = 0.0, ""
 
     def say(said: Mapping[str, object]) -> None:
+        nonlocal last_at, last_phase
         now, phase = time.monotonic(), str(said["phase"])
-        if phase != "train" or phase != last["phase"] or now - float(last["at"]) > REPORT_S:
-            last["at"], last["phase"] = now, phase
+        if phase != "train" or phase != last_phase or now - last_at > REPORT_S:
+            last_at, last_phase = now, phase
             report(said)
 
     return say
@@ -124,7 +125,7 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
                 name="session",
                 storage_path=session,
                 verbose=0,
-                callbacks=[ProgressCallback(progress)],
+                callbacks=[ProgressCallback(progress, searcher)],
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
         )
@@ -145,9 +146,10 @@ def ray_trial(handout: Mapping[str, Any], config: StudyConfig) -> None:
     run_trial(config, trial, handout["todo"], report)
 
 
-def write_lost(config: StudyConfig, work: Worklist, trial: Trial) -> None:
-    """Rows for the cells of a trial whose process died on every try."""
+def write_lost(config: StudyConfig, work: Worklist, trial: Trial, reason: str) -> None:
+    """Rows for the cells of a trial whose process died on every try; ``reason``: what Ray said about it."""
     work.refresh()
     missing = set(work.missing(trial))
     cells = [c for c in trial.cells(config) if c["cell_id"] in missing]
-    write_outcome(config, cells, "failed", f"the worker process died {RETRIES + 1} times (killed, or out of memory)", "")
+    log = write_log(config, trial.trial_id, reason) if reason else ""
+    write_outcome(config, cells, "failed", f"the worker process died {RETRIES + 1} times (killed, or out of memory)", log)

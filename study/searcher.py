@@ -6,6 +6,7 @@ The only module besides `study.scheduler` that imports ray; imported once Ray's 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -34,12 +35,14 @@ class WorklistSearcher(_Local, Searcher):
         super().__init__()
         self.config, self.work, self.progress, self.start = config, work, progress, start
         self.own: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The hand-out of the next trial, None to be asked again, FINISHED when nothing is left."""
         trial = self.work.take()
         if trial is None:
-            return Searcher.FINISHED if self.work.finished else None
+            finished: Any = Searcher.FINISHED  # a word, though Ray declares a dictionary
+            return finished if self.work.finished else None
         self.own[trial_id] = trial.trial_id
         self.start(trial)
         return {**trial.handout(), "todo": self.work.missing(trial)}
@@ -50,7 +53,7 @@ class WorklistSearcher(_Local, Searcher):
 
         trial = self.work.give_back(self.own.pop(trial_id))
         if error:
-            write_lost(self.config, self.work, trial)
+            write_lost(self.config, self.work, trial, self.errors.pop(trial_id, ""))
         self.progress.finish(trial.trial_id, lost=error)
 
     def save(self, checkpoint_path: str) -> None:
@@ -63,8 +66,13 @@ class WorklistSearcher(_Local, Searcher):
 class ProgressCallback(_Local, tune.Callback):
     """Passes what trials report on to the display."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, searcher: WorklistSearcher) -> None:
+        self.progress, self.searcher = progress, searcher
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A try failed and another follows: keep what Ray knows about it, in case that is the last word."""
+        if trial.error_file and Path(trial.error_file).is_file():
+            self.searcher.errors[trial.trial_id] = Path(trial.error_file).read_text(encoding="utf-8")
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         if "own_id" in result:

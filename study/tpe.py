@@ -7,26 +7,28 @@ complete; a point still being measured is told as running. A point joins trainin
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from study.config import StudyConfig, activate
-from study.plan import Point, Trial, digest, make_trial
+from study.model import StudyConfig, activate
+from study.plan import Point, Trial, digest, make_trial, read_point, train_seeds
 from study.space import Distribution, Value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+Direction = Literal["minimize", "maximize"]
+ATTEMPTS = 50
+"""How often Optuna is asked for a point that was not proposed before: a small space of choices runs out of them."""
 COLUMNS = {"fid": "metric_fid", "sliced_wasserstein": "metric_sliced_wasserstein", "nfe": "cost_nfe"}
 
 
 def propose(
     config: StudyConfig, cells: Sequence[Mapping[str, object]], rows: Mapping[str, Mapping[str, object]]
 ) -> list[Trial]:
-    """The trials (one a train seed) of the next point; the first point is the default.
+    """The trials (one a train seed) of the next point, none when no new one is found; the first point is the default.
 
     Args:
         cells: manifest rows of all points proposed so far.
@@ -34,18 +36,31 @@ def propose(
     """
     seen = by_point(cells)
     if not seen:
-        return _trials(config, "default", config.default("train"), config.default("sampler"))
-    wanted = config.design.optimize or {"fid": "minimize"}
-    sampler = optuna.samplers.TPESampler(
-        seed=int(digest([config.design.seed, len(seen)], 8), 16), multivariate=True, group=True, constant_liar=True
-    )
-    study = optuna.create_study(directions=list(wanted.values()), sampler=sampler)
-    for point, members in seen.items():
-        study.add_trial(_known_trial(config, json.loads(point), [rows.get(str(c["cell_id"])) for c in members], list(wanted)))
+        return trials_of(config, "default", 0, config.default("train"), config.default("sampler"))
+    wanted: dict[str, Direction] = dict(config.design.optimize or {"fid": "minimize"})
+    known = [
+        _known_trial(config, read_point(point), [rows.get(str(c["cell_id"])) for c in members], list(wanted))
+        for point, members in seen.items()
+    ]
+    cell_ids = {str(c["cell_id"]) for c in cells}
+    for attempt in range(ATTEMPTS):
+        seed = int(digest([config.design.seed, len(seen), attempt], 8), 16)
+        trials = _ask_once(config, known, list(wanted.values()), seed, len(seen))
+        if any(str(c["cell_id"]) not in cell_ids for t in trials for c in t.cells(config)):
+            return trials
+    return []
+
+
+def _ask_once(
+    config: StudyConfig, known: Sequence[optuna.trial.FrozenTrial], directions: list[Direction], seed: int, index: int
+) -> list[Trial]:
+    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    study = optuna.create_study(directions=directions, sampler=sampler)
+    study.add_trials(known)
     asked = study.ask()
     train = _suggest(asked, "train", config.search_train)
     sampling = _suggest(asked, "sampler", config.search_sampler)
-    return _trials(config, "tpe", train, sampling)
+    return trials_of(config, "tpe", index, train, sampling)
 
 
 def by_point(cells: Sequence[Mapping[str, object]]) -> dict[str, list[Mapping[str, object]]]:
@@ -56,8 +71,9 @@ def by_point(cells: Sequence[Mapping[str, object]]) -> dict[str, list[Mapping[st
     return seen
 
 
-def _trials(config: StudyConfig, role: str, train: Point, sampling: Point) -> list[Trial]:
-    return [make_trial(config, role, train, seed, [(role, sampling)]) for seed in config.seeds.train_seeds]
+def trials_of(config: StudyConfig, role: str, index: int, train: Point, sampling: Point) -> list[Trial]:
+    """The trials of point number ``index``: one a train seed, with one sampler point."""
+    return [make_trial(config, role, train, seed, [(role, sampling)]) for seed in train_seeds(config, role, index)]
 
 
 def _distribution(d: Distribution) -> BaseDistribution:
@@ -103,8 +119,9 @@ def _known_trial(
     finished = [row for row in rows if row is not None]
     if len(finished) < len(rows):
         return optuna.trial.create_trial(params=params, distributions=distributions, state=optuna.trial.TrialState.RUNNING)
-    values = [_mean_log([row[COLUMNS[metric]] for row in finished]) for metric in wanted]
-    complete = all(row["status"] == "complete" for row in finished) and all(v is not None for v in values)
+    means = [_mean_log([row[COLUMNS[metric]] for row in finished]) for metric in wanted]
+    values = [v for v in means if v is not None]
+    complete = all(row["status"] == "complete" for row in finished) and len(values) == len(means)
     return optuna.trial.create_trial(
         params=params,
         distributions=distributions,

@@ -23,7 +23,7 @@ import torch
 
 from pfgm.checkpoint import Field
 from pfgm.config import DataConfig, EvaluateConfig
-from pfgm.data import load_data
+from pfgm.data import Dataset, load_data
 from pfgm.metrics.evaluation import Evaluator
 from pfgm.training import TRAINING_VERSION, Trainer, TrainingDiverged
 from study.config import StudyConfig
@@ -40,25 +40,34 @@ REPORT_S, CHECKPOINT_S = 0.5, 30.0
 
 
 def run_trial(config: StudyConfig, trial: Trial, todo: Collection[str], report: Report) -> None:
-    """Measure the cells of ``trial`` named in ``todo`` (cell ids) and write their rows."""
+    """Measure the cells of ``trial`` named in ``todo`` (cell ids) and write their rows; no exception leaves a cell without."""
+    try:
+        _run_trial(config, trial, _without_row(config, trial, todo), report)
+    except Exception as error:
+        log = write_log(config, trial.trial_id, traceback.format_exc())
+        write_outcome(config, _without_row(config, trial, todo), "failed", one_line(error), log)
+
+
+def _without_row(config: StudyConfig, trial: Trial, todo: Collection[str]) -> list[dict[str, object]]:
+    """Cells still to be measured: those that a killed process of this trial has finished stay as they are."""
+    return [c for c in trial.cells(config) if c["cell_id"] in todo and not _row_path(config, c).is_file()]
+
+
+def _run_trial(config: StudyConfig, trial: Trial, cells: list[dict[str, object]], report: Report) -> None:
     prepare_torch(config.resources.cpus)
-    cells = [cell for cell in trial.cells(config) if cell["cell_id"] in todo]
     store = FieldStore(Path(config.storage))
     reused = trial.train_id in store
     device = pick_device(config)
     try:
-        data = _data(config.data)
+        if _data(config.data).info.hash != config.info.hash:
+            raise RuntimeError(f"the data {config.data.path or config.data.name} changed while the study ran; start it again")
         field = store.load(trial.train_id, device) if reused else _train(config, trial, store, device, report)
         evaluator = _evaluator(config.data, config.evaluate, str(device))
     except TrainingDiverged as error:
         write_outcome(config, cells, "diverged", str(error), "")
         return
-    except Exception as error:
-        log = write_log(config, trial.trial_id, traceback.format_exc())
-        write_outcome(config, cells, "failed", one_line(error), log)
-        return
-    del data
     _write_history(config, trial, field)
+    evaluator.forget_solutions()
     samplers = {p.sampler_id: p.config for p in trial.sampler_points}
     for done, cell in enumerate(cells):
         report({"phase": "measure", "rows": done, "rows_total": len(cells), "reused": reused})
@@ -106,7 +115,7 @@ def _train(config: StudyConfig, trial: Trial, store: FieldStore, device: torch.d
 
 
 @functools.lru_cache(maxsize=4)
-def _data(config: DataConfig):  # type: ignore[no-untyped-def]
+def _data(config: DataConfig) -> Dataset:
     return load_data(config)
 
 
@@ -147,7 +156,11 @@ def write_outcome(config: StudyConfig, cells: Iterable[Mapping[str, object]], st
 
 def write_row(config: StudyConfig, row: Mapping[str, object]) -> None:
     """One cell's row, whole, as ``evals/<cell_id>.parquet``."""
-    write_table(config.folder / "evals" / f"{row['cell_id']}.parquet", [{**row, **provenance(config)}], EVALS)
+    write_table(_row_path(config, row), [{**row, **provenance(config)}], EVALS)
+
+
+def _row_path(config: StudyConfig, row: Mapping[str, object]) -> Path:
+    return config.folder / "evals" / f"{row['cell_id']}.parquet"
 
 
 def write_log(config: StudyConfig, name: str, text: str) -> str:

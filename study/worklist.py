@@ -6,13 +6,12 @@ design the queue grows by one point whenever it runs empty, until ``design.trial
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from study import tpe
 from study.config import StudyConfig
 from study.fields import FieldStore
-from study.plan import Point, Trial, make_plan, make_trial
+from study.plan import Trial, make_plan, read_point
 from study.records import MANIFEST, STATUSES, read_evals, read_table, write_table
 
 TPE_TRIALS = 32
@@ -28,7 +27,7 @@ class Worklist:
 
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
-        self.tpe = config.design.name == "tpe"
+        self.tpe, self.exhausted = config.design.name == "tpe", False
         self.trials = _planned_tpe(config) if self.tpe else make_plan(config)
         self.cells = [cell for trial in self.trials for cell in trial.cells(config)]
         self.rows: dict[str, Mapping[str, object]] = {}
@@ -46,7 +45,7 @@ class Worklist:
 
     @property
     def points_to_ask(self) -> int:
-        if not self.tpe:
+        if not self.tpe or self.exhausted:
             return 0
         return max((self.config.design.trials or TPE_TRIALS) - len(tpe.by_point(self.cells)), 0)
 
@@ -87,7 +86,9 @@ class Worklist:
 
     def _ask(self) -> None:
         self.refresh()
-        for trial in tpe.propose(self.config, self.cells, self.rows):
+        proposed = tpe.propose(self.config, self.cells, self.rows)
+        self.exhausted = not proposed
+        for trial in proposed:
             self.trials.append(trial)
             self.cells += trial.cells(self.config)
             self.waiting.append(trial)
@@ -105,13 +106,12 @@ class Worklist:
 
 def _planned_tpe(config: StudyConfig) -> list[Trial]:
     """Points that earlier starts proposed, rebuilt from the manifest."""
-
     make_plan(config)  # refuses absurd spaces
     path = config.folder / "manifest.parquet"
     cells = read_table(path) if path.is_file() else []
     trials = []
-    for declared, members in tpe.by_point(cells).items():
-        point: Mapping[str, Point] = json.loads(declared)
+    for index, (declared, members) in enumerate(tpe.by_point(cells).items()):
+        point = read_point(declared)
         role = str(members[0]["design_role"])
-        trials += [make_trial(config, role, point["train"], s, [(role, point["sampler"])]) for s in config.seeds.train_seeds]
+        trials += tpe.trials_of(config, role, index, point["train"], point["sampler"])
     return trials

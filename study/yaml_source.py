@@ -7,8 +7,10 @@ errors. Every value is a plain number, word, list or mapping.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,6 +37,24 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that also quotes every text the loader above would read as a number."""
+
+
+for _first, _rules in _Loader.yaml_implicit_resolvers.items():
+    for _tag, _pattern in _rules:
+        _Dumper.add_implicit_resolver(_tag, _pattern, [_first])
+
+MAX_DEPTH, MAX_VALUES = 12, 20_000
+"""A study file is small: deeper or longer ones are mistakes, or aliases that multiply."""
+
+
+def to_yaml(values: Mapping[str, object]) -> str:
+    """Plain values as text that `read_source` reads back to equal values."""
+    text: str = yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    return text
+
+
 @dataclass(frozen=True)
 class Source:
     """A parsed study file: its mapping, and the place of every value."""
@@ -46,7 +66,7 @@ class Source:
 
     def error(self, path: Path_, message: str) -> ConfigError:
         """The error for a key, at its own line or that of the nearest enclosing one."""
-        name = ".".join(str(p) for p in path)
+        name, message = ".".join(str(p) for p in path), " ".join(message.split())
         for stop in range(len(path), -1, -1):
             if path[:stop] in self.overridden:
                 return ConfigError(f"--set {self.overridden[path[:stop]]}: {name}: {message}")
@@ -54,6 +74,21 @@ class Source:
                 return ConfigError(f"{self.file}:{self.lines[path[:stop]]}: {name}: {message}" if name else
                                    f"{self.file}:{self.lines[path[:stop]]}: {message}")  # fmt: skip
         return ConfigError(f"{self.file}: {name}: {message}")
+
+    def section(self, *path: str) -> dict[str, Any]:
+        """A section of keys, empty when absent.
+
+        Raises:
+            ConfigError: something else stands in its place.
+        """
+        section: object = self.values
+        for part in path:
+            section = section.get(part) if isinstance(section, dict) else None
+        if section is None:
+            return {}
+        if not isinstance(section, dict):
+            raise self.error(path, f"must be a section of keys such as `key: value`, got {section!r}")
+        return section
 
 
 def read_source(path: Path, overrides: tuple[str, ...] = ()) -> Source:
@@ -75,21 +110,25 @@ def read_source(path: Path, overrides: tuple[str, ...] = ()) -> Source:
         raise ConfigError(f"{file}:1: a study file is a mapping such as `name: my-study`, got {type(values).__name__}")
     overridden: dict[Path_, str] = {}
     for override in overrides:
-        _apply(values, override, overridden)
+        _apply(values, override, lines, overridden)
     return Source(file, values, lines, overridden)
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{file}:{line}: not YAML: {error.problem or error.context}; check indents and brackets") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not YAML: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{file}:1: not YAML: {' '.join(str(error).split())}; write plain text") from None
+    except RecursionError:
+        raise ConfigError(f"{file}:1: not a study file: nested too deeply; remove brackets") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _convert(node: yaml.Node | None, path: Path_, lines: dict[Path_, int], file: str) -> object:
@@ -97,12 +136,16 @@ def _convert(node: yaml.Node | None, path: Path_, lines: dict[Path_, int], file:
         raise ConfigError(f"{file}:1: the file is empty; start from experiments/digits.yaml")
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
-    if len(path) > 12:
-        raise ConfigError(f"{file}:{line}: nested too deeply")
+    if len(path) > MAX_DEPTH or len(lines) > MAX_VALUES:
+        name = ".".join(str(p) for p in path[:3])
+        raise ConfigError(f"{file}:{line}: {name}: too deep or too long for a study file; write the values out without aliases")
     if isinstance(node, yaml.MappingNode):
         out: dict[str, object] = {}
         for key_node, value_node in node.value:
             key, at = str(key_node.value), key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+                shown = "<<" if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                raise ConfigError(f"{file}:{at}: {'.'.join(map(str, path))}: {shown} cannot be a key; write the keys out")
             if key in out:
                 name = ".".join(str(p) for p in (*path, key))
                 raise ConfigError(f"{file}:{at}: {name}: given twice (first on line {lines[(*path, key)]}); remove one")
@@ -133,16 +176,20 @@ def _scalar(node: yaml.Node, path: Path_, file: str) -> object:
     raise ConfigError(f"{file}:{line}: {name}: tag {node.tag} is not allowed; write plain numbers, words, lists, mappings")
 
 
-def _apply(values: dict[str, object], override: str, overridden: dict[Path_, str]) -> None:
+def _apply(values: dict[str, object], override: str, lines: dict[Path_, int], overridden: dict[Path_, str]) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: write it as key=value, such as --set train.steps=500")
     path: Path_ = tuple(key.split("."))
     place = values
     for part in path[:-1]:
-        inner = place.setdefault(str(part), {})
+        inner = place.get(str(part))
+        if inner is None:
+            inner = place[str(part)] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: {part} is not a section")
+            raise ConfigError(f"--set {override}: {part} is not a section; write it as section.key=value")
         place = inner
     place[str(path[-1])] = _convert(_compose(text or "null", f"--set {override}"), path, {}, f"--set {override}")
     overridden[path] = override
+    for inside in [p for p in lines if p[: len(path)] == path]:
+        del lines[inside]

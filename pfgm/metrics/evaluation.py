@@ -131,7 +131,8 @@ class Evaluator:
         return Measured(row | {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}, x.cpu())
 
     def _distances(self, x: Tensor, radius_ratio: Tensor) -> dict[str, object]:
-        names, row = self.config.metrics, {}
+        names = self.config.metrics
+        row: dict[str, object] = {}
         if "fid" in names:
             row |= {
                 "metric_fid": self._distance(x),

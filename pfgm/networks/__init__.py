@@ -2,7 +2,7 @@
 
 At a point of Poisson flow the noise is not determined by t: ‖x − y‖/t has infinite variance. So the input is scaled by
 x itself, 1/√(sd² + ‖x‖²/d), and the network is told two numbers: log t, and the log of the noise level that x shows,
-n̂² = max(‖x‖²/d − sd², t²).
+n̂² = max(‖x‖²/d − sd², (κt)²), κ the kernel's median noise per t.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pfgm.config import NetworkConfig
 from pfgm.networks.embedding import LevelEmbedding
-from pfgm.networks.heads import noise_level
+from pfgm.networks.heads import denoiser_head, noise_level
 from pfgm.networks.mlp import ResidualMLP
 from pfgm.networks.unet import UNet
 
@@ -27,26 +27,37 @@ class FieldNetwork(nn.Module):
     Args:
         backbone: maps (B, d) and an embedding (B, e) to (B, d + 1).
         sd: root mean square of the data's coordinates, in data units.
+        noise_ratio: noise per coordinate over t, in the median (`pfgm.networks.heads.median_noise_ratio`).
         skip: read a field output through the head with a skip, not as it is (`pfgm.networks.heads`).
     """
 
-    def __init__(self, backbone: nn.Module, embedding: LevelEmbedding, sd: float, skip: bool = True) -> None:
+    def __init__(self, backbone: nn.Module, embedding: LevelEmbedding, sd: float, noise_ratio: float, skip: bool) -> None:
         super().__init__()
-        self.backbone, self.embedding, self.sd, self.skip = backbone, embedding, sd, skip
+        self.backbone, self.embedding = backbone, embedding
+        self.sd, self.noise_ratio, self.skip = sd, noise_ratio, skip
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, d), t (B,) → (B, d + 1) raw numbers (see `pfgm.networks.heads`), in x's dtype."""
         scale = (self.sd**2 + x.square().mean(1, keepdim=True)).rsqrt()
-        levels = torch.stack([t, noise_level(x, t, self.sd)], 1).log()
+        levels = torch.stack([t, self.level(x, t)], 1).log()
         out: Tensor = self.backbone(x * scale, self.embedding(levels))
         return out.to(x.dtype)  # float32 even under autocast: the heads subtract nearly equal numbers
+
+    def level(self, x: Tensor, t: Tensor) -> Tensor:
+        """n̂ (B,) at x (B, d), t (B,)."""
+        return noise_level(x, t, self.sd, self.noise_ratio)
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """D(x, t), shape (B, d), of the head with a skip."""
+        raw = self(x.to(self.dtype), t.to(self.dtype))
+        return denoiser_head(raw, x, self.level(x, t), self.sd)
 
     @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
 
-def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float) -> FieldNetwork:
+def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, noise_ratio: float) -> FieldNetwork:
     """A freshly initialised network for items of ``shape`` ((d,) or (C, H, W)); draws from torch's global generator.
 
     Raises:
@@ -54,5 +65,5 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float) -> F
     """
     embedding = LevelEmbedding(128)
     if config.name == "unet":
-        return FieldNetwork(UNet(shape, config.width, config.depth, 128), embedding, sd, config.skip)
-    return FieldNetwork(ResidualMLP(prod(shape), config.width, config.depth, 128), embedding, sd, config.skip)
+        return FieldNetwork(UNet(shape, config.width, config.depth, 128), embedding, sd, noise_ratio, config.skip)
+    return FieldNetwork(ResidualMLP(prod(shape), config.width, config.depth, 128), embedding, sd, noise_ratio, config.skip)

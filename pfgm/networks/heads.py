@@ -12,26 +12,35 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 N_MAX = 1 - 1e-4
 """Largest n = ‖v_x‖/√d the quadratic root is read at: the target has n < 1, a network may not."""
 
 
-def noise_level(x: Tensor, t: Tensor, sd: float) -> Tensor:
-    """n̂ = √max(‖x‖²/d − sd², t²), shape (B,): the noise per coordinate that (x, t) shows, in data units."""
-    return torch.maximum(x.square().mean(1) - sd**2, t.square()).sqrt()
+def noise_level(x: Tensor, t: Tensor, sd: float, noise_ratio: float) -> Tensor:
+    """n̂ = √max(‖x‖²/d − sd², (noise_ratio · t)²), shape (B,): the noise per coordinate that (x, t) shows, in data units.
+
+    Close to the data ‖x‖ says nothing of the noise, and n̂ is the noise that the kernel has at t in the median.
+    """
+    return torch.maximum(x.square().mean(1) - sd**2, (noise_ratio * t).square()).sqrt()
 
 
-def denoiser_head(raw: Tensor, x: Tensor, t: Tensor, sd: float) -> Tensor:
-    """D = c_skip x + c_out o_x, shape (B, d), from raw (B, d + 1)."""
-    n2 = noise_level(x, t, sd).square()[:, None]
+def median_noise_ratio(n_aug: float) -> float:
+    """Median of ‖x − y‖/(√d t) for large d, √(n_aug / median χ²(n_aug)): 1.48 for n_aug = 1, 1 for ∞."""
+    return 1.0 if math.isinf(n_aug) else math.sqrt(n_aug / float(chi2.ppf(0.5, n_aug)))
+
+
+def denoiser_head(raw: Tensor, x: Tensor, level: Tensor, sd: float) -> Tensor:
+    """D = c_skip x + c_out o_x, shape (B, d), from raw (B, d + 1) and the noise level n̂ (B,)."""
+    n2 = level.square()[:, None]
     return (sd**2 * x + sd * (n2 * (sd**2 + n2)).sqrt() * raw[:, :-1].to(x)) / (sd**2 + n2)
 
 
-def field_head(raw: Tensor, x: Tensor, t: Tensor, sd: float, gamma: float) -> Tensor:
-    """v = −√d (x − D, t) / (‖(x − D, t)‖ + γ), shape (B, d + 1), D the denoiser head's."""
-    e_hat = torch.cat([x - denoiser_head(raw, x, t, sd), t[:, None]], 1)
+def field_head(denoised: Tensor, x: Tensor, t: Tensor, gamma: float) -> Tensor:
+    """v = −√d (x − D, t) / (‖(x − D, t)‖ + γ), shape (B, d + 1), of a head's D (B, d)."""
+    e_hat = torch.cat([x - denoised, t[:, None]], 1)
     return -math.sqrt(x.shape[1]) * e_hat / (e_hat.norm(dim=1, keepdim=True) + gamma)
 
 

@@ -1,0 +1,202 @@
+"""Checks of a whole study: what each section allows by itself may still be wrong together, or for these data.
+
+Every check raises the one line that names file, line, key, value and what to type instead.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from pfgm.config import ADAPTIVE_SOLVERS
+from pfgm.metrics.features import default_features
+from pfgm.process import Process, resolve_sampler, resolve_train
+from study.model import StudyConfig, moved
+from study.plan import PlanError, make_plan
+from study.space import Distribution, Value
+from study.yaml_source import Source
+
+MAX_GRID = 10_000
+"""Most training or sampler points of a grid design."""
+
+
+def check_study(source: Source, config: StudyConfig) -> None:
+    """All checks, the simplest first.
+
+    Raises:
+        ConfigError: at the first mistake.
+    """
+    _check_design(source, config)
+    _check_features(source, config)
+    _check_solver_keys(source, config)
+    for group in ("train", "sampler"):
+        _check_values(source, config, group)
+        _check_defaults(source, config, group)
+    _check_grid(source, config)
+    try:
+        make_plan(config)
+    except PlanError as error:
+        raise source.error(error.path, error.message) from None
+
+
+def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str]:
+    """(key at fault or "", what is wrong) of a configuration that was refused, in words that name the value."""
+    if isinstance(error, ValidationError):
+        errors = error.errors(include_url=False)
+        at = errors[0]["loc"][:1]
+        message = "; or ".join(dict.fromkeys(_words(e["msg"]) for e in errors if e["loc"][:1] == at))
+        if at:
+            return str(at[0]), f"{message}, got {declared.get(str(at[0]), errors[0]['input'])!r}"
+    else:
+        message = str(error)
+    key, colon, rest = message.partition(": ")
+    if not colon or not re.fullmatch(r"\w+", key):
+        return "", message
+    value = declared.get(key)
+    return key, rest if value is None or str(value) in rest else f"{rest} (got {value!r})"
+
+
+def _words(message: str) -> str:
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    return message[0].lower() + message[1:] if message[:4] == "Must" else message
+
+
+def _check_design(source: Source, config: StudyConfig) -> None:
+    design, seeds = config.design, config.seeds
+    owners = {
+        "trials": ("sobol", "random", "tpe"),
+        "sampler_points": ("sobol", "random"),
+        "arm_seeds": ("one_at_a_time",),
+        "optimize": ("tpe",),
+    }
+    for key, names in owners.items():
+        value = getattr(design, key)
+        if value is not None and design.name not in names:
+            raise source.error(("design", key), f"belongs to {', '.join(names)}, the design is {design.name}; remove {value!r}")
+    if design.arm_seeds is not None and design.arm_seeds > len(seeds.train_seeds):
+        raise source.error(
+            ("design", "arm_seeds"), f"must be at most the {len(seeds.train_seeds)} of seeds.train, got {design.arm_seeds}"
+        )
+    for key, chosen in (("train", seeds.train_seeds), ("sample", seeds.sample_seeds)):
+        if len(set(chosen)) != len(chosen):
+            raise source.error(("seeds", key), f"names a seed twice: {chosen}; remove one")
+    if seeds.disjoint and not isinstance(seeds.train, int):
+        raise source.error(("seeds", "disjoint"), f"needs a number as seeds.train, got the list {seeds.train}; write how many")
+    if design.name == "tpe":
+        if not (config.search_train or config.search_sampler):
+            raise source.error(("design", "name"), "'tpe' needs something to search; add a parameter under `search`")
+        for metric in design.optimize or {"fid": "minimize"}:
+            if metric != "nfe" and metric not in config.evaluate.metrics:
+                raise source.error(("design", "optimize"), f"{metric} is not measured; add it to evaluate.metrics")
+
+
+def _check_features(source: Source, config: StudyConfig) -> None:
+    """The feature network and the architecture must take the data."""
+    features = config.evaluate.features or default_features(config.data.name)
+    if features == "digits" and config.info.dim != 64:
+        raise source.error(
+            ("evaluate", "features"), f"digits needs 8 × 8 images, the data have d = {config.info.dim}; use pixels"
+        )
+    if config.network.name == "unet":
+        factor, shape = 2 ** (config.network.depth - 1), config.info.shape
+        if len(shape) != 3 or shape[1] % factor or shape[2] % factor:
+            raise source.error(
+                ("network", "name"), f"unet of depth {config.network.depth} cannot take items of shape {shape}; use mlp"
+            )
+
+
+def _check_solver_keys(source: Source, config: StudyConfig) -> None:
+    """A fixed sampler key that no solver of the study reads is a mistake."""
+    searched = config.search_sampler.get("solver")
+    solvers = list(searched.choices) if searched else [config.sampler.get("solver", "dopri5")]
+    adaptive = any(s in ADAPTIVE_SOLVERS for s in solvers)
+    fixed = any(s not in ADAPTIVE_SOLVERS for s in solvers)
+    for keys, used, kind in ((("rtol", "atol"), adaptive, "adaptive"), (("steps", "grid"), fixed, "fixed-step")):
+        for key in keys:
+            for path in (("sampler", key), ("search", "sampler", key)):
+                declared = source.section(*path[:-1]).get(key)
+                if declared is not None and not used:
+                    raise source.error(
+                        path, f"belongs to {kind} solvers, this study uses {', '.join(map(str, solvers))}; remove {declared!r}"
+                    )
+
+
+def _check_values(source: Source, config: StudyConfig, group: str) -> None:
+    """The default point, and every value or end of every searched parameter, must make a valid configuration on these data."""
+    searched = _searched(config, group)
+    try:
+        default = config.default(group)
+        _resolve(config, group, default)
+    except ValueError as error:
+        key, text = explain(error, source.section(group))
+        raise source.error(_place(source, group, key), text) from None
+    for key, distribution in searched.items():
+        ends = distribution.choices if distribution.kind == "choice" else (distribution.value(0), distribution.value(1))
+        for value in ends:
+            try:
+                _resolve(config, group, moved(config, group, key, value))
+            except ValueError as error:
+                named, text = explain(error, {key: value})
+                text = text if named in (key, "") else f"{named}: {text}"
+                shown = "" if str(value) in text else f"at {value!r}: "
+                raise source.error(("search", group, key), f"{shown}{text}") from None
+
+
+def _resolve(config: StudyConfig, group: str, point: Mapping[str, Value]) -> None:
+    if group == "train":
+        resolve_train(config.training(point), config.info)
+    else:
+        train = resolve_train(config.training(config.default("train")), config.info)
+        resolve_sampler(config.sampling(point), Process(train, config.info))
+
+
+def _check_defaults(source: Source, config: StudyConfig, group: str) -> None:
+    """A searched parameter's default lies inside its range; `rule`, `all` and `same` count as the number they become."""
+    declared = source.section(group)
+    for key, value in config.default(group).items():
+        distribution = _searched(config, group)[key]
+        number = value if distribution.kind == "choice" else _number(config, group, key, value)
+        if distribution.contains(value) or distribution.contains(number):
+            continue
+        shown = f"default {value!r}" if number is value else f"default {value!r} is {number:.6g} for these data, which"
+        verb = "is" if number is value else "lies"
+        if declared.get(key) is not None:
+            cure = "widen it, or move the default"
+            raise source.error((group, key), f"{shown} {verb} outside the range {distribution} of search.{group}.{key}; {cure}")
+        cure = f"widen it, or set {group}.{key} inside it"
+        raise source.error(("search", group, key), f"{shown} {verb} outside the range {distribution}; {cure}")
+
+
+def _number(config: StudyConfig, group: str, key: str, value: Value) -> Value:
+    """What `rule`, `all` or `same` becomes at the default point."""
+    if value not in ("rule", "all", "same"):
+        return value
+    train = resolve_train(config.training(config.default("train")), config.info)
+    if group == "train":
+        resolved: Value = getattr(train, key)
+        return resolved
+    return config.sampling(config.default("sampler")).rtol if key == "atol" else Process(train, config.info).rule_T
+
+
+def _check_grid(source: Source, config: StudyConfig) -> None:
+    for group in ("train", "sampler") if config.design.name == "grid" else ():
+        n = math.prod(len(d.grid()) for d in _searched(config, group).values())
+        if n > MAX_GRID:
+            raise source.error(
+                ("search", group), f"the grid has {n} points, at most {MAX_GRID}; lower `levels`, or use design sobol"
+            )
+
+
+def _searched(config: StudyConfig, group: str) -> Mapping[str, Distribution]:
+    return config.search_train if group == "train" else config.search_sampler
+
+
+def _place(source: Source, group: str, key: str) -> tuple[str, ...]:
+    """Where a key of a group is written: as a fixed value, else as a searched one, else its group."""
+    for path in ((group, key), ("search", group, key)):
+        if key in source.section(*path[:-1]):
+            return path
+    return (group, key) if key else (group,)

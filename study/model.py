@@ -1,0 +1,191 @@
+"""What a study file says: its sections, and `StudyConfig`, which makes the configuration of any point of the search space.
+
+A key under ``train`` or ``sampler`` is its fixed value; when it is also searched, the fixed value is its *default*. A searched
+parameter whose ``when`` does not hold at a point is absent there. `study.config` reads the file into these and checks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictBool
+
+from pfgm.config import DataConfig, EvaluateConfig, Model, NetworkConfig, Positive, PositiveInt, SamplerConfig, TrainConfig
+from pfgm.data import DataInfo
+from study.space import Distribution, Value, same
+from study.yaml_source import to_yaml
+
+Seeds = PositiveInt | Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
+DESIGNS = ("one_at_a_time", "sobol", "grid", "random", "tpe")
+IMPLIED_DEFAULTS: dict[str, Value] = {"height_ratio": 1.0, "T_ratio": 1.0}
+"""Defaults of searched parameters that have none of their own: the rule itself."""
+OPTIMIZABLE = ("fid", "nfe", "sliced_wasserstein")
+
+
+class DesignConfig(Model):
+    """Which points of the search space are measured."""
+
+    name: Literal[DESIGNS] = "one_at_a_time"  # type: ignore[valid-type]
+    trials: PositiveInt | None = None
+    """Training points of sobol, random and tpe, the default included (default 32)."""
+    sampler_points: PositiveInt | None = None
+    """Sampler points of sobol and random, the default included (default 8)."""
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    arm_seeds: PositiveInt | None = None
+    """one_at_a_time: train seeds of each arm (default: as many as the default point)."""
+    optimize: dict[Literal[OPTIMIZABLE], Literal["minimize", "maximize"]] | None = None  # type: ignore[valid-type]
+    """tpe: metrics and directions (default {fid: minimize})."""
+
+
+class SeedsConfig(Model):
+    """How often everything is repeated: a number k means seeds 0 … k − 1, a list names them."""
+
+    train: Seeds = 1
+    sample: Seeds = 1
+    disjoint: StrictBool = False
+    """Give training point i the train seeds shifted by i·k: for null controls, whose points must not share seeds."""
+
+    @property
+    def train_seeds(self) -> list[int]:
+        return list(range(self.train)) if isinstance(self.train, int) else list(self.train)
+
+    @property
+    def sample_seeds(self) -> list[int]:
+        return list(range(self.sample)) if isinstance(self.sample, int) else list(self.sample)
+
+
+class ResourcesConfig(Model):
+    """What one trial takes, and how many run at once."""
+
+    cpus: PositiveInt = 1
+    gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | Literal["auto"] = "auto"
+    """GPUs a trial, fractions allowed; auto: one each where CUDA is present, else none."""
+    concurrent: PositiveInt | Literal["auto"] = "auto"
+    """Trials at once; auto: as many as the machine has room for."""
+
+
+class AnalysisConfig(Model):
+    """What the report rates by."""
+
+    tolerance: Positive = 0.10
+    """Change of a metric, relative to the default's, that still counts as robust."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A whole study. ``train`` and ``sampler`` hold the keys as declared; points are made by `training` and `sampling`."""
+
+    name: str
+    storage: str
+    data: DataConfig
+    network: NetworkConfig
+    train: Mapping[str, Any]
+    sampler: Mapping[str, Any]
+    evaluate: EvaluateConfig
+    search_train: Mapping[str, Distribution]
+    search_sampler: Mapping[str, Distribution]
+    design: DesignConfig
+    seeds: SeedsConfig
+    resources: ResourcesConfig
+    analysis: AnalysisConfig
+    allow_extreme: bool = False
+    info: DataInfo = field(repr=False, compare=False, default=None)  # type: ignore[assignment]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.storage) / self.name
+
+    def training(self, point: Mapping[str, Value]) -> TrainConfig:
+        """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
+        return TrainConfig.model_validate(_merge(self.train, self.search_train, point))
+
+    def sampling(self, point: Mapping[str, Value]) -> SamplerConfig:
+        """The declared sampler configuration of a point."""
+        return SamplerConfig.model_validate(_merge(self.sampler, self.search_sampler, point))
+
+    def default(self, group: str) -> dict[str, Value]:
+        """The default point of ``train`` or ``sampler``: the declared value of every searched parameter active there."""
+        searched = self.search_train if group == "train" else self.search_sampler
+        return activate(searched, {key: self.default_value(group, key) for key in searched})
+
+    def default_value(self, group: str, key: str) -> Value:
+        """Declared default of one searched parameter: fixed value, else the model's own."""
+        declared, model = (self.train, TrainConfig) if group == "train" else (self.sampler, SamplerConfig)
+        if declared.get(key) is not None:
+            value: Value = declared[key]
+            return value
+        if key in IMPLIED_DEFAULTS:
+            return IMPLIED_DEFAULTS[key]
+        searched = self.search_train if group == "train" else self.search_sampler
+        when = searched[key].when
+        parent = {} if when is None else {when[0]: when[1][0]}
+        base = {k: v for k, v in declared.items() if k not in searched}
+        filled: Value = getattr(model.model_validate({**base, **parent}), key)
+        return filled
+
+    def dump(self) -> dict[str, Any]:
+        """The complete study file as plain values; `load_study_config` reads it back to an equal study."""
+        return {
+            "name": self.name,
+            "storage": self.storage,
+            "allow_extreme": self.allow_extreme,
+            "data": self.data.model_dump(),
+            "network": self.network.model_dump(),
+            "train": self._complete("train"),
+            "sampler": self._complete("sampler"),
+            "evaluate": {**self.evaluate.model_dump(), "metrics": list(self.evaluate.metrics)},
+            "search": {
+                "train": {key: d.dump() for key, d in self.search_train.items()},
+                "sampler": {key: d.dump() for key, d in self.search_sampler.items()},
+            },
+            "design": self.design.model_dump(),
+            "seeds": self.seeds.model_dump(),
+            "resources": self.resources.model_dump(),
+            "analysis": self.analysis.model_dump(),
+        }
+
+    def _complete(self, group: str) -> dict[str, Any]:
+        """Declared keys with every default filled in, unless the search decides which keys there are."""
+        declared = dict(self.train if group == "train" else self.sampler)
+        searched = self.search_train if group == "train" else self.search_sampler
+        if any(key in searched for key in ("process", "objective", "solver")):
+            return declared
+        model = self.training(self.default(group)) if group == "train" else self.sampling(self.default(group))
+        return {**{key: value for key, value in model.model_dump().items() if value is not None}, **declared}
+
+    def to_yaml(self) -> str:
+        """The text of `dump`."""
+        return to_yaml(self.dump())
+
+
+def _merge(fixed: Mapping[str, Any], searched: Mapping[str, Distribution], point: Mapping[str, Value]) -> dict[str, Any]:
+    return {**{key: value for key, value in fixed.items() if key not in searched}, **point}
+
+
+def activate(searched: Mapping[str, Distribution], values: Mapping[str, Value]) -> dict[str, Value]:
+    """The part of ``values`` whose conditions hold, parents before children."""
+    active: dict[str, Value] = {}
+    waiting = dict(values)
+    while waiting:
+        ready = [k for k in waiting if searched[k].when is None or searched[k].when[0] not in waiting]  # type: ignore[index]
+        for key in ready:
+            when, value = searched[key].when, waiting.pop(key)
+            if when is None or (when[0] in active and any(same(active[when[0]], v) for v in when[1])):
+                active[key] = value
+    return {key: active[key] for key in sorted(active)}
+
+
+def moved(config: StudyConfig, group: str, key: str, value: Value) -> dict[str, Value]:
+    """The default point of a group with ``key`` at ``value``; its parents are set so that it is active."""
+    searched = config.search_train if group == "train" else config.search_sampler
+    values = {k: config.default_value(group, k) for k in searched} | {key: value}
+    child = key
+    while (when := searched[child].when) is not None:
+        parent, allowed = when
+        if not any(same(values[parent], v) for v in allowed):
+            values[parent] = allowed[0]
+        child = parent
+    return activate(searched, values)
