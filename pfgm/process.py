@@ -138,7 +138,7 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
             height = train.height_ratio * rule
             if height <= train.sigma:
                 raise ValueError(
-                    f"height_ratio: {train.height_ratio:.3g} puts the trained height {height:.3g} below sigma = {train.sigma:.3g};"
+                    f"height_ratio: {train.height_ratio:.3g} puts the height {height:.3g} below sigma = {train.sigma:.3g};"
                     f" at this sigma use at least {train.sigma / rule:.2g}, or lower sigma"
                 )
             changes["M"] = math.log(height / train.sigma) / math.log1p(train.tau)

@@ -14,7 +14,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 import torch
 from torch import Tensor
@@ -158,7 +158,7 @@ class Trainer:
         state = {
             "step": torch.tensor(self.step),
             "elapsed_s": torch.tensor(self.elapsed_s, dtype=torch.float64),
-            "history": torch.tensor([astuple(p) for p in self.history], dtype=torch.float64).reshape(len(self.history), -1),
+            "history": torch.tensor([astuple(p) for p in self.history], dtype=torch.float64).reshape(-1, len(fields(Progress))),
         }
         for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):
             state |= {f"weight.{k}": p.detach(), f"average.{k}": a}

@@ -134,7 +134,7 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
         key, text = explain(error, source.section(group))
         raise source.error(_place(source, group, key), text) from None
     for key, distribution in searched.items():
-        ends = distribution.choices if distribution.kind == "choice" else (distribution.value(0), distribution.value(1))
+        ends = distribution.choices if distribution.kind == "choice" else _ends(distribution)
         for value in ends:
             try:
                 _resolve(config, group, moved(config, group, key, value))
@@ -143,6 +143,11 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
                 text = text if named in (key, "") else f"{named}: {text}"
                 shown = "" if str(value) in text else f"at {value!r}: "
                 raise source.error(("search", group, key), f"{shown}{text}") from None
+
+
+def _ends(distribution: Distribution) -> tuple[Value, Value]:
+    low, high = distribution.low, distribution.high
+    return (int(low), int(high)) if distribution.integer else (low, high)
 
 
 def _resolve(config: StudyConfig, group: str, point: Mapping[str, Value]) -> None:

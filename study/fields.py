@@ -38,6 +38,7 @@ class FieldStore:
         return self.root / ".training" / f"{train_id}.safetensors"
 
     def save_training(self, train_id: str, state: dict[str, Tensor]) -> None:
+        """Keep the state of an unfinished training."""
         path = self._training(train_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(path, state)

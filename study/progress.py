@@ -36,6 +36,24 @@ class Running:
     steps: int
     rows: int
     last: dict[str, object] = field(default_factory=dict)
+    train_at: float | None = None
+    train_from: int = 0
+    measure_at: float | None = None
+
+    def hear(self, said: Mapping[str, object]) -> None:
+        """Take in a report; remember when training and measuring began, start-up left out."""
+        if said["phase"] == "train" and self.train_at is None:
+            self.train_at, self.train_from = time.monotonic(), int(str(said["step"]))
+        if said["phase"] == "measure" and self.measure_at is None:
+            self.measure_at = time.monotonic()
+        self.last = dict(said)
+
+    def trained(self) -> tuple[float, float]:
+        """(seconds, steps) of training seen."""
+        if self.train_at is None:
+            return 0.0, 0.0
+        end = time.monotonic() if self.measure_at is None else self.measure_at
+        return end - self.train_at, self.done_steps() - self.train_from
 
     def done_steps(self) -> float:
         return float(str(self.last.get("step", 0))) if self.last.get("phase") == "train" else self.steps if self.last else 0
@@ -89,10 +107,7 @@ class Progress:
         running = self.running.get(trial_id)
         if running is None or "phase" not in said:
             return
-        if said["phase"] == "measure" and running.last.get("phase") in (None, "train"):
-            running.last["phase_started"] = time.monotonic()
-        began = running.last.get("phase_started", time.monotonic())
-        running.last = {**said, "phase_started": began}
+        running.hear(said)
         self._say()
 
     def finish(self, trial_id: str, lost: bool = False) -> None:
@@ -100,11 +115,12 @@ class Progress:
         running = self.running.pop(trial_id, None)
         if running is None:
             return
-        now, began = time.monotonic(), float(str(running.last.get("phase_started", time.monotonic())))
-        self._train_s += (began - running.started) if running.steps else 0.0
-        self._train_steps += running.steps
-        self._measure_s += now - began
-        self._measure_rows += running.rows
+        seconds, steps = running.trained()
+        self._train_s += seconds
+        self._train_steps += steps
+        if running.measure_at is not None:
+            self._measure_s += time.monotonic() - running.measure_at
+            self._measure_rows += running.rows
         self.rows_done += running.rows
         self.steps_done += running.steps
         self.trials_done += 1
@@ -114,11 +130,10 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """Estimated wall time to the end, or None before anything has been seen."""
-        active_steps = sum(r.done_steps() for r in self.running.values() if r.steps)
-        train_s = self._train_s + sum(
-            time.monotonic() - r.started for r in self.running.values() if r.last.get("phase") == "train"
-        )
-        seen_steps = self._train_steps + sum(r.done_steps() for r in self.running.values() if r.last.get("phase") == "train")
+        active = list(self.running.values())
+        active_steps = sum(r.done_steps() for r in active if r.steps)
+        train_s = self._train_s + sum(r.trained()[0] for r in active)
+        seen_steps = self._train_steps + sum(r.trained()[1] for r in active)
         if seen_steps < 20 and self._measure_rows == 0:
             return None
         per_step = train_s / seen_steps if seen_steps else 0.0
@@ -128,6 +143,7 @@ class Progress:
         return (steps_left * per_step + rows_left * per_row) / max(self.slots, 1)
 
     def headline(self) -> str:
+        """The counts and times in one line."""
         done = self.rows_before + self.rows_done + sum(r.done_rows() for r in self.running.values())
         left = self.seconds_left()
         parts = [f"{done}/{self.rows_total} rows", f"{self.trials_done} fields done", f"{len(self.running)} running"]

@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line's options and help."""
     p = argparse.ArgumentParser(
         prog="python -m study.run", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -149,6 +150,7 @@ def describe_plan(config: StudyConfig, work: Worklist, n_slots: int) -> str:
             f"  plan            {planned} (seeds: {seeds}), {n_slots} at once",
             f"  fields          {len(fields)} different, {trained} already trained",
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
+            *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
             f"  implied         {heights} (data units)",
             f"  results         {config.folder}",
         ]

@@ -172,6 +172,7 @@ def write_log(config: StudyConfig, name: str, text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
+    """An exception as a cell of a table."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500]
 

@@ -45,18 +45,25 @@ class Worklist:
 
     @property
     def points_to_ask(self) -> int:
+        """Points that Optuna is still to propose."""
         if not self.tpe or self.exhausted:
             return 0
         return max((self.config.design.trials or TPE_TRIALS) - len(tpe.by_point(self.cells)), 0)
 
     @property
     def rows_planned(self) -> int:
+        """Rows when all is done, points still to be proposed included."""
         seeds = self.config.seeds
         return len(self.cells) + self.points_to_ask * len(seeds.train_seeds) * len(seeds.sample_seeds)
 
     @property
     def rows_left(self) -> int:
         return self.rows_planned - sum(c["cell_id"] in self.rows for c in self.cells)
+
+    @property
+    def rows_kept(self) -> int:
+        """Rows of an earlier, larger plan, which are not part of this one."""
+        return len(self.rows.keys() - {str(c["cell_id"]) for c in self.cells})
 
     def steps_left(self, store: FieldStore) -> int:
         """Training steps of the fields that no one has trained yet."""

@@ -120,7 +120,9 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         loader = _Loader(text)
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        unclosed = error.context_mark is not None and "<stream end>" in str(error.problem)
+        mark = error.context_mark if unclosed else error.problem_mark
+        line = mark.line + 1 if mark else 1
         raise ConfigError(f"{file}:{line}: not YAML: {error.problem or error.context}; check indents and brackets") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}:1: not YAML: {' '.join(str(error).split())}; write plain text") from None
@@ -139,12 +141,14 @@ def _convert(node: yaml.Node | None, path: Path_, lines: dict[Path_, int], file:
     if len(path) > MAX_DEPTH or len(lines) > MAX_VALUES:
         name = ".".join(str(p) for p in path[:3])
         raise ConfigError(f"{file}:{line}: {name}: too deep or too long for a study file; write the values out without aliases")
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+        raise ConfigError(f"{file}:{line}: {'.'.join(map(str, path))}: {_tag_error(node)}")
     if isinstance(node, yaml.MappingNode):
         out: dict[str, object] = {}
         for key_node, value_node in node.value:
             key, at = str(key_node.value), key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
-                shown = "<<" if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+            if not isinstance(key_node, yaml.ScalarNode) or key == "<<":
+                shown = "<<" if key == "<<" else "a list or mapping"
                 raise ConfigError(f"{file}:{at}: {'.'.join(map(str, path))}: {shown} cannot be a key; write the keys out")
             if key in out:
                 name = ".".join(str(p) for p in (*path, key))
@@ -173,7 +177,11 @@ def _scalar(node: yaml.Node, path: Path_, file: str) -> object:
             return float(value.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError:
         raise ConfigError(f"{file}:{line}: {name}: not a number: {value}") from None
-    raise ConfigError(f"{file}:{line}: {name}: tag {node.tag} is not allowed; write plain numbers, words, lists, mappings")
+    raise ConfigError(f"{file}:{line}: {name}: {_tag_error(node)}")
+
+
+def _tag_error(node: yaml.Node) -> str:
+    return f"tag {node.tag} is not allowed; write plain numbers, words, lists, mappings"
 
 
 def _apply(values: dict[str, object], override: str, lines: dict[Path_, int], overridden: dict[Path_, str]) -> None:

@@ -169,7 +169,7 @@ def test_heights_run_from_T_to_t_min(grid):
 
 
 def test_latents_do_not_depend_on_the_configuration():
-    data, process = digits_process()
+    _data, process = digits_process()
     ends = []
     for ratio, size in ((1.0, 20), (1.0, 7), (2.0, 20)):
         seen = []

@@ -1,0 +1,355 @@
+"""search.yaml is strict: what is right loads and survives a round trip, what is wrong costs one line and nothing else."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.config import ConfigError, load_study_config
+from study.plan import make_plan
+from study.run import main
+
+EXAMPLE = """\
+name: digits-robustness
+storage: results
+data: {name: digits}
+network: {name: mlp, width: 512}
+train: {process: pfgm, objective: normalized, gamma: 5.0, sigma: 0.1, tau: 0.03, M: rule, reference_batch_size: all,
+        steps: 2500, batch_size: 128, learning_rate: 1e-3}
+sampler: {T: rule, solver: dopri5, rtol: 1e-4, atol: same, t_min: 1e-3, denoise: true, max_radius_ratio: null,
+          batch_size: 600}
+evaluate: {samples: 1797, metrics: [fid, precision_recall, neighbours, solver_error]}
+search:
+  train:
+    sigma: {log_uniform: [0.02, 0.3]}
+    height_ratio: {log_uniform: [0.2, 10]}
+    tau: {log_uniform: [0.01, 0.1]}
+    reference_batch_size: {choice: [128, 512, all]}
+  sampler:
+    T_ratio: {log_uniform: [0.2, 10]}
+    solver: {choice: [dopri5, heun2, euler]}
+    rtol: {log_uniform: [1e-6, 1e-1], when: {solver: dopri5}}
+    steps: {choice: [8, 16, 32, 64], when: {solver: [heun2, euler]}}
+design: {name: sobol, trials: 32, sampler_points: 8, seed: 0}
+seeds: {train: 2, sample: 1}
+resources: {cpus: 1, gpus: auto, concurrent: auto}
+analysis: {tolerance: 0.10}
+"""
+TINY = """\
+name: tiny
+data: {name: rings, n: 300}
+train: {steps: 20, batch_size: 32}
+sampler: {solver: heun2, steps: 4}
+evaluate: {samples: 60, metrics: [fid]}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "search.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_documented_example_loads(tmp_path: Path) -> None:
+    config = load_study_config(write(tmp_path, EXAMPLE))
+    assert config.train["learning_rate"] == 1e-3
+    assert config.default("sampler") == {"T_ratio": 1.0, "rtol": 1e-4, "solver": "dopri5"}
+    assert len(make_plan(config)) == 64
+    assert all(len(trial.sampler_points) == 8 for trial in make_plan(config))
+
+
+def test_numbers_and_words_are_what_they_look_like(tmp_path: Path) -> None:
+    text = TINY.replace("name: tiny", "name: no").replace("steps: 20", "steps: 20, learning_rate: 1e-4, gamma: 5., sigma: .1")
+    config = load_study_config(write(tmp_path, text))
+    assert config.name == "no"
+    assert config.train["learning_rate"] == 1e-4
+    assert isinstance(config.train["learning_rate"], float)
+    assert config.train["sigma"] == 0.1 and config.train["gamma"] == 5.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EXAMPLE,
+        TINY,
+        TINY.replace("name: tiny", 'name: "1e5"'),
+        TINY.replace("name: tiny", "name: 'on'"),
+        TINY.replace("steps: 20", "process: pfgmpp, n_aug: .inf, steps: 20"),
+        TINY + "search: {train: {M: {log_uniform: [20, 200]}}, sampler: {T: {choice: [rule, 20.0, 40.0]}}}\n",
+        TINY + "search: {train: {height_ratio: {uniform: [0.5, 2], levels: 3}, steps: {int_uniform: [10, 30]}}}\n",
+    ],
+    ids=["example", "tiny", "number-name", "word-name", "infinite", "M and T", "ranges"],
+)
+def test_a_dumped_study_reads_back_equal(tmp_path: Path, text: str) -> None:
+    first = load_study_config(write(tmp_path, text))
+    second = load_study_config(write(tmp_path, first.to_yaml()))
+    assert second.dump() == first.dump()
+    assert second.to_yaml() == first.to_yaml()
+    assert make_plan(second) == make_plan(first)
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, TINY)
+    config = load_study_config(
+        path,
+        ["train.steps=50", "name=other", "search.train.sigma={choice: [0.1, 0.2]}", "seeds.train=[3, 5]", "train.sigma=1e-1"],
+    )
+    assert (config.train["steps"], config.name, config.seeds.train_seeds) == (50, "other", [3, 5])
+    assert config.search_train["sigma"].choices == (0.1, 0.2)
+    assert load_study_config(write(tmp_path, config.to_yaml())).dump() == config.dump()
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("train.steps", ["--set train.steps:", "key=value"]),
+        ("=5", ["--set =5:", "key=value"]),
+        ("train.stepz=5", ["--set train.stepz=5: train.stepz:", "5", "did you mean `steps`"]),
+        ("train.steps=many", ["--set train.steps=many: train.steps:", "'many'", "integer"]),
+        ("name.first=x", ["--set name.first=x:", "name is not a section"]),
+        ("search.train.sigma={log_uniform: [3, 1]}", ["search.train.sigma.log_uniform:", "3 and 1", "low must be below high"]),
+        ("train.steps=[", ["--set train.steps=[:1", "not YAML"]),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path: Path, override: str, parts: list[str]) -> None:
+    refused(write(tmp_path, TINY + "search:\n  train:\n    sigma: {choice: [0.1, 0.2]}\n"), parts, [override])
+
+
+def refused(path: Path, parts: list[str], overrides: list[str] | None = None) -> str:
+    """Load a bad file: one line that has every one of ``parts``."""
+    with pytest.raises(ConfigError, match=r"\S") as caught:
+        load_study_config(path, overrides or [])
+    line = str(caught.value)
+    assert "\n" not in line
+    assert all(part in line for part in parts), line
+    assert len(line) < 500, line
+    return line
+
+
+# name: (text, line of the mistake, full key, value as shown, words of the cure). A ~ at a line's start marks a mistake's line.
+SEARCH = TINY + "search:\n  train:\n"
+SAMPLING = TINY + "search:\n  sampler:\n"
+BAD: dict[str, tuple[str, str, str, str]] = {
+    "misspelt section": (TINY + "~desing: {name: sobol}\n", "desing", "sobol", "did you mean `design`"),
+    "misspelt train key": (TINY.replace("train: {", "~train: {sigmma: 0.2, "), "train.sigmma", "0.2", "did you mean `sigma`"),
+    "misspelt sampler key": (TINY.replace("sampler: {", "~sampler: {tmin: 0.1, "), "sampler.tmin", "0.1", "did you mean `t_min`"),
+    "misspelt searched key": (SEARCH + "~    sgima: {choice: [0.1]}\n", "search.train.sgima", "0.1", "did you mean `sigma`"),
+    "misspelt group": (TINY + "search:\n~  trian: {}\n", "search.trian", "{}", "did you mean `train`"),
+    "misspelt metric key": (TINY.replace("evaluate: {", "~evaluate: {sample: 9, "), "evaluate.sample", "9", "`samples`"),
+    "misspelt design key": (TINY + "design:\n  name: sobol\n~  trial: 8\n", "design.trial", "8", "did you mean `trials`"),
+    "wrong type": (TINY.replace("train: {steps: 20", "~train: {steps: 20.5"), "train.steps", "20.5", "integer"),
+    "number as text": (TINY.replace("train: {", "~train: {sigma: '0.1', "), "train.sigma", "'0.1'", "number"),
+    "truth as number": (TINY.replace("train: {", "~train: {sigma: true, "), "train.sigma", "True", "number"),
+    "list as value": (TINY.replace("train: {", "~train: {process: [pfgm], "), "train.process", "['pfgm']", "search.train.process"),
+    "section as number": (TINY.replace("sampler: {solver: heun2, steps: 4}", "~sampler: 5"), "sampler", "5", "section of keys"),
+    "not positive": (TINY.replace("train: {", "~train: {sigma: -0.1, "), "train.sigma", "-0.1", "greater than 0"),
+    "inverted range": (SEARCH + "~    sigma: {log_uniform: [0.3, 0.1]}\n", "search.train.sigma", "0.3 and 0.1", "low must be below high"),
+    "empty range": (SEARCH + "~    sigma: {log_uniform: [0.1, 0.1]}\n", "search.train.sigma", "0.1 and 0.1", "low must be below high"),
+    "half a range": (SEARCH + "~    sigma: {log_uniform: [0.1]}\n", "search.train.sigma", "[0.1]", "[low, high]"),
+    "empty choice": (SEARCH + "    sigma:\n~      choice: []\n", "search.train.sigma.choice", "[]", "list of values"),
+    "log of zero": (SEARCH + "~    sigma: {log_uniform: [0, 0.1]}\n", "search.train.sigma", "0", "positive"),
+    "infinite range": (SEARCH + "~    sigma: {log_uniform: [0.1, .inf]}\n", "search.train.sigma", "inf", "finite"),
+    "fractional integers": (SEARCH + "~    steps: {int_uniform: [10, 20.5]}\n", "search.train.steps", "20.5", "integers"),
+    "unknown distribution": (SEARCH + "~    sigma: {lognormal: [0.1, 1]}\n", "search.train.sigma", "lognormal", "log_uniform"),
+    "two distributions": (
+        SEARCH + "~    sigma: {uniform: [0.1, 1], log_uniform: [0.1, 1]}\n", "search.train.sigma", "uniform, log_uniform", "exactly one",
+    ),
+    "no distribution": (SEARCH + "~    sigma: 0.1\n", "search.train.sigma", "0.1", "log_uniform"),
+    "choice twice": (SEARCH + "~    sigma: {choice: [0.1, 0.1]}\n", "search.train.sigma", "[0.1, 0.1]", "twice"),
+    "one level": (SEARCH + "~    sigma: {uniform: [0.1, 0.2], levels: 1}\n", "search.train.sigma.levels", "1", "at least 2"),
+    "default outside": (
+        TINY.replace("train: {", "~train: {sigma: 0.3, ") + "search:\n  train:\n    sigma: {log_uniform: [0.1, 0.2]}\n",
+        "train.sigma", "0.3", "widen it, or move the default",
+    ),
+    "own default outside": (SEARCH + "~    sigma: {log_uniform: [0.2, 0.4]}\n", "search.train.sigma", "0.1", "set train.sigma inside it"),
+    "rule outside": (SEARCH + "~    M: {log_uniform: [1, 2]}\n", "search.train.M", "'rule'", "widen it"),
+    "wrong value of a choice": (SAMPLING + "~    solver: {choice: [heun2, heun3]}\n", "search.sampler.solver", "'heun3'", "'heun2'"),
+    "when, no parent": (SAMPLING + "~    steps: {choice: [4, 8], when: {grid: log}}\n", "search.sampler.steps.when", "grid", "remove `when`"),
+    "when, never": (
+        SAMPLING + "    solver: {choice: [heun2, euler]}\n~    steps: {choice: [4, 8], when: {solver: rk4}}\n",
+        "search.sampler.steps.when", "'rk4'", "use a value of its search",
+    ),
+    "when, circular": (
+        SAMPLING + "~    grid: {choice: [log, rho], when: {steps: 4}}\n    steps: {choice: [4, 8], when: {grid: log}}\n",
+        "search.sampler.grid.when", "steps", "remove one `when`",
+    ),
+    "when, itself": (
+        SAMPLING + "~    steps: {choice: [4, 8], when: {steps: 4}}\n", "search.sampler.steps.when", "steps", "remove one `when`",
+    ),
+    "when, shape": (SAMPLING + "~    steps: {choice: [4, 8], when: euler}\n", "search.sampler.steps.when", "'euler'", "{solver: dopri5}"),
+    "T below t_min": (TINY.replace("sampler: {", "~sampler: {T: 0.01, t_min: 0.02, "), "sampler.T", "0.01", "above t_min"),
+    "rule's T below t_min": (TINY.replace("sampler: {", "~sampler: {t_min: 50, "), "T", "t_min = 50", "lower t_min"),
+    "T_ratio below t_min": (
+        TINY + "search:\n  sampler:\n~    T_ratio: {log_uniform: [1e-5, 10]}\n", "search.sampler.T_ratio", "1e-05", "lower t_min",
+    ),
+    "absurd T": (
+        TINY + "design: {name: sobol}\nsearch:\n  train:\n~    M: {log_uniform: [10, 600]}\n    tau: {log_uniform: [0.01, 0.3]}\n",
+        "search.train.M", "1e+06", "search height_ratio instead",
+    ),
+    "absurd fixed T": (TINY.replace("sampler: {", "~sampler: {T: 1.0e+9, "), "sampler.T", "1e+09", "allow_extreme: true"),
+    "top too low": (TINY.replace("sampler: {", "~sampler: {t_min: 0.1, "), "sampler.t_min", "t_min = 0.1", "lower t_min"),
+    "tolerance zero": (
+        TINY.replace("sampler: {solver: heun2, steps: 4}", "~sampler: {rtol: 0.0}"), "sampler.rtol", "0.0", "greater than 0",
+    ),
+    "tolerance negative": (
+        TINY.replace("sampler: {solver: heun2, steps: 4}", "~sampler: {atol: -1e-3}"), "sampler.atol", "-0.001", "greater than 0",
+    ),
+    "unknown solver": (TINY.replace("solver: heun2", "solver: heun").replace("sampler", "~sampler"), "sampler.solver", "'heun'", "'heun2'"),
+    "key of another solver": (TINY.replace("sampler: {", "~sampler: {rtol: 1e-3, "), "sampler.rtol", "0.001", "adaptive solvers"),
+    "reference above data": (
+        TINY.replace("train: {", "~train: {reference_batch_size: 301, "), "train.reference_batch_size", "301", "use `all`",
+    ),
+    "reference below batch": (
+        TINY.replace("train: {", "~train: {reference_batch_size: 31, "), "train.reference_batch_size", "31", "lower batch_size",
+    ),
+    "searched reference below batch": (
+        SEARCH + "~    reference_batch_size: {choice: [16, all]}\n", "search.train.reference_batch_size", "16", "lower batch_size",
+    ),
+    "key of pfgmpp": (TINY.replace("train: {", "~train: {n_aug: 64.0, "), "train.n_aug", "64.0", "remove it"),
+    "key of pfgm": (
+        TINY.replace("train: {", "~train: {process: pfgmpp, sigma: 0.1, "), "train.sigma", "0.1", "remove it",
+    ),
+    "searched key of pfgmpp": (SEARCH + "~    n_aug: {choice: [64.0, 128.0]}\n", "search.train.n_aug", "64.0", "pfgmpp"),
+    "objective of pfgmpp": (TINY.replace("train: {", "~train: {objective: denoise, "), "train.objective", "denoise", "normalized or raw"),
+    "gamma without use": (
+        TINY.replace("train: {", "~train: {objective: raw, gamma: 5.0, "), "train.gamma", "5.0", "remove it",
+    ),
+    "raw in 64 dimensions": (
+        TINY.replace("data: {name: rings, n: 300}", "data: {name: digits}").replace("train: {", "~train: {objective: raw, "),
+        "train.objective", "raw", "use normalized",
+    ),
+    "M and height_ratio": (
+        TINY.replace("train: {", "~train: {M: 100.0, height_ratio: 2.0, "), "train.height_ratio", "2.0", "remove one",
+    ),
+    "M and height_ratio searched": (
+        SEARCH + "~    height_ratio: {uniform: [0.5, 2]}\n    M: {uniform: [50, 200]}\n", "search.train.height_ratio", "[0.5, 2]", "one of them",
+    ),
+    "T and T_ratio searched": (
+        SAMPLING + "    T: {uniform: [1, 50]}\n~    T_ratio: {uniform: [0.5, 2]}\n", "search.sampler.T_ratio", "[0.5, 2]", "one of them",
+    ),
+    "T fixed, T_ratio searched": (
+        TINY.replace("sampler: {", "sampler: {T: 40.0, ") + "search:\n  sampler:\n~    T_ratio: {uniform: [0.5, 2]}\n",
+        "search.sampler.T_ratio", "T", "remove one",
+    ),
+    "M fixed, height_ratio searched": (
+        TINY.replace("train: {", "train: {M: 100.0, ") + "search:\n  train:\n~    height_ratio: {uniform: [0.5, 2]}\n",
+        "search.train.height_ratio", "M", "remove one",
+    ),
+    "duplicate key": (TINY + "~name: again\n", "name", "line 1", "remove one"),
+    "duplicate searched key": (
+        SEARCH + "    sigma: {choice: [0.1]}\n~    sigma: {choice: [0.2]}\n", "search.train.sigma", "line 8", "remove one",
+    ),
+    "python object": (TINY + "~storage: !!python/object/apply:os.system ['true']\n", "storage", "tag", "write plain"),
+    "python tag": (TINY + "~storage: !!python/name:os.system x\n", "storage", "python/name:os.system", "write plain"),
+    "merge key": (TINY + "design: &a {name: grid}\nseeds:\n~  <<: *a\n", "seeds", "<<", "write the keys out"),
+    "alias of itself": (TINY + "~search: &a {train: *a}\n", "search", "", "without aliases"),
+    "list as key": (TINY + "~? [a, b]\n: 1\n", "", "list", "write the keys out"),
+    "not YAML": (TINY + "~seeds: {train: 1\n", "", "not YAML", "check indents"),
+    "control character": ("~name: a\x00b\n", "", "not YAML", "plain text"),
+    "brackets": ("~name: " + "[" * 3000 + "\n", "", "", "brackets"),
+    "empty file": ("~", "", "empty", "digits.yaml"),
+    "a list": ("~- name\n", "", "list", "mapping"),
+    "two documents": (TINY + "~---\nname: b\n", "", "not YAML", ""),
+    "bad name": (TINY.replace("name: tiny", "~name: a/b", 1), "name", "'a/b'", "letters"),
+    "number as name": (TINY.replace("name: tiny", "~name: 5", 1), "name", "5", "letters"),
+    "reserved name": (TINY.replace("name: tiny", "~name: fields", 1), "name", "'fields'", "choose another"),
+    "storage in a cloud": (TINY + "~storage: s3://bucket\n", "storage", "'s3://bucket'", "directory"),
+    "extreme as text": (TINY + "~allow_extreme: 'yes'\n", "allow_extreme", "'yes'", "true or false"),
+    "negative seeds": (TINY + "~seeds: {train: [0, -1]}\n", "seeds.train", "[0, -1]", "greater than or equal to 0"),
+    "duplicate seeds": (TINY + "~seeds: {train: [1, 1]}\n", "seeds.train", "[1, 1]", "remove one"),
+    "truth as seeds": (TINY + "~seeds: {sample: true}\n", "seeds.sample", "True", "integer"),
+    "no seeds": (TINY + "~seeds: {train: 0}\n", "seeds.train", "0", "greater than 0"),
+    "disjoint list": (TINY + "~seeds: {train: [1, 2], disjoint: true}\n", "seeds.disjoint", "[1, 2]", "number"),
+    "trials, one at a time": (TINY + "~design: {name: one_at_a_time, trials: 8}\n", "design.trials", "8", "remove"),
+    "unknown design": (TINY + "~design: {name: sobel}\n", "design.name", "'sobel'", "'sobol'"),
+    "arm seeds": (TINY + "~design: {arm_seeds: 3}\n", "design.arm_seeds", "3", "at most"),
+    "tpe without search": (TINY + "~design: {name: tpe}\n", "design.name", "'tpe'", "add a parameter"),
+    "tpe of no metric": (
+        SEARCH + "    sigma: {choice: [0.1, 0.2]}\n~design: {name: tpe, optimize: {sliced_wasserstein: minimize}}\n",
+        "design.optimize", "sliced_wasserstein", "add it to evaluate.metrics",
+    ),
+    "huge grid": (
+        TINY + "search:\n~  train:\n    sigma: {uniform: [0.05, 0.2], levels: 200}\n    tau: {uniform: [0.02, 0.05], levels: 200}\ndesign: {name: grid}\n",
+        "search.train", "40000", "lower `levels`",
+    ),
+    "few samples": (TINY.replace("evaluate: {samples: 60", "~evaluate: {samples: 10"), "evaluate.samples", "10", "at least 50"),
+    "unknown metric": (TINY.replace("evaluate: {samples: 60, metrics: [fid]", "~evaluate: {metrics: [fib]"), "evaluate.metrics", "fib", "'fid'"),
+    "metric twice": (
+        TINY.replace("evaluate: {samples: 60, metrics: [fid]", "~evaluate: {metrics: [fid, fid]"), "evaluate.metrics", "['fid', 'fid']", "twice",
+    ),
+    "digits features in the plane": (
+        TINY.replace("evaluate: {", "~evaluate: {features: digits, "), "evaluate.features", "digits", "use pixels",
+    ),
+    "unet on vectors": (TINY + "~network: {name: unet}\n", "network.name", "unet", "use mlp"),
+    "unknown data": (TINY.replace("data: {name: rings", "~data: {name: ringz"), "data.name", "'ringz'", "use one of"),
+    "npz without path": (TINY.replace("data: {name: rings, n: 300}", "~data: {name: npz}"), "data.path", "None", "needs the file's path"),
+    "npz missing": (
+        TINY.replace("data: {name: rings, n: 300}", "data:\n  name: npz\n~  path: none.npz"), "data.path", "none.npz", "give the path",
+    ),
+    "npz of objects": (
+        TINY.replace("data: {name: rings, n: 300}", "~data: {name: npz, path: objects.npz}"), "data.path", "objects.npz", "plain arrays",
+    ),
+    "npz not finite": (
+        TINY.replace("data: {name: rings, n: 300}", "~data: {name: npz, path: nan.npz}"), "data.path", "nan.npz", "not finite",
+    ),
+    "path of a toy": (TINY.replace("data: {", "~data: {path: a.npz, "), "data.path", "a.npz", "name: npz"),
+    "infinite sigma": (TINY.replace("train: {", "~train: {sigma: .inf, "), "train.sigma", "inf", "finite"),
+    "sigma not a number": (TINY.replace("train: {", "~train: {sigma: .nan, "), "train.sigma", "nan", "finite"),
+    "infinite gpus": (TINY + "~resources: {gpus: .inf}\n", "resources.gpus", "inf", "finite"),
+    "nothing at once": (TINY + "~resources: {concurrent: 0}\n", "resources.concurrent", "0", "'auto'"),
+    "tolerance of the report": (TINY + "~analysis: {tolerance: 0}\n", "analysis.tolerance", "0", "greater than 0"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def npz_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "objects.npz", x=np.array([{"a": 1}, {"b": 2}], dtype=object))
+    np.savez(tmp_path / "nan.npz", x=np.full((10, 2), math.nan))
+
+
+def bad_file(folder: Path, text: str) -> tuple[Path, int]:
+    """The file of a case, and the line of its mistake."""
+    number = next(k for k, line in enumerate(text.split("\n"), 1) if line.startswith("~"))
+    return write(folder, re.sub(r"^~", "", text, flags=re.MULTILINE)), number
+
+
+@pytest.mark.usefixtures("npz_files")
+@pytest.mark.parametrize("case", BAD)
+def test_a_mistake_is_one_line_with_place_value_and_cure(tmp_path: Path, case: str) -> None:
+    text, key, value, cure = BAD[case]
+    path, number = bad_file(tmp_path, text)
+    refused(path, [f"{path}:{number}: {key}" if key != "T" else f"{path}:{number}: sampler", value, cure])
+
+
+@pytest.mark.usefixtures("npz_files")
+def test_the_command_line_refuses_and_creates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for case, (text, *_) in BAD.items():
+        path, number = bad_file(tmp_path, text)
+        before = sorted(tmp_path.rglob("*"))
+        assert main([str(path)]) == 2, case
+        printed = capsys.readouterr()
+        assert printed.err.count("\n") == 1 and f"{path}:{number}:" in printed.err, printed.err
+        assert printed.out == ""
+        assert sorted(tmp_path.rglob("*")) == before, case
+
+
+def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
+    refused(tmp_path / "none.yaml", [f"{tmp_path}/none.yaml: no such file", "experiments/digits.yaml"])
+    refused(tmp_path, [f"{tmp_path}: cannot be read"])
+    (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\xfe\n")
+    refused(tmp_path / "bytes.yaml", ["cannot be read as UTF-8"])
+
+
+def test_a_missing_name_is_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, TINY.replace("name: tiny\n", ""))
+    refused(path, [f"{path}:1: name: missing", "`name: my-study`"])
+
+
+def test_an_extreme_space_is_allowed_when_asked_for(tmp_path: Path) -> None:
+    text = TINY.replace("sampler: {", "sampler: {T: 1.0e+9, ")
+    assert load_study_config(write(tmp_path, text + "allow_extreme: true\n")).allow_extreme

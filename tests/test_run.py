@@ -1,0 +1,301 @@
+"""Whole studies from the command line: the same rows however they are run, and a row for every planned cell."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from conftest import Folder, same_rows
+
+LONG = {"steps": 1500, "batch_size": 32}
+"""About five seconds of training on one core: time to kill something."""
+FOUR = {"train": {"sigma": {"choice": [0.1, 0.15, 0.2, 0.25]}}, "sampler": {"steps": {"choice": [4, 6]}}}
+
+
+def files(*folders: Path) -> dict[str, tuple[str, int]]:
+    """Hash and time of change of every file."""
+    return {
+        str(p): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns)
+        for folder in folders
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true answer of ``condition``."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := condition():
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"no {what} within {seconds:g} s")
+
+
+def worker_pid(driver: int) -> int | None:
+    """A Ray worker that is running a trial."""
+    for process in family(driver):
+        try:
+            if process.name().startswith("ray::ImplicitFunc") or "ImplicitFunc.train" in " ".join(process.cmdline()):
+                return process.pid
+        except psutil.Error:
+            continue
+    return None
+
+
+def open_addresses(driver: int) -> set[str]:
+    """Addresses on which a driver or any of its descendants listens now."""
+    found = set()
+    for process in family(driver):
+        try:
+            found |= {c.laddr.ip for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def reference(make_folder: Callable[[str], Folder]) -> Iterator[tuple[Folder, set[str]]]:
+    """The four-field study with two trials at once, and the addresses that were listened on meanwhile."""
+    folder = make_folder("reference")
+    folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
+    process, seen = folder.start(), set()
+    while process.poll() is None:
+        seen |= open_addresses(process.pid)
+        time.sleep(0.1)
+    out, err = process.communicate()
+    assert process.returncode == 0, f"{out}\n{err}"
+    yield folder, seen
+
+
+@pytest.mark.slow
+def test_local_runs_listen_on_loopback_only(reference: tuple[Folder, set[str]]) -> None:
+    _, seen = reference
+    assert seen, "nothing listened: the sampling missed Ray"
+    assert seen <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+@pytest.mark.slow
+def test_rows_do_not_depend_on_how_the_study_is_run(reference: tuple[Folder, set[str]]) -> None:
+    folder, _ = reference
+    folder.run("--set", "storage=inline", "--inline")
+    folder.run("--set", "storage=single", "--set", "resources.concurrent=1")
+    assert len(folder.rows()) == 8
+    same_rows(folder.rows(storage="inline"), folder.rows())
+    same_rows(folder.rows(storage="single"), folder.rows())
+    assert all(row["status"] == "complete" for row in folder.rows().values())
+
+
+@pytest.mark.slow
+def test_a_finished_study_is_left_alone(reference: tuple[Folder, set[str]]) -> None:
+    folder, _ = reference
+    results = folder.path / "results"
+    before = files(results / "tiny" / "evals", results / "fields", results / "tiny" / "history")
+    out, _ = folder.run()
+    assert "finished, nothing to do" in out
+    assert files(results / "tiny" / "evals", results / "fields", results / "tiny" / "history") == before
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_nothing_behind_and_continues(reference: tuple[Folder, set[str]], folder: Folder) -> None:
+    whole, _ = reference
+    folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
+    process = folder.start()
+    wait_for(lambda: any((folder.path / "results/tiny/evals").glob("*.parquet")), 90, "row")
+    children = family(process.pid)[1:]
+    process.kill()
+    process.wait()
+    wait_for(lambda: not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE], 20, "end of Ray")
+    measured, trained = files(folder.path / "results/tiny/evals"), folder.fields()
+    assert 0 < len(folder.rows()) < 8
+    folder.run()
+    same_rows(folder.rows(), whole.rows())
+    after = files(folder.path / "results/tiny/evals")
+    assert {path: after[path] for path in measured} == measured
+    assert trained <= folder.fields() == whole.fields() == {row["train_id"] for row in folder.rows().values()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [False, True], ids=["driver", "terminal"])
+def test_an_interrupted_run_says_so_and_continues(folder: Folder, group: bool) -> None:
+    folder.write(train={"steps": 4000, "batch_size": 32})
+    process = folder.start("--set", "resources.concurrent=2")
+    wait_for(lambda: worker_pid(process.pid), 60, "worker")
+    children = family(process.pid)[1:]
+    at = time.monotonic()
+    if group:  # Ctrl-C in a terminal reaches every process of the foreground group
+        for child in [c for c in children if os.getpgid(c.pid) == os.getpgid(process.pid)]:
+            child.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - at < 10
+    assert process.returncode == 130, f"{out}\n{err}"
+    assert "of 4 rows; the same command continues" in out
+    assert "Traceback" not in out + err
+    wait_for(lambda: not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE], 20, "end of Ray")
+    if not group:
+        folder.run("--inline")
+        assert [row["status"] for row in folder.rows().values()] == ["complete"] * 4
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced(folder: Folder) -> None:
+    folder.write(train={"steps": 3000, "batch_size": 32}, search=None)
+    process = folder.start("--set", "resources.concurrent=1")
+    os.kill(wait_for(lambda: worker_pid(process.pid), 60, "worker"), signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, f"{out}\n{err}"
+    assert [row["status"] for row in folder.rows().values()] == ["complete"]
+
+
+FAILING = {"train": {"learning_rate": {"choice": [1e-3, 1e30]}, "sigma": {"choice": [0.1, 0.2]}}}
+
+
+@pytest.mark.slow
+def test_every_planned_cell_is_a_row_whatever_happens(folder: Folder) -> None:
+    """A loss that is not finite, a field that cannot be read, a solver out of steps: rows, a count, exit 1."""
+    solvers = {"rtol": {"choice": [1e-2, 1e-12]}}
+    sections: dict[str, Any] = {"sampler": {"rtol": 1e-2}, "search": {**FAILING, "sampler": solvers}}
+    config = folder.load(**sections)
+    from study.plan import make_plan
+
+    plan = {trial.role + str(trial.point["sigma"]): trial for trial in make_plan(config)}
+    spoilt = plan["arm:sigma0.2"].train_id
+    field = folder.path / "results/fields" / spoilt
+    field.mkdir(parents=True)
+    (field / "field.json").write_text('{"format": 1, "sha256": "0"}')
+    (field / "field.safetensors").write_bytes(b"not a field")
+    out, err = folder.run(expect=1)
+    rows = list(folder.rows().values())
+    assert len(rows) == 6 == len({cell["cell_id"] for trial in plan.values() for cell in trial.cells(config)})
+    by_learning_rate = [r["status"] for r in rows if r["train_learning_rate"] == 1e30]
+    assert by_learning_rate == ["diverged", "diverged"]
+    broken = [r for r in rows if r["train_id"] == spoilt]
+    assert [r["status"] for r in broken] == ["failed", "failed"]
+    assert all("hash" in r["error"] for r in broken)
+    assert "ValueError" in (folder.path / "results/tiny" / broken[0]["error_log"]).read_text()
+    default = {r["sampler_rtol"]: r for r in rows if r["train_sigma"] == 0.1 and r["train_learning_rate"] == 1e-3}
+    assert default[1e-2]["status"] == "complete"
+    assert default[1e-12]["status"] == "solver_limit" and "loosen rtol" in default[1e-12]["error"]
+    assert all(r["error"] for r in rows if r["status"] != "complete")
+    assert "5 of 6 rows are not complete" in err and "1 complete" in out
+    again, _ = folder.run(expect=1)
+    assert "finished, nothing to do" in again
+
+
+def test_data_that_change_while_the_study_runs_fail_as_rows(folder: Folder) -> None:
+    """The worker's data differ from the planned ones before its first report: the rows say so."""
+    from study.fields import FieldStore
+    from study.scheduler import run_inline
+    from study.worklist import Worklist
+
+    points = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
+    np.savez(folder.path / "points.npz", x=points)
+    config = folder.load(data={"name": "npz", "path": "points.npz"})
+    work = Worklist(config)
+    np.savez(folder.path / "points.npz", x=points + 1)
+    run_inline(config, work, Silent(), lambda trial: None)  # type: ignore[arg-type]
+    rows = folder.rows().values()
+    assert [row["status"] for row in rows] == ["failed"] * 4
+    assert all("changed while the study ran" in row["error"] for row in rows)
+    assert not any(trial.train_id in FieldStore(folder.path / "results") for trial in work.trials)
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def update(self, trial_id: str, said: object) -> None: ...
+
+    def finish(self, trial_id: str, lost: bool = False) -> None: ...
+
+
+@pytest.mark.slow
+def test_an_unreadable_file_in_the_worker_fails_as_rows(folder: Folder) -> None:
+    """With Ray: the file is spoilt once the driver has read it; every cell is a row, the study exits 1."""
+    np.savez(folder.path / "points.npz", x=np.random.default_rng(0).standard_normal((200, 2)))
+    folder.write(data={"name": "npz", "path": "points.npz"})
+    process = folder.start()
+    wait_for(lambda: (folder.path / "results/tiny/manifest.parquet").is_file(), 60, "manifest")
+    (folder.path / "points.npz").write_bytes(b"garbage")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, f"{out}\n{err}"
+    rows = folder.rows().values()
+    assert [row["status"] for row in rows] == ["failed"] * 4
+    assert all("not a readable .npz" in row["error"] for row in rows)
+    assert all((folder.path / "results/tiny" / row["error_log"]).is_file() for row in rows)
+
+
+@pytest.mark.slow
+def test_keys_frozen_growing_and_free(folder: Folder) -> None:
+    folder.write(search={"sampler": {"steps": {"choice": [4, 6]}}})
+    folder.run("--inline")
+    before = files(folder.path / "results")
+    _, err = folder.run("--inline", "--set", "train.sigma=0.2", expect=2)
+    assert err.count("\n") == 1
+    assert "--set train.sigma=0.2: train.sigma: was 0.1" in err and "now 0.2" in err and "new name" in err
+    assert files(folder.path / "results") == before
+    out, _ = folder.run("--inline", "--set", "seeds.train=2", "--set", "analysis.tolerance=0.2")
+    assert "4 planned, 2 measured" in out
+    rows = folder.rows()
+    assert len(rows) == 4 and {r["seed_train"] for r in rows.values()} == {0, 1}
+    after = files(folder.path / "results/tiny/evals", folder.path / "results/fields")
+    assert {p: v for p, v in after.items() if p in before} == {p: v for p, v in before.items() if p in after}
+    out, _ = folder.run("--inline")
+    assert "2 rows of an earlier, larger plan are kept" in out
+    assert len(folder.rows()) == 4
+
+
+@pytest.mark.slow
+def test_a_dry_run_creates_nothing(folder: Folder) -> None:
+    folder.write()
+    out, _ = folder.run("--dry-run", "--set", "resources.concurrent=1")
+    assert "4 planned, 0 measured" in out and "2 different, 0 already trained" in out
+    assert "estimated cost" in out
+    assert [p.name for p in folder.path.iterdir()] == ["search.yaml"]
+
+
+@pytest.mark.slow
+def test_fields_are_shared_between_studies(folder: Folder) -> None:
+    folder.write(seeds={"train": 2})
+    folder.run("--inline")
+    fields = files(folder.path / "results/fields")
+    rows = folder.rows()
+    assert len(folder.fields()) == 4 == len({row["train_id"] for row in rows.values()})
+    assert not any(row["prov_field_reused"] for row in rows.values())
+    folder.write(name="second", seeds={"train": 2}, sampler={"solver": "euler", "steps": 5}, search={
+        "train": {"sigma": {"choice": [0.1, 0.2]}}, "sampler": {"steps": {"choice": [5, 7]}}})  # fmt: skip
+    folder.run("--inline")
+    second = folder.rows("second")
+    assert len(second) == 8 and all(row["prov_field_reused"] for row in second.values())
+    assert files(folder.path / "results/fields") == fields
+
+
+def test_a_data_file_may_move(folder: Folder) -> None:
+    """The path is no part of a study's identity, the points are."""
+    points = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
+    np.savez(folder.path / "points.npz", x=points)
+    folder.write(data={"name": "npz", "path": "points.npz"}, search=None)
+    folder.run("--inline")
+    (folder.path / "points.npz").rename(folder.path / "moved.npz")
+    out, _ = folder.run("--inline", "--set", "data.path=moved.npz")
+    assert "finished, nothing to do" in out
+    np.savez(folder.path / "moved.npz", x=points + 1)
+    _, err = folder.run("--inline", "--set", "data.path=moved.npz", expect=2)
+    assert "data: have changed" in err

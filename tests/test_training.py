@@ -1,0 +1,300 @@
+"""Training: golden losses, exact resume, learning that works, objectives that agree with their laws, checkpoints."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pfgm.training
+from pfgm import load_field
+from pfgm.checkpoint import Field, save_field, save_tensors
+from pfgm.config import DataConfig, NetworkConfig, TrainConfig
+from pfgm.data import load_data
+from pfgm.field import mean_source
+from pfgm.networks import build_network
+from pfgm.networks.heads import field_head, median_noise_ratio, root_magnitude
+from pfgm.objectives import OBJECTIVES, raw
+from pfgm.process import Process, kernel_noise, resolve_sampler, resolve_train
+from pfgm.training import Trainer, TrainingDiverged, derive_seed, learning_rate
+
+SMALL = NetworkConfig(width=32, depth=1)
+RINGS = DataConfig(name="rings", n=200)
+GOLDEN = Path(__file__).parent / "golden_losses.txt"
+
+CASES = [
+    ("digits", TrainConfig(steps=5, batch_size=16, warmup_steps=2)),
+    ("digits", TrainConfig(steps=5, batch_size=16, reference_batch_size=64)),
+    ("rings", TrainConfig(steps=5, batch_size=16, sigma=0.03, objective="raw")),
+    ("rings", TrainConfig(steps=5, batch_size=16, process="pfgmpp", n_aug=4.0)),
+]  # fmt: skip
+
+
+def data_of(name):
+    return load_data(DataConfig(name=name, n=200 if name == "rings" else None))
+
+
+def one_thread(function):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function()
+    finally:
+        torch.set_num_threads(before)
+
+
+def twenty_losses() -> list[float]:
+    return [p.loss for name, train in CASES for p in Trainer(data_of(name), SMALL, train, seed=0).run(report_every=1)]
+
+
+def test_golden_losses():
+    """Twenty losses over four objectives. If they move, trained fields no longer mean the same: raise TRAINING_VERSION, then
+    write the new numbers with `python -m tests.test_training`. Tolerance 1e-4: instruction sets differ in the last digits."""
+    version, *numbers = GOLDEN.read_text().split()
+    assert int(version) == pfgm.training.TRAINING_VERSION, "TRAINING_VERSION was raised: write the new golden losses"
+    np.testing.assert_allclose(
+        one_thread(twenty_losses), [float(n) for n in numbers], rtol=1e-4, err_msg="training changed: raise TRAINING_VERSION"
+    )
+
+
+@pytest.mark.parametrize("stop", [7, 20, 33])
+def test_resume_is_bit_identical(stop, tmp_path):
+    """Stopped at a step and continued through a file, weights, average and history equal an uninterrupted run's."""
+    data, train = data_of("rings"), TrainConfig(steps=40, batch_size=16, sigma=0.03, reference_batch_size=50)
+
+    def interrupted():
+        first = Trainer(data, SMALL, train, seed=3)
+        for progress in first.run(report_every=1):
+            if progress.step == stop:
+                break
+        save_tensors(tmp_path / "training.safetensors", first.state())
+        second = Trainer(data, SMALL, train, seed=3)
+        from safetensors.torch import load_file
+
+        second.load_state(load_file(tmp_path / "training.safetensors"))
+        list(second.run(report_every=1))
+        return second
+
+    whole = Trainer(data, SMALL, train, seed=3)
+    one_thread(lambda: list(whole.run(report_every=1)))
+    continued = one_thread(interrupted)
+    for a, b in zip(whole.parameters + whole.average, continued.parameters + continued.average, strict=True):
+        assert torch.equal(a, b)
+    assert [(p.step, p.loss) for p in whole.history] == [(p.step, p.loss) for p in continued.history]
+
+
+def test_a_lost_generator_state_would_be_seen():
+    """The resume test can fail: dropping one stream's state changes the weights."""
+    data, train = data_of("rings"), TrainConfig(steps=6, batch_size=16, sigma=0.03)
+    first = Trainer(data, SMALL, train, seed=3)
+    next(iter(first.run(report_every=3)))
+    state = first.state()
+    state["generator.perturb"] = Trainer(data, SMALL, train, seed=3).state()["generator.perturb"]
+    second = Trainer(data, SMALL, train, seed=3)
+    second.load_state(state)
+    list(second.run())
+    list(first.run())
+    assert not torch.equal(first.average[0], second.average[0])
+
+
+def test_seeds_and_roles_are_separate():
+    assert len({derive_seed(s, r) for s in (0, 1, 2) for r in ("init", "order", "perturb")}) == 9
+    a, b = (Trainer(data_of("rings"), SMALL, TrainConfig(steps=3, sigma=0.03), seed=s) for s in (0, 1))
+    assert not torch.equal(a.parameters[0], b.parameters[0])
+
+
+def test_learning_rate_schedule():
+    train = TrainConfig(steps=1000, warmup_steps=100, learning_rate=1e-3)
+    assert learning_rate(train, 0) == pytest.approx(1e-5)
+    assert learning_rate(train, 99) == pytest.approx(1e-3)
+    assert learning_rate(train, 550) == pytest.approx(5e-4)
+    assert learning_rate(train, 999) < 1e-8
+
+
+def test_average_follows_the_ramp():
+    """One parameter by hand: decay min(0.999, (1+k)/(10+k)) at step k."""
+    trainer = Trainer(data_of("rings"), SMALL, TrainConfig(steps=4, sigma=0.03), seed=0)
+    average = trainer.parameters[0].detach().clone()
+    for k, _ in enumerate(trainer.run(report_every=1)):
+        decay = min(0.999, (1 + k) / (10 + k))
+        average = decay * average + (1 - decay) * trainer.parameters[0].detach()
+    torch.testing.assert_close(trainer.average[0], average)
+
+
+def test_nan_loss_raises():
+    train = TrainConfig(steps=200, sigma=0.03, objective="raw", learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(TrainingDiverged, match="not finite between steps"):
+        list(Trainer(data_of("rings"), SMALL, train, seed=0).run())
+
+
+def test_bf16_trains():
+    trainer = Trainer(data_of("rings"), SMALL, TrainConfig(steps=20, sigma=0.03, bf16=True), seed=0)
+    losses = [p.loss for p in trainer.run(report_every=10)]
+    assert all(math.isfinite(v) for v in losses)
+    assert trainer.parameters[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "process", [{}, {"objective": "raw"}, {"process": "pfgmpp", "n_aug": 128.0}, {"process": "pfgmpp", "n_aug": math.inf}]
+)
+def test_learns_the_field_of_rings(process):
+    """Error of D against the exact mean source, over 400 steps: falls below 0.6 of the untrained head's."""
+    data = data_of("rings")
+    train = TrainConfig(**({"sigma": 0.05} if process.get("process") != "pfgmpp" else {}), steps=400, batch_size=128, **process)
+    trainer = Trainer(data, NetworkConfig(width=64, depth=2), train, seed=0)
+    x, t = trainer.process.training_points(data.points.repeat(5, 1), torch.Generator().manual_seed(9))
+    keep = (t > 0.02) & (t < 1.0)
+    x, t = x[keep], t[keep]
+    exact = mean_source(x, t, data.points, n_aug=trainer.process.n_aug)
+
+    def error():
+        d = Field.from_trainer(trainer).mean_source(x, t)
+        return float((d - exact).square().mean())
+
+    untrained = error()
+    list(trainer.run())
+    assert error() < 0.6 * untrained
+
+
+def test_raw_objective_is_unbiased():
+    """The regression target's mean over y' is the true field times t^d: 40,000 draws detect a bias of 3 standard errors."""
+    data = data_of("rings")
+    process = Process(resolve_train(TrainConfig(sigma=0.05, objective="raw"), data.info), data.info)
+    x, t = torch.tensor([[0.4, 0.2]]), torch.tensor([0.5])
+
+    class Still(torch.nn.Module):  # a network that answers zero, so that the loss is the target's mean square
+        def forward(self, x, t):
+            return torch.zeros(len(x), 3)
+
+    class Fixed(Process):
+        def training_points(self, y, generator):
+            return x.expand(len(y), 2), t.expand(len(y))
+
+    fixed = Fixed(process.train, process.info)
+    loss = raw(Still(), fixed, data.points[torch.arange(40_000) % 200], data.points, torch.Generator().manual_seed(0))
+    difference = torch.cat([x - data.points, t.expand(200)[:, None]], 1).double()
+    rho = difference.norm(dim=1, keepdim=True)
+    target = (difference / rho) * (0.5 / rho) ** 2
+    expected = target.square().sum(1).mean() / 2
+    spread = target.square().sum(1).std() / 2 / math.sqrt(40_000)
+    assert abs(float(loss) - float(expected)) < 4 * float(spread)
+
+
+def test_head_obeys_the_quadratic():
+    """The root of the head's own v is ‖(x − D, t)‖, to 1e-9, from t = 1e-3 to 50."""
+    g = torch.Generator().manual_seed(0)
+    x, d = torch.randn(200, 64, generator=g, dtype=torch.float64) * 3, torch.randn(200, 64, generator=g, dtype=torch.float64)
+    t = torch.logspace(-3, 1.7, 200, dtype=torch.float64)
+    v = field_head(d, x, t, 5.0)
+    magnitude = root_magnitude(v[:, :-1], t, 5.0)
+    torch.testing.assert_close(magnitude, torch.cat([x - d, t[:, None]], 1).norm(dim=1), rtol=1e-9, atol=0)
+    back = x + (magnitude + 5.0)[:, None] * v[:, :-1] / 8
+    torch.testing.assert_close(back, d, rtol=1e-8, atol=1e-8)
+
+
+def test_plain_head_is_read_by_the_root():
+    data = data_of("digits")
+    process = Process(resolve_train(TrainConfig(), data.info), data.info)
+
+    class Exact(torch.nn.Module):
+        skip, dtype = False, torch.float64
+
+        def forward(self, x, t):
+            from pfgm.field import normalized_target
+
+            return normalized_target(x, t, data.points.double(), 5.0)
+
+    x, t = process.training_points(data.points[:100].double(), torch.Generator().manual_seed(1))
+    exact = mean_source(x, t, data.points.double())
+    torch.testing.assert_close(process.mean_source(Exact(), x, t), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_aug", [0.5, 1.0, 2.0, 128.0, 3e6, math.inf])
+def test_kernel_noise_has_the_beta_law(n_aug):
+    """KS of R²/(R² + n_aug t²) against Beta(d/2, n_aug/2), 4,000 draws: detects a radius off by about 3 %."""
+    from scipy import stats
+
+    dim, t = 8, torch.full((4000,), 0.7, dtype=torch.float64)
+    r2 = kernel_noise(dim, t, n_aug, torch.Generator().manual_seed(2)).square().sum(1).numpy()
+    if math.isinf(n_aug):
+        p = stats.kstest(r2 / 0.49, stats.chi2(dim).cdf).pvalue
+        wrong = stats.kstest(r2 / 0.49 * 1.1, stats.chi2(dim).cdf).pvalue
+    else:
+        law = stats.betaprime(dim / 2, n_aug / 2)
+        p = stats.kstest(r2 / (n_aug * 0.49), law.cdf).pvalue
+        wrong = stats.kstest(r2 / (n_aug * 0.49) * 1.25, law.cdf).pvalue
+    assert p > 1e-3
+    assert wrong < 1e-3
+
+
+def test_median_noise_ratio():
+    assert median_noise_ratio(1.0) == pytest.approx(1.4826, abs=1e-3)
+    assert median_noise_ratio(math.inf) == 1.0
+    assert median_noise_ratio(1e6) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_rule_numbers_of_digits():
+    data = data_of("digits")
+    train = resolve_train(TrainConfig(), data.info)
+    process = Process(train, data.info)
+    assert train.M == 121
+    assert process.rule_T == pytest.approx(2.85, abs=0.01)
+    from pfgm.config import SamplerConfig
+
+    assert resolve_sampler(SamplerConfig(T_ratio=2.0), process).T == pytest.approx(2 * process.rule_T)
+    same_height = [
+        Process(resolve_train(TrainConfig(tau=t, height_ratio=1.0), data.info), data.info).height_max for t in (0.02, 0.06)
+    ]
+    assert same_height[0] == pytest.approx(same_height[1], rel=1e-12)
+
+
+def test_field_round_trip(tmp_path):
+    trainer = Trainer(data_of("digits"), SMALL, TrainConfig(steps=5, batch_size=16), seed=0)
+    list(trainer.run(report_every=2))
+    field = Field.from_trainer(trainer)
+    save_field(field, tmp_path / "f")
+    save_field(field, tmp_path / "f")  # a second publisher changes nothing
+    again = load_field(tmp_path / "f")
+    assert not list(tmp_path.glob("*.tmp"))
+    assert [p.step for p in again.history] == [2, 4, 5]
+    images = again.sample(6, solver="heun2", steps=4)
+    assert images.shape == (6, 1, 8, 8)
+    assert images.abs().max() <= 1
+    assert torch.equal(images, field.sample(6, solver="heun2", steps=4))
+    content = (tmp_path / "f" / "field.safetensors").read_bytes()
+    (tmp_path / "f" / "field.safetensors").write_bytes(content[:-4] + b"abcd")
+    with pytest.raises(ValueError, match="does not match its hash"):
+        load_field(tmp_path / "f")
+    with pytest.raises(FileNotFoundError, match="no field at"):
+        load_field(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("network", [NetworkConfig(width=16, depth=2), NetworkConfig(name="unet", width=8, depth=3)])
+def test_networks_have_the_declared_shapes_and_no_dead_weights(network):
+    data = data_of("digits")
+    process = Process(resolve_train(TrainConfig(), data.info), data.info)
+    net = build_network(network, data.info.shape, data.info.sd, 1.48)
+    g = torch.Generator().manual_seed(0)
+    y = data.points[:32]
+    for _ in range(3):  # the last layer starts at zero: it must move before the others see a gradient
+        loss = OBJECTIVES["normalized"](net, process, y, data.points, g)
+        loss.backward()
+        with torch.no_grad():
+            for p in net.parameters():
+                p -= 0.1 * p.grad
+    assert net(y, torch.ones(32)).shape == (32, 65)
+    unmoved = [name for name, p in net.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0]
+    assert unmoved == []
+
+
+def test_unet_refuses_what_it_cannot_take():
+    with pytest.raises(ValueError, match="use name: mlp"):
+        build_network(NetworkConfig(name="unet"), (2,), 1.0, 1.0)
+    with pytest.raises(ValueError, match="cannot be halved 3 times"):
+        build_network(NetworkConfig(name="unet", width=8, depth=4), (1, 12, 12), 1.0, 1.0)
+
+
+if __name__ == "__main__":
+    values = [pfgm.training.TRAINING_VERSION, *(f"{v:.9g}" for v in one_thread(twenty_losses))]
+    GOLDEN.write_text("\n".join(map(str, values)) + "\n")
