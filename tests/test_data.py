@@ -1,0 +1,88 @@
+"""Data sets: units, identity, and errors that say what to do."""
+
+import numpy as np
+import pytest
+import torch
+
+from pfgm.config import DataConfig
+from pfgm.data import READERS, DataError, load_data
+
+
+def test_digits_in_their_units():
+    data = load_data(DataConfig())
+    assert data.points.shape == (1797, 64)
+    assert data.info.shape == (1, 8, 8)
+    assert data.info.mean_norm == pytest.approx(4.31, abs=0.01)
+    assert data.info.sd == pytest.approx(0.54, abs=0.01)
+    assert data.raw.min() == -1
+    assert data.raw.max() == 1
+    assert data.points.mean(0).abs().max() < 1e-6
+    raw = load_data(DataConfig(center=False))
+    assert raw.info.mean_norm == pytest.approx(6.77, abs=0.01)
+    assert raw.info.hash != data.info.hash
+    assert torch.allclose(raw.points, data.raw, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [n for n in READERS if n not in ("digits", "npz")])
+def test_toys_are_reproducible_and_centred(name):
+    a, b = (load_data(DataConfig(name=name, n=500)) for _ in range(2))
+    assert torch.equal(a.points, b.points)
+    assert a.points.shape == (500, 2)
+    assert a.points.mean(0).abs().max() < 1e-6
+    assert 0.2 < a.info.sd < 2
+    assert load_data(DataConfig(name=name, n=499)).info.hash != a.info.hash
+
+
+def test_toys_in_more_dimensions():
+    assert load_data(DataConfig(name="shell", n=50, dim=5)).points.shape == (50, 5)
+    with pytest.raises(DataError, match=r"lies in the plane"):
+        load_data(DataConfig(name="rings", dim=3))
+
+
+def test_npz_vectors_and_images(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "v.npz", x=rng.standard_normal((30, 7)) * 100)
+    vectors = load_data(DataConfig(name="npz", path=str(tmp_path / "v.npz")))
+    assert vectors.info.shape == (7,)
+    assert vectors.info.bounds is None
+    np.savez(tmp_path / "i.npz", rng.integers(0, 256, (30, 6, 5, 3), dtype=np.uint8))
+    images = load_data(DataConfig(name="npz", path=str(tmp_path / "i.npz")))
+    assert images.info.shape == (3, 6, 5)
+    assert images.raw.abs().max() <= 1
+    np.savez(tmp_path / "g.npz", rng.uniform(-1, 1, (30, 4, 4)))
+    assert load_data(DataConfig(name="npz", path=str(tmp_path / "g.npz"))).info.shape == (1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros(5), "need \\(N, d\\)"),
+        (np.zeros((5, 2), dtype=int), "use a float type"),
+        (np.full((5, 2), np.nan), "10 values that are not finite"),
+        (np.full((5, 3, 3), 7.0), "must lie in"),
+        (np.array([{"a": 1}, None], dtype=object), "not a readable"),
+    ],
+)
+def test_unusable_arrays_are_refused(tmp_path, values, message):
+    np.savez(tmp_path / "bad.npz", x=values)
+    with pytest.raises(DataError, match=message):
+        load_data(DataConfig(name="npz", path=str(tmp_path / "bad.npz")))
+
+
+def test_unusable_files_and_keys(tmp_path):
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(DataError, match="not a readable"):
+        load_data(DataConfig(name="npz", path=str(tmp_path / "text.npz")))
+    with pytest.raises(DataError, match="no file at"):
+        load_data(DataConfig(name="npz", path=str(tmp_path / "none.npz")))
+    with pytest.raises(DataError, match="needs the file's path"):
+        load_data(DataConfig(name="npz"))
+    with pytest.raises(DataError, match="has no file"):
+        load_data(DataConfig(path="x.npz"))
+    with pytest.raises(DataError, match="belongs to the toys"):
+        load_data(DataConfig(n=10))
+    with pytest.raises(DataError, match="use one of digits"):
+        load_data(DataConfig(name="mnist"))
+    np.savez(tmp_path / "two.npz", a=np.zeros((3, 2)), b=np.zeros((3, 2)))
+    with pytest.raises(DataError, match="name the data array `x`"):
+        load_data(DataConfig(name="npz", path=str(tmp_path / "two.npz")))

@@ -1,0 +1,198 @@
+"""Metrics against closed forms and independent computations."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from scipy.spatial import cKDTree
+from sklearn.datasets import load_digits
+
+import pfgm.metrics.features as features
+from pfgm.checkpoint import Field
+from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.data import load_data
+from pfgm.metrics import (
+    frechet_distance,
+    moments,
+    nearest_distance,
+    neighbour_statistics,
+    precision_recall,
+    sliced_wasserstein,
+)
+from pfgm.metrics.evaluation import Evaluator
+from pfgm.metrics.features import extract
+from pfgm.training import Trainer
+
+
+def covariance(k: int, seed: int) -> np.ndarray:
+    a = np.random.default_rng(seed).standard_normal((k, k + 3))
+    return a @ a.T / k
+
+
+def test_frechet_of_equal_covariances_is_the_mean_gap():
+    c = covariance(20, 0)
+    m = np.random.default_rng(1).standard_normal(20)
+    assert frechet_distance(m, c, np.zeros(20), c) == pytest.approx(float(m @ m), rel=1e-9)
+
+
+def test_frechet_of_commuting_covariances():
+    """Σ₁ = Q diag(a) Qᵀ, Σ₂ = Q diag(b) Qᵀ: Σ (√a − √b)²."""
+    rng = np.random.default_rng(2)
+    q, _ = np.linalg.qr(rng.standard_normal((30, 30)))
+    a, b = rng.uniform(0, 3, 30), rng.uniform(0, 3, 30)
+    got = frechet_distance(np.zeros(30), q @ np.diag(a) @ q.T, np.zeros(30), q @ np.diag(b) @ q.T)
+    assert got == pytest.approx(float(((np.sqrt(a) - np.sqrt(b)) ** 2).sum()), rel=1e-9)
+
+
+@pytest.mark.parametrize("k", [2, 64, 256])
+def test_frechet_agrees_with_a_matrix_square_root(k):
+    c_1, c_2 = covariance(k, 3), covariance(k, 4)
+    expected = np.trace(c_1 + c_2 - 2 * np.real(sqrtm(c_1 @ c_2)))
+    assert frechet_distance(np.zeros(k), c_1, np.zeros(k), c_2) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_refuses_bad_input():
+    with pytest.raises(ValueError, match="covariances"):
+        frechet_distance(np.zeros(2), np.eye(3), np.zeros(2), np.eye(2))
+    with pytest.raises(ValueError, match="finite"):
+        frechet_distance(np.array([np.nan, 0]), np.eye(2), np.zeros(2), np.eye(2))
+
+
+def test_moments_are_unbiased_float64():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    mean, cov = moments(x)
+    np.testing.assert_allclose(cov.numpy(), np.cov(x.double().numpy().T), rtol=1e-10)
+    assert mean.dtype == torch.float64
+    assert moments(torch.randn(9, 1))[1].shape == (1, 1)
+
+
+def test_nearest_distance_agrees_with_a_tree():
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((1500, 3)), rng.standard_normal((700, 3))
+    expected = cKDTree(y).query(x, k=4)[0]
+    got = nearest_distance(torch.tensor(x), torch.tensor(y), k=4)
+    np.testing.assert_allclose(got.numpy(), expected[:, 3], rtol=1e-7)
+    own = nearest_distance(torch.tensor(y), torch.tensor(y), skip_self=True)
+    np.testing.assert_allclose(own.numpy(), cKDTree(y).query(y, k=2)[0][:, 1], rtol=1e-7)
+
+
+def test_precision_and_recall_brute_force_and_extremes():
+    rng = np.random.default_rng(6)
+    data, samples = rng.standard_normal((300, 2)), rng.standard_normal((200, 2)) * 0.5 + 0.3
+    r_data = cKDTree(data).query(data, k=4)[0][:, 3]
+    r_samples = cKDTree(samples).query(samples, k=4)[0][:, 3]
+    gap = np.linalg.norm(samples[:, None] - data[None], axis=2)
+    expected = ((gap <= r_data[None]).any(1).mean(), (gap <= r_samples[:, None]).any(0).mean())
+    assert precision_recall(torch.tensor(samples), torch.tensor(data)) == pytest.approx(expected)
+    same = torch.tensor(data)
+    assert precision_recall(same, same) == (1.0, 1.0)
+    assert precision_recall(same + 100, same) == (0.0, 0.0)
+
+
+def test_memorising_and_outliers_are_seen():
+    data = torch.randn(500, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    copies = neighbour_statistics(data + 1e-6, data)
+    assert copies.ratio < 0.01
+    far = data.clone()
+    far[:50] += 20
+    assert float(neighbour_statistics(far, data).outliers.double().mean()) == pytest.approx(0.1)
+
+
+def test_sliced_wasserstein_of_a_shift():
+    """A shift by s in d dimensions: E over directions of (u·s)² = ‖s‖²/d; 256 directions, within 15 %."""
+    x = torch.randn(800, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert sliced_wasserstein(x + 1.0, x) == pytest.approx(1.0, rel=0.15)
+    assert sliced_wasserstein(x, x) == 0.0
+    assert sliced_wasserstein(x, x[torch.randperm(800)]) == pytest.approx(0.0, abs=1e-12)
+    assert sliced_wasserstein(x[:400], x) > 0
+
+
+def test_digits_features_are_the_shipped_ones():
+    facts = json.loads((Path(features.__file__).parent / "digits_features.json").read_text())
+    assert facts["test_accuracy"] >= 0.98
+    digits = load_digits()
+    x, labels = torch.tensor(digits.data / 8 - 1), torch.tensor(digits.target)
+    held_out = torch.arange(len(x)) % 5 == 0
+    accuracy = float((features.digits_network().logits(x[held_out]).argmax(1) == labels[held_out]).double().mean())
+    assert accuracy == pytest.approx(facts["test_accuracy"], abs=0.003)
+    assert extract("digits", x).shape == (1797, 64)
+    with pytest.raises(ValueError, match="use pixels"):
+        extract("digits", torch.zeros(5, 2))
+    with pytest.raises(ValueError, match="use digits or pixels"):
+        extract("inception", torch.zeros(5, 2))
+
+
+def test_damaged_features_are_refused(tmp_path, monkeypatch):
+    for name in ("digits_features.safetensors", "digits_features.json"):
+        (tmp_path / name).write_bytes((features.HERE / name).read_bytes())
+    content = (tmp_path / "digits_features.safetensors").read_bytes()
+    (tmp_path / "digits_features.safetensors").write_bytes(content[:-1] + b"x")
+    monkeypatch.setattr(features, "HERE", tmp_path)
+    features.digits_network.cache_clear()
+    with pytest.raises(ValueError, match="does not match its hash"):
+        features.digits_network()
+    monkeypatch.undo()
+    features.digits_network.cache_clear()
+
+
+def test_distance_rises_with_corruption():
+    """The shipped features see noise, blur and a missing class, each the more the stronger."""
+    data = load_data(DataConfig())
+    evaluator = Evaluator(data, EvaluateConfig(metrics=("fid",)))
+    g = torch.Generator().manual_seed(0)
+    noise = torch.randn(data.raw.shape, generator=g)
+    noisy = [evaluator._distance((data.raw + s * noise).clamp(-1, 1)) for s in (0.0, 0.1, 0.3, 0.6)]
+    assert noisy == sorted(noisy)
+    order = torch.as_tensor(load_digits().target).argsort()
+    missing = [evaluator._distance(data.raw[order[k:]]) for k in (0, 180, 700)]
+    assert missing == sorted(missing)
+    anchors = evaluator.anchors
+    assert 0 < anchors.floor < anchors.half < anchors.gaussian < noisy[-1] * 10
+
+
+def small_field(steps: int = 30) -> tuple:
+    data = load_data(DataConfig(name="rings", n=300))
+    trainer = Trainer(data, NetworkConfig(width=32, depth=1), TrainConfig(steps=steps, sigma=0.03, batch_size=64), seed=0)
+    list(trainer.run())
+    return data, Field.from_trainer(trainer)
+
+
+def test_evaluation_row():
+    data, field = small_field()
+    metrics = ("fid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein")
+    evaluator = Evaluator(data, EvaluateConfig(samples=120, metrics=metrics, solver_error_samples=50))
+    errors = []
+    for rtol in (1e-1, 1e-3, 1e-5):
+        row = evaluator.measure(field, SamplerConfig(rtol=rtol, batch_size=60), seed=0).row
+        assert row["status"] == "complete"
+        assert row["metric_features"] == "pixels"
+        errors.append(row["metric_solver_error"])
+    assert errors[0] > errors[1] > errors[2] > 0
+    assert len(evaluator._references) == 1, "one reference solution serves every tolerance"
+    assert 0 < row["diag_coverage"] < 1
+    assert row["diag_prior_truncated"] == 0
+    cut = evaluator.measure(field, SamplerConfig(rtol=1e-3, max_radius_ratio=5.0, batch_size=60), seed=0).row
+    assert cut["diag_prior_truncated"] == pytest.approx(1 / np.sqrt(26))  # P(R > 5 T) = 1/√(1 + 25) in the plane
+
+
+def test_same_latents_give_the_same_row():
+    data, field = small_field(5)
+    config = EvaluateConfig(samples=60, metrics=("fid", "sliced_wasserstein"))
+    rows = [Evaluator(data, config).measure(field, SamplerConfig(solver="heun2", steps=4), seed=1).row for _ in range(2)]
+    kept = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
+    assert kept[0] == kept[1]
+
+
+def test_a_diverged_solve_is_a_row_without_metrics():
+    data, field = small_field(5)
+    for p in field.network.parameters():
+        p.fill_(torch.nan)
+    evaluator = Evaluator(data, EvaluateConfig(samples=60, metrics=("fid", "neighbours")))
+    measured = evaluator.measure(field, SamplerConfig(solver="euler", steps=3), seed=0)
+    assert measured.row["status"] == "diverged"
+    assert measured.row["metric_nonfinite_fraction"] == 1.0
+    assert "metric_fid" not in measured.row
+    assert measured.row["cost_nfe"] == 1
