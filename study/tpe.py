@@ -8,6 +8,7 @@ complete; a point still being measured is told as running. A point joins trainin
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -54,7 +55,9 @@ def propose(
 def _ask_once(
     config: StudyConfig, known: Sequence[optuna.trial.FrozenTrial], directions: list[Direction], seed: int, index: int
 ) -> list[Trial]:
-    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of group and constant_liar
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
     study = optuna.create_study(directions=directions, sampler=sampler)
     study.add_trials(known)
     asked = study.ask()

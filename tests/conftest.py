@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -10,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from study.config import StudyConfig, load_study_config
 from study.records import read_evals
+from study.run import main
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -54,7 +58,11 @@ class Folder:
         return subprocess.Popen(command, cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def run(self, *options: str, expect: int = 0) -> tuple[str, str]:
-        """Run to the end; returns (stdout, stderr) and checks the exit code."""
+        """Run to the end; returns (stdout, stderr) and checks the exit code. Inline, it runs in this process."""
+        if "--inline" in options:
+            code, out, err = self._run_here(*options)
+            assert code == expect, f"exit {code}, not {expect}\n{out}\n{err}"
+            return out, err
         process = self.start(*options)
         try:
             out, err = process.communicate(timeout=180)
@@ -62,6 +70,15 @@ class Folder:
             process.kill()
         assert process.returncode == expect, f"exit {process.returncode}, not {expect}\n{out}\n{err}"
         return out, err
+
+    def _run_here(self, *options: str) -> tuple[int, str, str]:
+        out, err, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        with contextlib.chdir(self.path), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(["search.yaml", "--no-report", *options])
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        return code, out.getvalue(), err.getvalue()
 
     def rows(self, name: str = "tiny", storage: str = "results") -> dict[str, dict[str, Any]]:
         """Rows by cell_id."""
