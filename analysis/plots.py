@@ -27,8 +27,8 @@ METRIC_LABELS = {
     "nn_ratio": "nearest-neighbour ratio (×)",
     "outlier_fraction": "outliers (share of samples)",
     "nonfinite_fraction": "non-finite samples (share)",
-    "solver_error": "solver error, median (data sd)",
-    "solver_error_95": "solver error, 95 % (data sd)",
+    "solver_error": "solver error, median RMS (data units)",
+    "solver_error_95": "solver error, 95 % RMS (data units)",
     "solver_switched": "samples with another source (share)",
     "sliced_wasserstein": "sliced Wasserstein (data units)",
     "nfe": "NFE (network calls an image)",
@@ -68,6 +68,10 @@ def _feature_name(features: str) -> str:
     return f"{features}-cnn" if features in ("digits", "fashion_mnist") else features
 
 
+LABEL_HEIGHT = 0.04
+"""Height of an anchor's label, as a fraction of the frame."""
+
+
 def anchors(frame: pd.DataFrame) -> dict[str, float]:
     """Values of FID with a known meaning: median over rows of the floor, half-against-half and the pixel Gaussian."""
     found = {name: frame[f"metric_{name}"].median() for name in ANCHORS if f"metric_{name}" in frame.columns}
@@ -78,11 +82,16 @@ def draw_anchors(ax: Axes, frame: pd.DataFrame) -> None:
     """Anchors of FID as thin labelled lines; those outside the frame as one line of text."""
     low, high = ax.get_ylim()
     outside = []
-    for name, value in anchors(frame).items():
+    below = 0.0  # height of the label before, as a fraction of the frame: labels closer than a line change sides
+    left = True
+    for name, value in sorted(anchors(frame).items(), key=lambda item: item[1]):
         if low < value < high:
             ax.axhline(value, color="0.55", lw=0.7, ls=":", zorder=0)
-            ax.annotate(f"{ANCHORS[name]} {value:.3g}", (0.995, value), xycoords=("axes fraction", "data"), ha="right",
-                        va="bottom", fontsize=6.5, color="0.35")  # fmt: skip
+            height = float(ax.transAxes.inverted().transform(ax.transData.transform((1.0, value)))[1])
+            left = not left if height - below < LABEL_HEIGHT else False
+            below = height
+            ax.annotate(f"{ANCHORS[name]} {value:.3g}", (0.005 if left else 0.995, value), xycoords=("axes fraction", "data"),
+                        ha="left" if left else "right", va="bottom", fontsize=6.5, color="0.35")  # fmt: skip
         else:
             outside.append(f"{ANCHOR_WORDS[name]} {value:.3g}")
     if outside:

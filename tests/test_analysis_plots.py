@@ -89,7 +89,7 @@ def test_anchors_stand_beside_fid(frame: pd.DataFrame) -> None:
 def test_solver_tolerance_and_its_error(frame: pd.DataFrame) -> None:
     ax = plot_solver_tolerance(frame)
     assert ax.get_xlabel() == "relative tolerance rtol"
-    assert ax.get_ylabel() == "solver error, median (data sd)"
+    assert ax.get_ylabel() == "solver error, median RMS (data units)"
     assert plot_solver_tolerance(frame, quantity="nfe").yaxis.get_transform().base == 2
     with pytest.raises(ValueError, match="use solver_error, quality or nfe"):
         plot_solver_tolerance(frame, quantity="beauty")
