@@ -74,6 +74,8 @@ class Trainer:
         self.process = Process(resolve_train(train, data.info), data.info)
         self.train, self.network_config, self.seed = self.process.train, network, seed
         self.device = torch.device(device)
+        if self.device.type == "mps":
+            raise ValueError("device: mps has no float64, which the field needs; use cpu or cuda")
         self.points = data.points.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))

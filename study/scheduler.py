@@ -26,7 +26,6 @@ RETRIES = 2
 LOCAL_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # off: Ray binds to 127.0.0.1 instead of every interface
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # after a killed driver Ray's agents end in 10 s, not 60
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "1",
@@ -106,6 +105,7 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
     n_slots, gpus = slots(config), gpus_per_trial(config)
     session = tempfile.mkdtemp(prefix="pfgm-study-")
     ray.init(
+        address="local",  # never a cluster that happens to be there
         num_cpus=max(n_slots * config.resources.cpus, 1),
         num_gpus=_gpu_count() if gpus else 0,
         include_dashboard=False,

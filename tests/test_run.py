@@ -65,9 +65,18 @@ def worker_pid(driver: int) -> int | None:
     return None
 
 
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended."""
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+def alive(processes: list[psutil.Process]) -> list[str]:
+    """Names of those that have not ended. Ray's two idle agents are left out: they wait a minute for the dead server, then end."""
+    names = []
+    for process in processes:
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and not process.name().startswith(
+                ("ray::Dashboard", "ray::RuntimeEnv")
+            ):
+                names.append(process.name())
+        except psutil.NoSuchProcess:
+            continue
+    return names
 
 
 def open_addresses(driver: int) -> set[str]:
@@ -174,7 +183,7 @@ def test_a_killed_worker_is_replaced(folder: Folder) -> None:
     assert [row["status"] for row in folder.rows().values()] == ["complete"]
 
 
-FAILING = {"train": {"learning_rate": {"choice": [1e-3, 1e30]}, "sigma": {"choice": [0.1, 0.2]}}}
+FAILING = {"train": {"learning_rate": {"choice": [1e-3, 1e38]}, "sigma": {"choice": [0.1, 0.2]}}}
 
 
 @pytest.mark.slow
@@ -192,7 +201,7 @@ def test_every_planned_cell_is_a_row_whatever_happens(folder: Folder) -> None:
     out, err = folder.run(expect=1)
     rows = list(folder.rows().values())
     assert len(rows) == 6 == len({cell["cell_id"] for trial in plan.values() for cell in trial.cells(config)})
-    by_learning_rate = [r["status"] for r in rows if r["train_learning_rate"] == 1e30]
+    by_learning_rate = [r["status"] for r in rows if r["train_learning_rate"] == 1e38]
     assert by_learning_rate == ["diverged", "diverged"]
     broken = [r for r in rows if r["train_id"] == spoilt]
     assert [r["status"] for r in broken] == ["failed", "failed"]

@@ -84,7 +84,7 @@ def test_failed_points_are_told_as_failed(folder: Folder) -> None:
 
 @pytest.mark.slow
 def test_a_study_goes_on_after_a_point_that_fails(folder: Folder) -> None:
-    search = {"train": {"learning_rate": {"choice": [1e-3, 1e30]}, "sigma": {"choice": [0.1, 0.15, 0.2]}}}
+    search = {"train": {"learning_rate": {"choice": [1e-3, 1e38]}, "sigma": {"choice": [0.1, 0.15, 0.2]}}}
     folder.write(search=search, design={"name": "tpe", "trials": 6})
     _, err = folder.run("--inline", expect=1)
     statuses = [row["status"] for row in folder.rows().values()]
