@@ -42,6 +42,7 @@ class Field:
 
     @classmethod
     def from_trainer(cls, trainer: Trainer) -> Field:
+        """The field with a trainer's averaged weights."""
         history = tuple(trainer.history)
         return cls(trainer.averaged_network(), trainer.process, trainer.network_config, trainer.seed, history)
 

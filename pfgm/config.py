@@ -32,6 +32,8 @@ PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 
 
 class Model(BaseModel):
+    """A section: frozen, unknown keys refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 

@@ -66,7 +66,7 @@ def worker_pid(driver: int) -> int | None:
 
 
 def alive(processes: list[psutil.Process]) -> list[str]:
-    """Names of those that have not ended. Ray's two idle agents are left out: they wait a minute for the dead server, then end."""
+    """Names of those that have not ended, but for Ray's two idle agents: they wait a minute for the dead server."""
     names = []
     for process in processes:
         try:

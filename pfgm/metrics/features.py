@@ -38,6 +38,7 @@ class DigitsFeatures(nn.Module):
         return h.mean((2, 3))
 
     def logits(self, x: Tensor) -> Tensor:
+        """(n, 64) images → (n, 10) class scores."""
         out: Tensor = self.head(self(x))
         return out
 
