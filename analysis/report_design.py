@@ -17,8 +17,8 @@ def overview(frame: pd.DataFrame) -> Section:
     blocks.append(TableBlock("counts", "Cells by outcome.", failure_table(frame).drop(columns="value")))
     blocks.append(TableBlock("search", "What was searched.", _search_table(frame)))
     blocks.append(Text("The command that made these rows, and continues an unfinished study:"))
-    name = study.get("name", "study")
-    blocks.append(Code(f"python -m study.run results/{name}/study.yaml\npython -m analysis.report results/{name}", "bash"))
+    folder = f"{study.get('storage', 'results')}/{study.get('name', 'study')}"
+    blocks.append(Code(f"python -m study.run {folder}/study.yaml\npython -m analysis.report {folder}", "bash"))
     excluded = [f"{reason}: {n}" for reason, n in {**frame.attrs["skipped"], **_unusable(frame)}.items()]
     blocks.append(Text("Left out of the statistics, and why: " + ("; ".join(excluded) if excluded else "nothing") + "."))
     return Section("design", "Data and design", tuple(blocks))

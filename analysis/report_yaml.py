@@ -48,7 +48,22 @@ def run_yaml(frame: pd.DataFrame, row: pd.Series | None, name: str) -> str:
         for chosen, other, neutral in _EXCLUSIVE:
             if axis.name == chosen and value is not None:
                 study[axis.group][other] = neutral
+    _drop_other_solver(frame, study)
     return str(yaml.safe_dump(study, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110))
+
+
+_SOLVER_KEYS = (("rtol", "atol"), ("steps", "grid"))
+"""Sampler keys of adaptive and of fixed-step solvers."""
+
+
+def _drop_other_solver(frame: pd.DataFrame, study: dict[str, Any]) -> None:
+    """Leave out the keys that the chosen solver does not read: those that are null in every row of that solver."""
+    sampler = study.get("sampler", {})
+    rows = frame.loc[frame["sampler_solver"].eq(sampler.get("solver", "dopri5"))]
+    for keys in _SOLVER_KEYS:
+        if rows[f"sampler_{keys[0]}"].isna().all():
+            for key in keys:
+                sampler.pop(key, None)
 
 
 _EXCLUSIVE = (

@@ -20,10 +20,16 @@ _HOMES = {
     "integrate": "sampling",
     "Trainer": "training",
 }
+_MODULES = (
+    "analytic", "checkpoint", "config", "data", "field", "metrics", "networks", "objectives", "perturb", "prior", "process",
+    "sampling", "training",
+)  # fmt: skip
 __all__ = ["Field", "Trainer", "integrate", "load_data", "load_field"]
 
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(f"pfgm.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"pfgm.{name}")
     raise AttributeError(f"module 'pfgm' has no attribute '{name}'")

@@ -100,7 +100,7 @@ def save_field(field: Field, folder: Path) -> None:
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "history": [astuple(p) for p in field.history],
         "network": field.network_config.model_dump(),
-        "train": field.process.train.model_dump(),
+        "train": field.process.train.model_dump() | {"height_ratio": None},  # M says it, as a number
         "data": facts,
     }
     (temporary / "field.json").write_text(json.dumps(_finite(description), indent=1, sort_keys=True) + "\n")

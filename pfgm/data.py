@@ -9,6 +9,7 @@ its points and shape, not its name or path.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -83,7 +84,7 @@ def _npz(config: DataConfig) -> np.ndarray:
             if len(names) != 1 and "x" not in names:
                 raise DataError(f"data.path: {path} holds arrays {', '.join(names)}; name the data array `x`")
             values = archive["x" if "x" in names else names[0]]
-    except (ValueError, OSError, EOFError, AttributeError) as error:
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"data.path: {path} is not a readable .npz file of plain arrays ({error})") from error

@@ -139,7 +139,7 @@ def true_field(x: Tensor, t: Tensor | float, data: Tensor) -> tuple[Tensor, Tens
     Source: PFGM (arXiv 2209.11178), Poisson field of the augmented data; S_n is the unit sphere's area in R^n.
     """
     points, heights = _checked(x, t, data, 1.0)
-    sight = _look(points, heights, data, 1.0)
+    sight = _look(points, heights, data, 1.0, magnitude=True)
     e_hat = torch.cat([sight.offset, heights[:, None]], dim=1)
     norm = torch.linalg.vector_norm(e_hat, dim=1)
     d = x.shape[1]
@@ -291,8 +291,11 @@ def _stream(x: Tensor, t: Tensor, data: Tensor, centre: Tensor, n_aug: float) ->
     return _Pass(peak, nearest, total, weighted, squares)
 
 
-def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> _Sight:
-    """Mean source, x − ȳ and log Σ kernel of float64 points, each row by the cheapest way that is accurate for it."""
+def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float, *, magnitude: bool = False) -> _Sight:
+    """Mean source, x − ȳ and log Σ kernel of float64 points, each row by the cheapest way that is accurate for it.
+
+    log Σ kernel is accurate to TOLERANCE only with ``magnitude``, which recomputes more rows.
+    """
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         centre = _centre(data)
         seen = _stream(x - centre, t, data, centre, n_aug)
@@ -306,6 +309,8 @@ def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> _Sight:
         closest = data[seen.nearest].double()
         y_bar = torch.where(alone[:, None], closest, y_bar)
         offset = torch.where(alone[:, None], x - closest, offset)
+        lone = _logits(offset.square().sum(1, keepdim=True), t, x.shape[1], n_aug)[:, 0]
+        log_sum = torch.where(alone, lone, log_sum)
 
         # ‖Σ_j w_j δ_j (y_j − ȳ)‖ ≤ max|δ_j| · √(Σ_j w_j ‖y_j − ȳ‖²), and that variance is itself known to squared_error.
         variance = seen.squares / seen.total - (seen.weighted / seen.total[:, None]).square().sum(1)
@@ -313,6 +318,8 @@ def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> _Sight:
         cancelled = 40.0 * EPS * (torch.linalg.vector_norm(x, dim=1) + torch.linalg.vector_norm(y_bar, dim=1))
         e_norm = torch.hypot(torch.linalg.vector_norm(offset, dim=1), t)
         doubtful = ~alone & ((error > 1.0) | (2.0 * shift + cancelled > TOLERANCE * e_norm))
+        if magnitude:
+            doubtful |= ~alone & (error > TOLERANCE)
         for rows in _blocks(doubtful):
             exact = _look_exactly(x[rows], t[rows], data, centre, n_aug)
             y_bar[rows], offset[rows], log_sum[rows] = exact

@@ -169,7 +169,16 @@ class Trainer:
         return state | {f"generator.{role}": g.get_state() for role, g in self.generators.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a `state`; the configuration must be the one that made it."""
+        """Continue from a `state`; the configuration must be the one that made it.
+
+        Raises:
+            ValueError: the state was made on another kind of device, whose random numbers are others.
+        """
+        for role, generator in self.generators.items():
+            if len(state[f"generator.{role}"]) != len(generator.get_state()):
+                raise ValueError(
+                    f"the training state is of another kind of device than {self.device.type}; train from the start"
+                )
         self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
         self.history = [Progress(int(row[0]), int(row[1]), *row[2:]) for row in state["history"].tolist()]
         with torch.no_grad():

@@ -110,7 +110,9 @@ def _calibrate_one(config: StudyConfig, handouts: list[dict], worker: int) -> Me
     field = Field.from_trainer(trainer)
     evaluator = Evaluator(data, config.evaluate, device)
     raw = data.raw.to(device)
-    x = raw[torch.randint(len(raw), (config.evaluate.samples,))] + 0.1 * torch.randn(config.evaluate.samples, data.info.dim)
+    x = raw[torch.randint(len(raw), (config.evaluate.samples,))] + 0.1 * torch.randn(
+        config.evaluate.samples, data.info.dim, device=device
+    )
     started = time.perf_counter()
     evaluator._distances(x.to(raw), torch.ones(len(x)))
     metric_s = time.perf_counter() - started

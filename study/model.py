@@ -46,7 +46,7 @@ class SeedsConfig(Model):
     train: Seeds = 1
     sample: Seeds = 1
     disjoint: StrictBool = False
-    """Give training point i the train seeds shifted by i·k: for null controls, whose points must not share seeds."""
+    """Give training point i the train seeds shifted by 10,000 i: for null controls, whose points must not share seeds."""
 
     @property
     def train_seeds(self) -> list[int]:

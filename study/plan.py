@@ -29,6 +29,8 @@ from study.space import Distribution, Value
 from study.yaml_source import ConfigError
 
 Point = dict[str, Value]
+DISJOINT_STRIDE = 10_000
+"""Train seeds of training point i begin at i times this, with ``seeds.disjoint``."""
 
 
 def read_point(declared: str) -> dict[str, Point]:
@@ -56,7 +58,9 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, float):
-        return str(value) if value in (float("inf"), float("-inf")) else float(value)
+        if value in (float("inf"), float("-inf")):
+            return str(value)
+        return float(f"{value:.12g}")  # the last digits depend on the machine's exp and summation order
     return value
 
 
@@ -101,6 +105,8 @@ def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
     """
     numbers = {k: v for k, v in train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False}
     network = config.network.model_dump()
+    if train.objective != "normalized":
+        network.pop("skip")  # the other objectives have one head
     return digest([TRAINING_VERSION, config.info.hash, network, numbers, seed], 32)
 
 
@@ -131,7 +137,7 @@ def train_seeds(config: StudyConfig, role: str, index: int) -> list[int]:
     """The train seeds of training point number ``index``."""
     seeds = config.seeds.train_seeds
     if config.seeds.disjoint:
-        return [index * len(seeds) + s for s in seeds]
+        return [index * DISJOINT_STRIDE + s for s in seeds]  # a fixed stride: more seeds later move none
     if role.startswith("arm:") and config.design.arm_seeds is not None:
         return seeds[: config.design.arm_seeds]
     return seeds

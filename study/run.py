@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override one key")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; create nothing")
     p.add_argument("--no-report", action="store_true", help="measure the rows only; python -m analysis.report makes it later")
+    p.add_argument("--retry-failed", action="store_true", help="measure rows that failed again (their old rows are dropped)")
     p.add_argument("--inline", action="store_true", help="run the trials one after another in this process, without Ray")
     return p
 
@@ -88,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
 
     config = load_study_config(options.study, options.overrides)
     check_against_existing(source, config)
+    if options.retry_failed and not options.dry_run:
+        drop_failed(config.folder)
     work = Worklist(config)
     n_slots = 1 if options.inline else slots(config)
     print(describe_plan(config, work, n_slots), flush=True)
@@ -113,6 +116,15 @@ def run(options: argparse.Namespace) -> int:
     if not options.no_report:
         write_report(config.folder)
     return summarise(work)
+
+
+def drop_failed(folder: Path) -> None:
+    """Remove the row files whose status is `failed`, so that they are measured again."""
+    from study.records import read_table
+
+    for path in sorted((folder / "evals").glob("*.parquet")):
+        if all(row["status"] == "failed" for row in read_table(path)):
+            path.unlink()
 
 
 def execute(config: StudyConfig, work: Worklist, n_slots: int, inline: bool) -> None:
@@ -226,6 +238,7 @@ def summarise(work: Worklist) -> int:
         return 0
     logs = sorted({str(r["error_log"]) for r in work.rows.values() if r.get("error_log")})
     hint = f"; tracebacks in {work.config.folder}/logs" if logs else ""
+    hint += "; --retry-failed measures the failed ones again" if bad.get("failed") else ""
     print(f"{sum(bad.values())} of {len(work.cells)} rows are not complete{hint}", file=sys.stderr)
     return 1
 

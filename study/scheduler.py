@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from study.config import StudyConfig
@@ -59,9 +60,20 @@ def slots(config: StudyConfig) -> int:
     """Trials at once on this machine."""
     if config.resources.concurrent != "auto":
         return config.resources.concurrent
-    by_cpu = max((os.cpu_count() or 1) // config.resources.cpus, 1)
+    by_cpu = max(usable_cpus() // config.resources.cpus, 1)
     share = gpus_per_trial(config)
     return by_cpu if share == 0 else max(min(by_cpu, int(_gpu_count() / share)), 1)
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use: its affinity, and a container's quota (cgroup v2) where there is one."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cpus = min(cpus, max(int(limit) // int(period), 1))
+    return cpus
 
 
 def _gpu_count() -> int:
@@ -153,4 +165,10 @@ def write_lost(config: StudyConfig, work: Worklist, trial: Trial, reason: str) -
     missing = set(work.missing(trial))
     cells = [c for c in trial.cells(config) if c["cell_id"] in missing]
     log = write_log(config, trial.trial_id, reason) if reason else ""
-    write_outcome(config, cells, "failed", f"the worker process died {RETRIES + 1} times (killed, or out of memory)", log)
+    write_outcome(
+        config,
+        cells,
+        "failed",
+        f"the worker failed {RETRIES + 1} times (killed, out of memory, or unable to start the trial)",
+        log,
+    )

@@ -77,7 +77,6 @@ def _run_trial(config: StudyConfig, trial: Trial, cells: list[dict[str, object]]
             log = write_log(config, str(cell["cell_id"]), traceback.format_exc())
             write_outcome(config, [cell], "failed", one_line(error), log)
             continue
-        sample_picture(measured.samples, field.process.info, config.folder / "samples" / f"{cell['cell_id']}.png")
         facts = {
             "error": None if measured.row["status"] == "complete" else _reason(measured.row),
             "cost_train_s": field.history[-1].elapsed_s if field.history else None,
@@ -87,6 +86,7 @@ def _run_trial(config: StudyConfig, trial: Trial, cells: list[dict[str, object]]
             "prov_device": str(device),
         }
         write_row(config, {**cell, **measured.row, **facts})
+        sample_picture(measured.samples, field.process.info, config.folder / "samples" / f"{cell['cell_id']}.png")
     evaluator.forget_solutions()
     report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused})
 
@@ -102,7 +102,10 @@ def _train(config: StudyConfig, trial: Trial, store: FieldStore, device: torch.d
     trainer = Trainer(_data(config.data), config.network, trial.train, trial.seed, device)
     state = store.load_training(trial.train_id)
     if state is not None:
-        trainer.load_state(state)
+        try:
+            trainer.load_state(state)
+        except ValueError as error:  # begun on the CPU and continued on CUDA, or the reverse
+            logger.warning("%s: %s", trial.trial_id, error)
     saved = time.monotonic()
     for progress in trainer.run():
         report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss})
@@ -130,6 +133,7 @@ def prepare_torch(threads: int) -> None:
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

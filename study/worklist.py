@@ -68,7 +68,11 @@ class Worklist:
     def steps_left(self, store: FieldStore) -> int:
         """Training steps of the fields that no one has trained yet."""
         new = {t.train_id: t.train.steps for t in self.waiting if t.train_id not in store}
-        ahead = self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training({}).steps if self.tpe else 0
+        ahead = (
+            self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps
+            if self.tpe
+            else 0
+        )
         return sum(new.values()) + ahead
 
     @property

@@ -73,6 +73,12 @@ def test_unusable_files_and_keys(tmp_path):
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(DataError, match="not a readable"):
         load_data(DataConfig(name="npz", path=str(tmp_path / "text.npz")))
+    np.save(tmp_path / "plain.npy", np.zeros((3, 2)))
+    np.savez(tmp_path / "cut.npz", x=np.zeros((300, 2)))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-100])
+    for name in ("plain.npy", "cut.npz"):
+        with pytest.raises(DataError, match="not a readable"):
+            load_data(DataConfig(name="npz", path=str(tmp_path / name)))
     with pytest.raises(DataError, match="no file at"):
         load_data(DataConfig(name="npz", path=str(tmp_path / "none.npz")))
     with pytest.raises(DataError, match="needs the file's path"):

@@ -236,3 +236,17 @@ def test_refusals() -> None:
         field_lines(x, data, T=1.0, t_min=2.0)
     with pytest.raises(ValueError, match="n_points must be at least 2"):
         field_lines(x, data, T=1.0, t_min=0.1, n_points=1)
+
+
+@pytest.mark.parametrize(("scale", "gap"), [(1.0, 1e-3), (5000.0, 1.0)])
+def test_log_magnitude_beside_a_lone_source(scale: float, gap: float) -> None:
+    """The nearest of 200 far sources in 3072 dimensions: log magnitude of its own term, to 1e-6 nats."""
+    g = torch.Generator().manual_seed(0)
+    data = scale * torch.randn(200, 3072, generator=g, dtype=torch.float64)
+    away = torch.nn.functional.normalize(torch.randn(3, 3072, generator=g, dtype=torch.float64), dim=1) * gap
+    t = torch.full((3,), 0.5 * gap, dtype=torch.float64)
+    _, log_magnitude = true_field(data[:3] + away, t, data)
+    rho = math.sqrt(gap**2 + (0.5 * gap) ** 2)
+    log_area = math.log(2) + 3073 / 2 * math.log(math.pi) - math.lgamma(3073 / 2)
+    expected = -math.log(200) - log_area - 3072 * math.log(rho)
+    assert torch.allclose(log_magnitude, torch.full((3,), expected, dtype=torch.float64), rtol=0, atol=1e-6)

@@ -117,7 +117,7 @@ def test_seeds(folder: Folder) -> None:
     assert [(t.role, t.seed) for t in make_plan(config)] == [("default", 0), ("default", 1), ("default", 2), ("arm:sigma", 0)]
     assert len(cell_ids(config)) == 4 * 2 * 2
     disjoint = make_plan(folder.load(seeds={"train": 3, "disjoint": True}))
-    assert [t.seed for t in disjoint] == [0, 1, 2, 3, 4, 5]
+    assert [t.seed for t in disjoint] == [0, 1, 2, 10_000, 10_001, 10_002]
     assert [t.seed for t in make_plan(folder.load(seeds={"train": [7, 5]}))] == [7, 5, 7, 5]
 
 

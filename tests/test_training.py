@@ -270,6 +270,21 @@ def test_field_round_trip(tmp_path):
         load_field(tmp_path / "nothing")
 
 
+def test_a_field_with_a_height_ratio_loads_and_keeps_its_height(tmp_path):
+    trainer = Trainer(data_of("digits"), SMALL, TrainConfig(steps=2, batch_size=16, height_ratio=1.5), seed=0)
+    list(trainer.run())
+    save_field(Field.from_trainer(trainer), tmp_path / "f")
+    assert load_field(tmp_path / "f").process.height_max == pytest.approx(trainer.process.height_max, rel=1e-12)
+
+
+def test_a_state_of_another_device_is_refused():
+    trainer = Trainer(data_of("rings"), SMALL, TrainConfig(steps=2, sigma=0.03), seed=0)
+    state = trainer.state()
+    state["generator.order"] = state["generator.order"][:16]
+    with pytest.raises(ValueError, match="another kind of device"):
+        trainer.load_state(state)
+
+
 @pytest.mark.parametrize("network", [NetworkConfig(width=16, depth=2), NetworkConfig(name="unet", width=8, depth=3)])
 def test_networks_have_the_declared_shapes_and_no_dead_weights(network):
     data = data_of("digits")

@@ -28,7 +28,10 @@ def noise_level(x: Tensor, t: Tensor, sd: float, noise_ratio: float) -> Tensor:
     """
     b = (noise_ratio * t).square()
     a = x.square().mean(1) - sd**2 - b
-    return (b + (a + (a.square() + 4 * b * sd**2).sqrt()) / 2).sqrt()
+    root = (a.square() + 4 * b * sd**2).sqrt()
+    # a < 0 near the data: a + root would cancel in float32, and 2 b sd²/(root − a) is the same number
+    shown = torch.where(a > 0, (a + root) / 2, 2 * b * sd**2 / (root - a.clamp(max=0)))
+    return (b + shown).sqrt()
 
 
 def median_noise_ratio(n_aug: float) -> float:
