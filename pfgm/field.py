@@ -309,8 +309,7 @@ def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float, *, magnitude: bool =
         closest = data[seen.nearest].double()
         y_bar = torch.where(alone[:, None], closest, y_bar)
         offset = torch.where(alone[:, None], x - closest, offset)
-        lone = _logits(offset.square().sum(1, keepdim=True), t, x.shape[1], n_aug)[:, 0]
-        log_sum = torch.where(alone, lone, log_sum)
+        log_sum = torch.where(alone, _logits(offset.square().sum(1, keepdim=True), t, x.shape[1], n_aug)[:, 0], log_sum)
 
         # ‖Σ_j w_j δ_j (y_j − ȳ)‖ ≤ max|δ_j| · √(Σ_j w_j ‖y_j − ȳ‖²), and that variance is itself known to squared_error.
         variance = seen.squares / seen.total - (seen.weighted / seen.total[:, None]).square().sum(1)
@@ -318,8 +317,7 @@ def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float, *, magnitude: bool =
         cancelled = 40.0 * EPS * (torch.linalg.vector_norm(x, dim=1) + torch.linalg.vector_norm(y_bar, dim=1))
         e_norm = torch.hypot(torch.linalg.vector_norm(offset, dim=1), t)
         doubtful = ~alone & ((error > 1.0) | (2.0 * shift + cancelled > TOLERANCE * e_norm))
-        if magnitude:
-            doubtful |= ~alone & (error > TOLERANCE)
+        doubtful |= ~alone & (error > TOLERANCE) & magnitude
         for rows in _blocks(doubtful):
             exact = _look_exactly(x[rows], t[rows], data, centre, n_aug)
             y_bar[rows], offset[rows], log_sum[rows] = exact
@@ -328,8 +326,7 @@ def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float, *, magnitude: bool =
 
 def _blocks(mask: Tensor) -> list[Tensor]:
     """Indices of the true rows, in blocks of at most EXACT_ROWS; none where no row is true."""
-    rows = mask.nonzero().flatten()
-    return list(rows.split(EXACT_ROWS)) if len(rows) else []
+    return [rows for rows in mask.nonzero().flatten().split(EXACT_ROWS) if len(rows)]
 
 
 def _exact_logits(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> Tensor:

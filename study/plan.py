@@ -29,8 +29,7 @@ from study.space import Distribution, Value
 from study.yaml_source import ConfigError
 
 Point = dict[str, Value]
-DISJOINT_STRIDE = 10_000
-"""Train seeds of training point i begin at i times this, with ``seeds.disjoint``."""
+DISJOINT_STRIDE = 10_000  # with seeds.disjoint, training point i has train seeds from i times this on
 
 
 def read_point(declared: str) -> dict[str, Point]:
@@ -57,10 +56,8 @@ def _plain(value: object) -> object:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, float):
-        if value in (float("inf"), float("-inf")):
-            return str(value)
-        return float(f"{value:.12g}")  # the last digits depend on the machine's exp and summation order
+    if isinstance(value, float):  # twelve digits: the last ones depend on the machine's exp and summation order
+        return str(value) if value in (float("inf"), float("-inf")) else float(f"{value:.12g}")
     return value
 
 

@@ -59,10 +59,10 @@ def _run_trial(config: StudyConfig, trial: Trial, cells: list[dict[str, object]]
     reused = trial.train_id in store
     device = pick_device(config)
     try:
-        if _data(config.data).info.hash != config.info.hash:
+        if _data(config.data, config.info.hash).info.hash != config.info.hash:
             raise RuntimeError(f"the data {config.data.path or config.data.name} changed while the study ran; start it again")
         field = store.load(trial.train_id, device) if reused else _train(config, trial, store, device, report)
-        evaluator = _evaluator(config.data, config.evaluate, str(device))
+        evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device))
     except TrainingDiverged as error:
         write_outcome(config, cells, "diverged", str(error), "")
         return
@@ -99,7 +99,7 @@ def _reason(row: Mapping[str, object]) -> str:
 
 def _train(config: StudyConfig, trial: Trial, store: FieldStore, device: torch.device, report: Report) -> Field:
     """Train the field, or continue the training that someone began, and publish it."""
-    trainer = Trainer(_data(config.data), config.network, trial.train, trial.seed, device)
+    trainer = Trainer(_data(config.data, config.info.hash), config.network, trial.train, trial.seed, device)
     state = store.load_training(trial.train_id)
     if state is not None:
         try:
@@ -118,14 +118,15 @@ def _train(config: StudyConfig, trial: Trial, store: FieldStore, device: torch.d
 
 
 @functools.lru_cache(maxsize=4)
-def _data(config: DataConfig) -> Dataset:
+def _data(config: DataConfig, data_hash: str) -> Dataset:
+    """The data set, kept between the trials of one worker; ``data_hash`` makes a changed file another entry."""
     return load_data(config)
 
 
 @functools.lru_cache(maxsize=4)
-def _evaluator(data: DataConfig, evaluate: EvaluateConfig, device: str) -> Evaluator:
+def _evaluator(data: DataConfig, data_hash: str, evaluate: EvaluateConfig, device: str) -> Evaluator:
     """Reference statistics, kept between the trials of one worker."""
-    return Evaluator(_data(data), evaluate, device)
+    return Evaluator(_data(data, data_hash), evaluate, device)
 
 
 def prepare_torch(threads: int) -> None:
