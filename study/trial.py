@@ -59,8 +59,7 @@ def _run_trial(config: StudyConfig, trial: Trial, cells: list[dict[str, object]]
     reused = trial.train_id in store
     device = pick_device(config)
     try:
-        if _data(config.data, config.info.hash).info.hash != config.info.hash:
-            raise RuntimeError(f"the data {config.data.path or config.data.name} changed while the study ran; start it again")
+        _data(config.data, config.info.hash)
         field = store.load(trial.train_id, device) if reused else _train(config, trial, store, device, report)
         evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device))
     except TrainingDiverged as error:
@@ -119,8 +118,15 @@ def _train(config: StudyConfig, trial: Trial, store: FieldStore, device: torch.d
 
 @functools.lru_cache(maxsize=4)
 def _data(config: DataConfig, data_hash: str) -> Dataset:
-    """The data set, kept between the trials of one worker; ``data_hash`` makes a changed file another entry."""
-    return load_data(config)
+    """The data set, kept between the trials of one worker.
+
+    Raises:
+        RuntimeError: the data are no longer those that were planned with.
+    """
+    data = load_data(config)
+    if data.info.hash != data_hash:
+        raise RuntimeError(f"the data {config.path or config.name} changed while the study ran; start it again")
+    return data
 
 
 @functools.lru_cache(maxsize=4)
