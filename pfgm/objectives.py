@@ -1,4 +1,4 @@
-"""Objectives: network, process, batch, generator → loss and diagnostics; one function an objective.
+"""Objectives: network, process, batch, generator → loss; one function an objective.
 
 A loss weight may depend on the training point (x, t) only, never on the source y that produced it, or the regression's
 minimiser is no longer the mean source. The table of targets is in `pfgm.process`.

@@ -102,7 +102,12 @@ def run(options: argparse.Namespace) -> int:
             f"  estimated cost  {_clock(wall)} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
         )
         return 0
-    write_study(config, work)
+    try:
+        write_study(config, work)
+    except OSError as error:
+        raise source.error(
+            ("storage",), f"cannot write {config.folder} ({error.strerror}); name a folder you may write to"
+        ) from error
     try:
         if work.rows_left == 0:
             print("finished, nothing to do")

@@ -295,3 +295,10 @@ def test_a_data_file_may_move(folder: Folder) -> None:
     np.savez(folder.path / "moved.npz", x=points + 1)
     _, err = folder.run("--inline", "--set", "data.path=moved.npz", expect=2)
     assert "data: have changed" in err
+
+
+def test_storage_that_cannot_be_written_is_one_line(folder: Folder) -> None:
+    folder.write()
+    (folder.path / "taken").write_text("a file where a folder is wanted")
+    _, err = folder.run("--inline", "--set", "storage=taken", expect=2)
+    assert err.count("\n") == 1 and "storage: cannot write" in err
