@@ -109,7 +109,8 @@ def pad_log(ax: Axes, values: np.ndarray, log: bool) -> None:
         plain_log_ticks(ax, "y")
     else:
         room = max(high - low, 0.05)
-        ax.set_ylim(low - 0.3 * room, high + 0.35 * room)
+        bottom = -0.03 * room if low >= 0 else -math.inf  # a share has no room below nought
+        ax.set_ylim(max(low - 0.3 * room, bottom), high + 0.35 * room)
 
 
 def plain_number(value: float, _: object = None) -> str:

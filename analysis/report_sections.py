@@ -20,6 +20,7 @@ from analysis.statistics import (
     failure_table,
     field_means,
     log_ratio,
+    sd_interval,
     seeds_needed,
     summarize,
 )
@@ -126,17 +127,27 @@ def noise(frame: pd.DataFrame) -> Section:
     blocks: list[Block] = []
     pooled = seed_variance(frame, metric)
     if pooled is not None:
-        sd, how = math.sqrt(pooled.variance), f"{pooled.how}, {pooled.df} degrees of freedom"
+        sd, df, how = math.sqrt(pooled.variance), pooled.df, pooled.how
     elif len(default) > 1:
-        sd, how = float(default.std(ddof=1)), f"{len(default)} fields at the default; not pooled over configurations"
+        sd, df, how = float(default.std(ddof=1)), len(default) - 1, f"{len(default)} fields at the default; not pooled"
     else:
-        sd, how = math.nan, ""
+        sd, df, how = math.nan, 0, ""
     if math.isfinite(sd):
+        low, high = sd_interval(sd, df)
         blocks.append(
-            Text(f"Retraining moves log {metric} with a standard deviation of {sd:.3f} (about {math.expm1(sd):.0%}): {how}.")
+            Text(
+                f"Retraining moves log {metric} with a standard deviation of {sd:.2g}, 95 % interval {low:.2g} to {high:.2g}"
+                f" ({how}, {df} {'degree' if df == 1 else 'degrees'} of freedom)."
+            )
         )
         gaps = sorted({0.03, 0.10, 0.25, tolerance_of(frame)})
-        table = pd.DataFrame({"gap": [f"{g:.0%}" for g in gaps], "fields a side": [str(seeds_needed(sd, g)) for g in gaps]})
+        table = pd.DataFrame(
+            {
+                "gap": [f"{g:.0%}" for g in gaps],
+                "fields a side": [str(seeds_needed(sd, g)) for g in gaps],
+                "at the interval's upper end": [str(seeds_needed(high, g)) for g in gaps],
+            }
+        )
         blocks.append(TableBlock("power", "Fields a side to see a gap at 5 % (two-sided) with 80 % power.", table))
     else:
         blocks.append(

@@ -315,15 +315,12 @@ def _draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
     for clean, face in ((True, colour), (False, "white")):
         part = drawn.loc[(drawn["n_failed"] + drawn["n_diverged"]).eq(0) == clean]
         ax.plot(part["x"], part["mean"], "o", color=colour, markerfacecolor=face, markersize=5)
-    for row in drawn.itertuples():
-        ax.annotate(
-            f"n={row.n_units}",
-            (row.x, 0.01),
-            xycoords=("data", "axes fraction"),
-            ha="center",
-            fontsize=6.5,
-            color="0.4",
-        )
+    small: dict[str, Any] = {"fontsize": 6.5, "color": "0.4"}
+    if len(set(drawn["n_units"])) == 1:
+        ax.annotate(f"n={drawn['n_units'].iloc[0]} each", (0.01, 0.01), xycoords="axes fraction", **small)
+    else:
+        for row in drawn.itertuples():
+            ax.annotate(f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", **small)
 
 
 def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: str) -> None:

@@ -261,7 +261,10 @@ def _equals(values: pd.Series, value: object) -> pd.Series:
 
 
 def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.80, paired: bool = False) -> int:
-    """Fields a side that detect a ratio 1 + gap: n = k (z_{1−α/2m} + z_power)² s² / log(1+gap)², k = 2 (1 if paired).
+    """Fields a side that detect a ratio 1 + gap: the least n with (t_{1−α/2m} + t_power) s √(k/n) ≤ log(1 + gap).
+
+    k = 2 and Student's t with 2(n − 1) degrees of freedom for two sides; k = 1 and n − 1 for pairs. The usual normal
+    approximation answers "2" where two fields a side could never tell.
 
     Args:
         sd: standard deviation of the log metric over fields (paired: of the log ratio).
@@ -272,6 +275,15 @@ def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.8
     Returns:
         At least 2; 20 % seed noise needs about 70 a side for 10 % and 700 for 3 %.
     """
-    z = stats.norm.ppf(1 - 0.025 / max(comparisons, 1)) + stats.norm.ppf(power)
-    n = (1 if paired else 2) * (z * sd / math.log1p(gap)) ** 2
-    return max(2, math.ceil(n))
+    k, level = 1 if paired else 2, 1 - 0.025 / max(comparisons, 1)
+    z = stats.norm.ppf(level) + stats.norm.ppf(power)
+    n = max(2, math.ceil(k * (z * sd / math.log1p(gap)) ** 2))
+    while (stats.t.ppf(level, k * (n - 1)) + stats.t.ppf(power, k * (n - 1))) * sd * math.sqrt(k / n) > math.log1p(gap):
+        n += 1
+    return n
+
+
+def sd_interval(sd: float, df: int) -> tuple[float, float]:
+    """95 % interval of a standard deviation of normal values: s √(df / χ²_{df; 0.975}) to s √(df / χ²_{df; 0.025})."""
+    low, high = (sd * math.sqrt(df / float(stats.chi2.ppf(q, df))) for q in (0.975, 0.025))
+    return low, high
