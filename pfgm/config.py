@@ -61,7 +61,7 @@ class NetworkConfig(Model):
     depth: PositiveInt = 2
     """mlp: residual blocks. unet: resolutions."""
     skip: StrictBool = True
-    """Objective `normalized`: add a denoiser's skip to the field output; false: raw numbers are the field, as in the paper."""
+    """Process pfgm: add a denoiser's skip to the field output; false: the raw numbers are the field, as in the papers."""
 
 
 class TrainConfig(Model):

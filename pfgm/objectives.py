@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pfgm.field import mean_source, normalized_target
 from pfgm.networks import FieldNetwork
-from pfgm.networks.heads import field_head
+from pfgm.networks.heads import denoiser_head, field_head, raw_field_head
 from pfgm.process import Process
 
 
@@ -27,14 +27,18 @@ def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Tens
 
 
 def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
-    """Mean ‖o + t^d (x − y', t)/ρ^{d+1}‖², y' drawn from the data independently of y: no reference batch, no bias."""
+    """Mean ‖o + t^d (x − y', t)/ρ^{d+1}‖²/d, y' drawn from the data independently of y: no reference batch, no bias."""
     x, t = process.training_points(y, g)
     index = torch.randint(len(sources), (len(y),), generator=g, device=y.device)
     difference = torch.cat([x - sources[index], t[:, None]], 1).double()  # (B, d + 1)
     rho = difference.norm(dim=1, keepdim=True)
     d = y.shape[1]
     target = -(difference / rho) * (t[:, None].double() / rho) ** d  # = −t^d (x − y', t)/ρ^{d+1}
-    return (network(x, t) - target.to(x)).square().sum(1).mean() / d
+    output = network(x, t)
+    if network.skip:
+        level = network.level(x, t)
+        output = raw_field_head(output, denoiser_head(output, x, level, network.sd), x, t, level)
+    return (output - target.to(x)).square().sum(1).mean() / d
 
 
 def denoise(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:

@@ -13,8 +13,8 @@ pfgmpp     denoise     y                                                      no
 pfgmpp     reference   ȳ over the reference batch                             as normalized
 =========  ==========  =====================================================  =============================
 
-How an output is read: `normalized` — the head's own D, or for a plain head ‖Ê‖ from the quadratic's positive root and
-x − D = −(‖Ê‖ + γ) v_x/√d; `raw` — x − D = t o_x/o_t; `denoise`, `reference` — the head's D (`pfgm.networks.heads`).
+How an output is read: the head's own D (`pfgm.networks.heads`). For a plain head of process pfgm: `normalized` — ‖Ê‖ from the
+quadratic's positive root and x − D = −(‖Ê‖ + γ) v_x/√d; `raw` — x − D = t o_x/o_t.
 
 Sources: PFGM (arXiv 2209.11178), PFGM++ (arXiv 2302.04265), EDM (arXiv 2206.00364).
 """
@@ -92,8 +92,7 @@ class Process:
 
     def mean_source(self, network: FieldNetwork, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t), shape (B, d), read from the network's output at x (B, d), t (B,)."""
-        plain = self.train.objective == "normalized" and not network.skip
-        if self.train.objective != "raw" and not plain:
+        if network.skip or self.train.process == "pfgmpp":
             return network.denoise(x, t)
         raw = network(x.to(network.dtype), t.to(network.dtype))
         if self.train.objective == "raw":

@@ -102,8 +102,8 @@ def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
     """
     numbers = {k: v for k, v in train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False}
     network = config.network.model_dump()
-    if train.objective != "normalized":
-        network.pop("skip")  # the other objectives have one head
+    if train.process == "pfgmpp":
+        network.pop("skip")  # it has one head
     return digest([TRAINING_VERSION, config.info.hash, network, numbers, seed], 32)
 
 

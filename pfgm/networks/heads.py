@@ -3,8 +3,9 @@
 At the noise level n̂ of (x, t) the best linear guess of the mean source is c_skip x, c_skip = sd²/(sd² + n̂²), and what is left
 to learn has size c_out = sd n̂/√(sd² + n̂²) (EDM's weights, at n̂ in place of σ). The field head is the normalised field of
 one charge at that denoiser's D: its v obeys the quadratic that recovers ‖Ê‖ exactly, with D as the answer, so D is read
-directly. A plain head, the paper's, takes the raw numbers as v; it must learn v ∝ x itself, and ‖Ê‖ comes from the quadratic's
-root, which multiplies the radial error of v by about (‖Ê‖ + γ)/γ.
+directly. The raw field's head points to D as well, with a size of its own to learn. A plain head, the papers', takes the raw
+numbers as the field; it must learn v ∝ x itself, and ‖Ê‖ comes from the quadratic's root, which multiplies the radial error
+of v by about (‖Ê‖ + γ)/γ.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor
 
 N_MAX = 1 - 1e-4
 """Largest n = ‖v_x‖/√d the quadratic root is read at: the target has n < 1, a network may not."""
+SOFTPLUS_ONE = math.log(math.e - 1)
+"""softplus(SOFTPLUS_ONE) = 1: a fresh network's field has its natural size."""
 
 
 def noise_level(x: Tensor, t: Tensor, sd: float, noise_ratio: float) -> Tensor:
@@ -49,6 +52,15 @@ def field_head(denoised: Tensor, x: Tensor, t: Tensor, gamma: float) -> Tensor:
     """v = −√d (x − D, t) / (‖(x − D, t)‖ + γ), shape (B, d + 1), of a head's D (B, d)."""
     e_hat = torch.cat([x - denoised, t[:, None]], 1)
     return -math.sqrt(x.shape[1]) * e_hat / (e_hat.norm(dim=1, keepdim=True) + gamma)
+
+
+def raw_field_head(raw: Tensor, denoised: Tensor, x: Tensor, t: Tensor, level: Tensor) -> Tensor:
+    """o = −g (x − D, t), shape (B, d + 1): a field that points to a head's D, g > 0 from the last of the raw numbers.
+
+    g is in units of 1/(√d n̂), its size where the sources are as far away as the noise level n̂ (B,) says.
+    """
+    strength = torch.nn.functional.softplus(raw[:, -1:] + SOFTPLUS_ONE) / (math.sqrt(x.shape[1]) * level[:, None])
+    return -strength * torch.cat([x - denoised, t[:, None]], 1)
 
 
 def root_magnitude(v_x: Tensor, t: Tensor, gamma: float) -> Tensor:
