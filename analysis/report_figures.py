@@ -124,10 +124,11 @@ def _tolerance_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
         return [Text("No cell with a solver tolerance is complete.")]
     share = table["diverged_share"].max()
     skipped = "; ".join(f"{k}: {v}" for k, v in table.attrs["skipped"].items()) or "nothing"
+    held = table.attrs["held_fixed"]
     caption = (
         "What the tolerance buys: solver error, quality and NFE against rtol, means over fields with"
         " t-intervals. Largest share of"
-        f" diverged or step-limited cells: {share:.0%}. {table.attrs['held_fixed']}. Left out: {skipped}."
+        f" diverged or step-limited cells: {share:.0%}. Held fixed: {held}. Left out: {skipped}."
     )
     draws = [_tolerance(frame, quantity) for quantity in quantities]
     return [figure(folder, "solver-tolerance", caption, "Solver error, quality and NFE against relative tolerance.", draws)]
