@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import Axis, design_of, field_key, is_default
+from analysis.load import Axis, design_of, field_key, has_role, is_default
 from analysis.statistics import metric_values, outcome_counts, welch
 
 MAX_BINS = 6
@@ -59,13 +59,15 @@ def axis_cells(frame: pd.DataFrame, axis: Axis) -> Cells:
         skipped[f"{axis.name} inactive"] = int(inactive.sum())
     rows = rows.loc[~inactive].copy()
     rows["level"] = _levels(rows, axis, design_of(frame))
+    if design_of(frame) == "one_at_a_time" and axis.default is not None and not axis.categorical:
+        rows.loc[reference.loc[rows.index], "level"] = float(f"{axis.default:.10g}")  # `T: rule` differs from field to field
     return Cells(rows, held, skipped)
 
 
 def _select(frame: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, str, dict[str, int]]:
     one = design_of(frame) == "one_at_a_time"
     own, role = ("train", "design_role") if axis.group == "train" else ("sampler", "design_sampler_role")
-    keep = frame[role].isin(["default", f"arm:{axis.name}"]) if one else ~is_default(frame, own)
+    keep = has_role(frame[role], "default", f"arm:{axis.name}") if one else ~is_default(frame, own)
     held = [] if one else [f"the other {own} parameters vary (marginal effect)"]
     if axis.group == "train":
         at_default = is_default(frame, "sampler")
@@ -140,7 +142,7 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
 
     Returns:
         level, d, se, df, low, high (log scale; NaN where no variance is known), n, n_reference, sd, is_reference,
-        assumed (where the variance comes from), n_failed, n_diverged, n_pending.
+        assumed (where the variance comes from), n_failed, n_diverged, n_pending, failure_p.
     """
     cells = axis_cells(frame, axis)
     values, skipped = metric_values(cells.rows, metric)
@@ -152,7 +154,7 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
     else:
         pooled = seed_variance(frame, metric) if one else None
         compared = _unpaired(unit_values(_reference_rows(cells, axis, one), values), reference, pooled)
-    counted, elsewhere = _attributable(cells.rows, axis, one)
+    counted, elsewhere = _attributable(frame, cells.rows, axis)
     skipped |= elsewhere
     result = compared.merge(_outcomes(counted), on="level", how="outer", sort=False)
     result["is_reference"] = result["level"].eq(reference) if reference is not None else False
@@ -178,19 +180,32 @@ def _reference_rows(cells: Cells, axis: Axis, one: bool) -> pd.DataFrame:
     return cells.rows.loc[cells.rows["level"].notna()] if one or axis.group == "train" else cells.rows
 
 
-def _attributable(rows: pd.DataFrame, axis: Axis, one: bool) -> tuple[pd.DataFrame, dict[str, int]]:
+_BAD = ("failed", "timeout", "diverged", "solver_limit")
+
+
+def _attributable(frame: pd.DataFrame, rows: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, dict[str, int]]:
     """Rows whose failure says something about the value: a field that fails at the default sampler point is not one."""
-    if axis.group == "train" or not one:
+    default = frame.loc[is_default(frame, "sampler")]
+    if axis.group == "train" or default.empty:
         return rows, {}
-    sound = rows.loc[is_default(rows, "sampler") & rows["status"].eq("complete"), "field"]
-    broken = ~rows["field"].isin(sound) & rows["status"].isin(["failed", "timeout", "diverged", "solver_limit"])
+    sound = field_key(default).loc[default["status"].eq("complete")]
+    broken = ~rows["field"].isin(sound) & rows["status"].isin(_BAD)
     return rows.loc[~broken], {"failed also at the default sampler point": int(broken.sum())} if broken.any() else {}
 
 
 def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Counts by level; ``failure_p``: one-sided Fisher p-value that more units have a failure there than elsewhere."""
     known = rows.dropna(subset=["level"])
-    counts = [{"level": level, **outcome_counts(group)} for level, group in known.groupby("level", sort=False)]
-    return pd.DataFrame(counts, columns=["level", "n_failed", "n_diverged", "n_pending"]).astype({"level": rows["level"].dtype})
+    bad = known["status"].isin(_BAD).groupby([known["level"], known["unit"]], sort=False).any()
+    of_level = bad.groupby(level="level", sort=False).agg(["sum", "count"])
+    counts = []
+    for level, group in known.groupby("level", sort=False):
+        here, n = (int(of_level[c].loc[level]) for c in ("sum", "count"))
+        there, m = int(bad.sum()) - here, len(bad) - n
+        p = float(stats.fisher_exact([[here, n - here], [there, m - there]], alternative="greater").pvalue)
+        counts.append({"level": level, **outcome_counts(group), "failure_p": p})
+    columns = ["level", "n_failed", "n_diverged", "n_pending", "failure_p"]
+    return pd.DataFrame(counts, columns=columns).astype({"level": rows["level"].dtype})
 
 
 _RATIO_COLUMNS = ["level", "d", "se", "df", "n", "n_reference", "sd", "assumed"]

@@ -164,6 +164,11 @@ def tolerance_of(frame: pd.DataFrame) -> float:
     return float((study_of(frame).get("analysis") or {}).get("tolerance") or 0.10)
 
 
+def has_role(roles: pd.Series, *wanted: str) -> pd.Series:
+    """Whether a point has one of the roles: a point on two arms has both, ``arm:solver+arm:steps``."""
+    return roles.map(lambda role: not set(wanted).isdisjoint(str(role).split("+")))
+
+
 def field_key(frame: pd.DataFrame) -> pd.Series:
     """The trained field of each row: its ``train_id``, or training point and seed where a trial died before one."""
     fallback = frame["point_id"].fillna("?").astype(str) + "/" + frame["seed_train"].astype(str)
@@ -190,6 +195,7 @@ def _axis(frame: pd.DataFrame, group: str, name: str, distribution: dict[str, An
     column = next((c for c in (f"{group}_{name}", f"network_{name}") if c in frame.columns), f"{group}_{name}")
     kind = next((k for k in distribution if k in _KINDS), "choice")
     numeric = column in frame.columns and pd.api.types.is_numeric_dtype(frame[column])
+    numeric = numeric and not pd.api.types.is_bool_dtype(frame[column])
     bounds = [as_number(value) for value in distribution.get(kind, [])]
     numbers = [value for value in bounds if value is not None]
     if numeric and None in bounds:  # a word among the choices (`all`) has its number in the rows only
@@ -215,7 +221,8 @@ _KINDS = ("log_uniform", "uniform", "choice", "int_uniform", "log_int_uniform")
 def _default_value(frame: pd.DataFrame, group: str, name: str, column: str, numeric: bool) -> Any:
     if column not in frame.columns:
         return None
-    rows = frame.loc[is_default(frame, group)]
+    both = is_default(frame, "train") & is_default(frame, "sampler")
+    rows = frame.loc[both if both.any() else is_default(frame, group)]
     known = rows[column].dropna()
     if len(known):
         value = known.mode().iloc[0]

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from analysis.load import Axis, design_of, field_key, find_axis, is_default
+from analysis.load import Axis, design_of, field_key, find_axis, has_role, is_default
 from analysis.plots import (
     FAILURE_COLOUR,
     metric_label,
@@ -71,7 +71,7 @@ def _rows(frame: pd.DataFrame, first: Axis, second: Axis) -> tuple[pd.DataFrame,
         arms = [f"arm:{axis.name}" for axis in (first, second) if axis.group == group]
         default = is_default(frame, group)
         if design_of(frame) == "one_at_a_time":
-            keep &= frame[role].isin(["default", *arms])
+            keep &= has_role(frame[role], "default", *arms)
         elif not arms and default.any():
             keep &= default
         if not arms and default.any():

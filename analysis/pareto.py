@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from analysis.load import design_of, field_key, find_axis, is_default, searched_axes, tolerance_of
+from analysis.load import design_of, field_key, find_axis, has_role, is_default, searched_axes, tolerance_of
 from analysis.plots import (
     FAILURE_COLOUR,
     draw_anchors,
@@ -194,7 +194,7 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
     metric = default_metric(frame)
     rows, held = frame, "the other sampler parameters vary"
     if design_of(frame) == "one_at_a_time":
-        rows = frame.loc[frame["design_sampler_role"].isin(["default", "arm:rtol", "arm:solver"])]
+        rows = frame.loc[has_role(frame["design_sampler_role"], "default", "arm:rtol", "arm:solver")]
         held = "the other sampler parameters at their defaults; mean over every field"
     fixed = rows["sampler_rtol"].isna()
     skipped = {"fixed-step solver: no rtol": int(fixed.sum())} if fixed.any() else {}

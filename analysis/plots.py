@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis.load import AnalysisError, Axis, is_default, load_history, load_study
-from analysis.statistics import default_metric, is_log, summarize
+from analysis.statistics import default_metric, summarize
 
 METRIC_LABELS = {
     "precision": "precision (share of samples)",
@@ -96,6 +96,26 @@ def draw_anchors(ax: Axes, frame: pd.DataFrame) -> None:
             outside.append(f"{ANCHOR_WORDS[name]} {value:.3g}")
     if outside:
         ax.set_title("off the frame: " + ", ".join(outside), fontsize=6.5, color="0.35", loc="right")
+
+
+def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
+    """Means with t-intervals and the min–max band, hollow where something failed, and the number of units."""
+    colour = palette()[0]
+    if not axis.categorical:
+        ax.fill_between(drawn["x"], drawn["min"], drawn["max"], color=colour, alpha=0.15, lw=0, label="min–max of units")
+        ax.plot(drawn["x"], drawn["mean"], color=colour, lw=1.2)
+    has = drawn["low"].notna()
+    below, above = (drawn["mean"] - drawn["low"]).where(has, 0), (drawn["high"] - drawn["mean"]).where(has, 0)
+    ax.errorbar(drawn["x"], drawn["mean"], yerr=[below, above], fmt="none", ecolor=colour, capsize=3, lw=1)
+    for clean, face in ((True, colour), (False, "white")):
+        part = drawn.loc[(drawn["n_failed"] + drawn["n_diverged"]).eq(0) == clean]
+        ax.plot(part["x"], part["mean"], "o", color=colour, markerfacecolor=face, markersize=5)
+    small: dict[str, Any] = {"fontsize": 6.5, "color": "0.4"}
+    if len(set(drawn["n_units"])) == 1:
+        ax.annotate(f"n={drawn['n_units'].iloc[0]} each", (0.01, 0.01), xycoords="axes fraction", **small)
+    else:
+        for row in drawn.itertuples():
+            ax.annotate(f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", **small)
 
 
 def pad_log(ax: Axes, values: np.ndarray, log: bool) -> None:
@@ -293,9 +313,3 @@ def samples_title(frame: pd.DataFrame, row: pd.Series, which: str) -> str:
     name = "FID" if metric == "fid" else "sliced W"
     parts = ([f"{name} {value:.3g}"] if pd.notna(value) else []) + ([f"{nfe:.0f} NFE"] if pd.notna(nfe) else [])
     return f"{which}: {', '.join(parts)}" if parts else which
-
-
-def log_y(ax: Axes, metric: str) -> None:
-    """A log y axis for metrics with multiplicative noise."""
-    if is_log(metric):
-        ax.set_yscale("log")

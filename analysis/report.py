@@ -19,6 +19,7 @@ from analysis import report_design, report_figures, report_sections, report_yaml
 from analysis.load import AnalysisError, design_of, load_study, searched_axes, study_of
 from analysis.report_blocks import Section, TableBlock, Text, to_html, to_markdown
 from analysis.robustness import ToleranceInterval, tolerance_interval
+from study.records import write_text
 
 EPILOG = """\
 what it shows
@@ -107,9 +108,9 @@ def _write(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], folder: 
     for block in (b for section in sections for b in section.blocks if isinstance(b, TableBlock)):
         block.frame.to_csv(tables / f"{block.name}.csv", index=False)
     frame.to_csv(tables / "rows.csv", index=False)
-    (folder / "report.md").write_text(to_markdown(title, subtitle, sections), encoding="utf-8")
+    write_text(folder / "report.md", to_markdown(title, subtitle, sections))
     page = folder / "report.html"
-    page.write_text(to_html(title, subtitle, sections), encoding="utf-8")
+    write_text(page, to_html(title, subtitle, sections))
     return page
 
 
@@ -149,6 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page = _write(frame, intervals, options.output or options.study / "report")
     except AnalysisError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = options.output or options.study / "report"
+        print(f"cannot write {place} ({error.strerror or error}); name another folder with --output", file=sys.stderr)
         return 2
     print_verdict(frame, intervals, page, Console())
     return 0

@@ -21,6 +21,7 @@ from analysis.levels import axis_cells, level_ratios, reference_level, unit_valu
 from analysis.load import Axis, design_of, find_axis, is_default, tolerance_of
 from analysis.plots import (
     draw_anchors,
+    draw_curve,
     format_value,
     mark_failures,
     metric_label,
@@ -31,8 +32,6 @@ from analysis.plots import (
     set_parameter_axis,
 )
 from analysis.statistics import default_metric, is_log, metric_values, seeds_needed, t_interval
-
-RATINGS = ("robust", "sensitive", "undetermined", "not rated")
 
 
 class ToleranceInterval(NamedTuple):
@@ -164,8 +163,11 @@ def tolerance_interval(
     levels["verdict"] = "undetermined"
     levels.loc[usable & (levels["high"] <= bound), "verdict"] = "inside"
     levels.loc[usable & levels["is_reference"], "verdict"] = "inside"
-    levels.loc[(levels["low"] > bound) | (failed > 0), "verdict"] = "outside"
-    levels.loc[levels["n_pending"].fillna(0).gt(0) & levels["verdict"].eq("inside"), "verdict"] = "undetermined"
+    # marginal designs: every training point lies in a bin of every parameter, so one failure blames none of them
+    blamed = failed.gt(0) & (levels["failure_p"].lt(0.05 / len(levels)) | (design_of(frame) == "one_at_a_time"))
+    levels.loc[(levels["low"] > bound) | blamed, "verdict"] = "outside"
+    unsure = failed.gt(0) | levels["n_pending"].fillna(0).gt(0)
+    levels.loc[unsure & levels["verdict"].eq("inside"), "verdict"] = "undetermined"
     inside = _inner_run(levels)
     numeric = [float(v) for v in inside] if not axis.categorical else []
     rating, rule, gap, needed = _rate(frame, axis, levels, limit)
@@ -223,12 +225,17 @@ def _rate(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, limit: float) -
     if design_of(frame) == "tpe":
         return "not rated", "tpe moves to good values, so its rows favour them; use one_at_a_time or sobol", gap, needed
     if not levels["n_reference"].fillna(0).gt(0).any():
-        return "undetermined", "the default has no complete row here, so there is no reference", gap, needed
+        why = f"{axis.name} is not active at the default" if axis.default is None else "the default has no complete row here"
+        return "undetermined", f"{why}, so there is no reference", gap, needed
     if others.empty:
         return "undetermined", "no other value was measured", gap, needed
     bad = others.loc[others["verdict"].eq("outside")]
     if len(bad):
         return "sensitive", "; ".join(_why(row, limit) for row in bad.to_dict("records")), gap, needed
+    own = levels.loc[levels["is_reference"]]
+    if not own["verdict"].eq("inside").all():
+        count = int(own[["n_failed", "n_diverged", "n_pending"]].fillna(0).to_numpy().sum())
+        return "undetermined", f"{count} cells failed, diverged or are pending at the default itself", gap, needed
     if others["verdict"].eq("inside").all():
         worst = math.expm1(float(others["high"].max()))
         return "robust", f"upper bound {worst:+.0%} ≤ {limit:.0%} at every tested value", gap, needed
@@ -251,10 +258,16 @@ def _unit(frame: pd.DataFrame, axis: Axis) -> str:
 
 
 def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: float, unit: str) -> str:
-    n_pending = int(others["n_pending"].fillna(0).sum())
+    n_pending, n_bad = (int(others[c].fillna(0).to_numpy().sum()) for c in ("n_pending", ["n_failed", "n_diverged"]))
     parts = [f"{n_pending} cells pending"] if n_pending else []
+    parts += [f"{n_bad} cells failed or diverged, no more here than elsewhere"] if n_bad else []
     if math.isnan(gap):
-        parts.append("one train seed: no variance, so no interval; raise seeds.train to 3 or more")
+        cure = {
+            "fields": "one train seed: no variance, so no interval; raise seeds.train to 3 or more",
+            "training points": "one training point a value, so no interval; raise design.trials",
+            "sampler points": "one sampler point a value, so no interval; raise design.sampler_points",
+        }
+        parts.append(cure[unit])
     else:
         shown = f"{gap:.0%}" if gap < 10 else "more than 1000%"
         parts.append(f"smallest detectable gap {shown}")
@@ -293,7 +306,7 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
     drawn = curve.dropna(subset=["mean"])
     if is_log(metric):
         ax.set_yscale("log")
-    _draw_curve(ax, drawn, axis)
+    draw_curve(ax, drawn, axis)
     ax.set_ylabel(metric_label(frame, metric))
     if len(drawn):
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), is_log(metric))
@@ -302,25 +315,6 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
     if drawn.empty:
         note(ax, "no complete row")
     return ax
-
-
-def _draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
-    colour = palette()[0]
-    if not axis.categorical:
-        ax.fill_between(drawn["x"], drawn["min"], drawn["max"], color=colour, alpha=0.15, lw=0, label="min–max of units")
-        ax.plot(drawn["x"], drawn["mean"], color=colour, lw=1.2)
-    has = drawn["low"].notna()
-    below, above = (drawn["mean"] - drawn["low"]).where(has, 0), (drawn["high"] - drawn["mean"]).where(has, 0)
-    ax.errorbar(drawn["x"], drawn["mean"], yerr=[below, above], fmt="none", ecolor=colour, capsize=3, lw=1)
-    for clean, face in ((True, colour), (False, "white")):
-        part = drawn.loc[(drawn["n_failed"] + drawn["n_diverged"]).eq(0) == clean]
-        ax.plot(part["x"], part["mean"], "o", color=colour, markerfacecolor=face, markersize=5)
-    small: dict[str, Any] = {"fontsize": 6.5, "color": "0.4"}
-    if len(set(drawn["n_units"])) == 1:
-        ax.annotate(f"n={drawn['n_units'].iloc[0]} each", (0.01, 0.01), xycoords="axes fraction", **small)
-    else:
-        for row in drawn.itertuples():
-            ax.annotate(f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", **small)
 
 
 def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import AnalysisError, Axis, design_of, field_key, find_axis, is_default, searched_axes
+from analysis.load import AnalysisError, Axis, design_of, field_key, find_axis, has_role, is_default, searched_axes
 from study.records import STATUSES
 
 LOG_METRICS = ("fid", "sliced_wasserstein", "nn_ratio", "solver_error", "solver_error_95", "nfe", "nfe_max", "sample_s")
@@ -235,7 +235,7 @@ def log_ratio(
     axis = find_axis(frame, column)
     rows = frame.loc[is_default(frame, "sampler")] if is_default(frame, "sampler").any() else frame
     if design_of(frame) == "one_at_a_time":
-        rows = rows.loc[rows["design_role"].isin(["default", f"arm:{axis.name}"])]
+        rows = rows.loc[has_role(rows["design_role"], "default", f"arm:{axis.name}")]
     sides = [field_means(rows.loc[_equals(rows[axis.column], value)], metric) for value in (a, b)]
     sizes = [len(side) for side in sides]
     if min(sizes) < 2:

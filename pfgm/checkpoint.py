@@ -135,7 +135,9 @@ def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:
     bounds = None if facts["bounds"] is None else (float(facts["bounds"][0]), float(facts["bounds"][1]))
     info = DataInfo(**{**facts, "shape": tuple(facts["shape"]), "bounds": bounds, "mean": tensors.pop("data.mean")})
     config = NetworkConfig.model_validate(description["network"])
-    train = TrainConfig.model_validate({k: math.inf if v == "inf" else v for k, v in description["train"].items()})
+    declared = {k: math.inf if v == "inf" else v for k, v in description["train"].items()}
+    sources = declared.pop("reference_batch_size")  # resolved: `all` of few points may be less than a batch
+    train = TrainConfig.model_validate(declared).model_copy(update={"reference_batch_size": sources})
     process = Process(train, info)
     network = build_network(config, info.shape, info.sd, process.noise_ratio)
     network.load_state_dict(tensors, strict=True)

@@ -6,15 +6,12 @@ Every check raises the one line that names file, line, key, value and what to ty
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
-
-from pydantic import ValidationError
 
 from pfgm.config import ADAPTIVE_SOLVERS
 from pfgm.metrics.features import default_features
 from pfgm.process import Process, resolve_sampler, resolve_train
-from study.model import StudyConfig, moved
+from study.model import StudyConfig, explain, moved
 from study.plan import PlanError, make_plan
 from study.space import Distribution, Value
 from study.yaml_source import Source
@@ -40,28 +37,6 @@ def check_study(source: Source, config: StudyConfig) -> None:
         make_plan(config)
     except PlanError as error:
         raise source.error(error.path, error.message) from None
-
-
-def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str]:
-    """(key at fault or "", what is wrong) of a configuration that was refused, in words that name the value."""
-    if isinstance(error, ValidationError):
-        errors = error.errors(include_url=False)
-        at = errors[0]["loc"][:1]
-        message = "; or ".join(dict.fromkeys(_words(e["msg"]) for e in errors if e["loc"][:1] == at))
-        if at:
-            return str(at[0]), f"{message}, got {declared.get(str(at[0]), errors[0]['input'])!r}"
-    else:
-        message = str(error)
-    key, colon, rest = message.partition(": ")
-    if not colon or not re.fullmatch(r"\w+", key):
-        return "", message
-    value = declared.get(key)
-    return key, rest if value is None or str(value) in rest else f"{rest} (got {value!r})"
-
-
-def _words(message: str) -> str:
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    return message[0].lower() + message[1:] if message[:4] == "Must" else message
 
 
 def _check_design(source: Source, config: StudyConfig) -> None:
@@ -134,12 +109,14 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
         key, text = explain(error, source.section(group))
         raise source.error(_place(source, group, key), text) from None
     for key, distribution in searched.items():
-        ends = distribution.choices if distribution.kind == "choice" else _ends(distribution)
-        for value in ends:
+        values = distribution.choices if distribution.kind == "choice" else (*_ends(distribution), distribution.value(0.37))
+        for value in values:
             try:
                 _resolve(config, group, moved(config, group, key, value))
             except ValueError as error:
                 named, text = explain(error, {key: value})
+                if "integer" in text and not distribution.integer:
+                    text += f"; use {distribution.kind.replace('uniform', 'int_uniform')}"
                 text = text if named in (key, "") else f"{named}: {text}"
                 shown = "" if str(value) in text else f"at {value!r}: "
                 raise source.error(("search", group, key), f"{shown}{text}") from None

@@ -48,9 +48,16 @@ class Cost:
     def trial_s(self, trial: Trial, rows: Iterable[str], trained: bool) -> float:
         """One process's seconds for a trial whose rows (sampler ids) are still to be measured."""
         wanted = list(rows)
-        solutions = {_solution_key(p): self.solution_s[p.sampler_id] for p in trial.sampler_points if p.sampler_id in wanted}
+        solutions = {
+            _solution_key(p): _of(self.solution_s, p.sampler_id) for p in trial.sampler_points if p.sampler_id in wanted
+        }
         training = 0.0 if trained else trial.train.steps * self.step_s[int(trial.train.reference_batch_size or 0)]
-        return training + sum(self.row_s[s] for s in wanted) + sum(solutions.values())
+        return training + sum(_of(self.row_s, s) for s in wanted) + sum(solutions.values())
+
+
+def _of(seconds: Mapping[str, float], sampler: str) -> float:
+    """A sampler point's own seconds, or the mean where it was not calibrated (tpe proposes points as it goes)."""
+    return seconds.get(sampler, sum(seconds.values()) / len(seconds))
 
 
 def _solution_key(point: SamplerPoint) -> tuple[object, ...]:
@@ -61,13 +68,15 @@ def _solution_key(point: SamplerPoint) -> tuple[object, ...]:
 def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, float]:
     """(wall seconds, core seconds) to finish the study from here."""
     trials = [t for t in work.trials if work.missing(t)]
-    if work.points_to_ask:
+    proposed = []
+    if work.points_to_ask:  # each like the default, and each with a field of its own
         example = make_trial(config, "default", config.default("train"), 0, [("default", config.default("sampler"))])
-        trials += [example] * work.points_to_ask * len(config.seeds.train_seeds)
-    if not trials:
+        proposed = [example] * work.points_to_ask * len(config.seeds.train_seeds)
+    if not trials and not proposed:
         return 0.0, 0.0
-    cost = calibrate(config, trials, n_slots)
-    store, seconds, seen = FieldStore(Path(config.storage)), [], set()
+    cost = calibrate(config, trials + proposed, n_slots)
+    store, seen = FieldStore(Path(config.storage)), set()
+    seconds = [cost.trial_s(t, [str(c["sampler_id"]) for c in t.cells(config)], trained=False) for t in proposed]
     for trial in trials:
         missing = set(work.missing(trial))
         rows = [str(c["sampler_id"]) for c in trial.cells(config) if c["cell_id"] in missing]

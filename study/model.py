@@ -6,12 +6,13 @@ parameter whose ``when`` does not hold at a point is absent there. `study.config
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, ValidationError
 
 from pfgm.config import DataConfig, EvaluateConfig, Model, NetworkConfig, Positive, PositiveInt, SamplerConfig, TrainConfig
 from pfgm.data import DataInfo
@@ -189,3 +190,31 @@ def moved(config: StudyConfig, group: str, key: str, value: Value) -> dict[str, 
             values[parent] = allowed[0]
         child = parent
     return activate(searched, values)
+
+
+def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str]:
+    """(key at fault or "", what is wrong) of a configuration that was refused, in words that name the value."""
+    if isinstance(error, ValidationError):
+        errors = error.errors(include_url=False)
+        at = errors[0]["loc"][:1]
+        message = "; or ".join(dict.fromkeys(_words(e["msg"]) for e in errors if e["loc"][:1] == at))
+        if at:
+            return str(at[0]), f"{message}, got {declared.get(str(at[0]), errors[0]['input'])!r}"
+    else:
+        message = str(error)
+    key, colon, rest = message.partition(": ")
+    if not colon or not re.fullmatch(r"\w+", key):
+        return "", message
+    value = declared.get(key)
+    return key, rest if value is None or str(value) in rest else f"{rest} (got {value!r})"
+
+
+def _words(message: str) -> str:
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    return message[0].lower() + message[1:] if message[:4] == "Must" else message
+
+
+def reason(error: ValueError) -> str:
+    """What is wrong with a refused configuration, in one line."""
+    key, text = explain(error, {})
+    return f"{key}: {text}" if key else text

@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from scipy.stats import qmc
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.process import HEIGHT_MARGIN, T_EXTREME, Process, resolve_sampler, resolve_train
 from pfgm.training import TRAINING_VERSION
-from study.model import StudyConfig, activate, moved
+from study.model import StudyConfig, activate, moved, reason
 from study.records import SCHEMA_VERSION, canonical_json
 from study.space import Distribution, Value
 from study.yaml_source import ConfigError
@@ -154,7 +153,7 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
             samplers.setdefault(name, SamplerPoint(name, sampler_role, sampler_point, sampler))
     except ValueError as error:
         where = ", ".join(_shown(point) + _shown(sampler_point)) or "the default"
-        raise PlanError(("search",), f"the {role} point {where} cannot be measured: {_first_line(error)}") from None
+        raise PlanError(("search",), f"the {role} point {where} cannot be measured: {reason(error)}") from None
     point_id = digest(declared.model_dump())
     return Trial(
         trial_id=f"{point_id[:8]}-{seed}",
@@ -169,21 +168,14 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
     )
 
 
-def _first_line(error: Exception) -> str:
-    text = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = next((line for line in text if line.startswith("Value error")), text[0])
-    return re.sub(r"^Value error, | \[type=.*$", "", line)
-
-
 def _shown(point: Mapping[str, Value]) -> list[str]:
     return [f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in point.items()]
 
 
 def points(config: StudyConfig, group: str) -> list[tuple[str, Point]]:
-    """(role, point) of one group, the default first, no point twice."""
+    """(role, point) of one group, the default first, no point twice; a point on two arms has both roles, joined by a +."""
     searched = config.search_train if group == "train" else config.search_sampler
-    default = config.default(group)
-    made: list[tuple[str, Point]] = [("default", default)]
+    made: list[tuple[str, Point]] = [("default", config.default(group))]
     if searched:
         design = config.design
         if design.name == "one_at_a_time":
@@ -197,18 +189,27 @@ def points(config: StudyConfig, group: str) -> list[tuple[str, Point]]:
             made += [(design.name, _draw(searched, u)) for u in _sequence(config, group, len(searched), count - 1)]
     kept: dict[str, tuple[str, Point]] = {}
     for role, point in made:
-        declared = _resolved(config, point) if group == "train" else config.sampling(point)
-        kept.setdefault(digest(_rounded(declared.model_dump(exclude={"height_ratio"}))), (role, point))
+        declared = _resolved(config, point) if group == "train" else _sampling(config, point)
+        same = digest(_rounded(declared.model_dump(exclude={"height_ratio"})))
+        first, point = kept.get(same, (role, point))
+        kept[same] = (first if first == "default" else "+".join(dict.fromkeys([*first.split("+"), role])), point)
     return list(kept.values())
+
+
+def _sampling(config: StudyConfig, point: Point) -> SamplerConfig:
+    try:
+        return config.sampling(point)
+    except ValueError as error:
+        text = f"the point {', '.join(_shown(point))} cannot be sampled: {reason(error)}"
+        raise PlanError(("search", "sampler"), text) from None
 
 
 def _resolved(config: StudyConfig, point: Point) -> TrainConfig:
     try:
         return resolve_train(config.training(point), config.info)
     except ValueError as error:
-        raise PlanError(
-            ("search", "train"), f"the point {', '.join(_shown(point))} cannot be trained: {_first_line(error)}"
-        ) from None
+        text = f"the point {', '.join(_shown(point))} cannot be trained: {reason(error)}"
+        raise PlanError(("search", "train"), text) from None
 
 
 def _rounded(values: Mapping[str, object]) -> dict[str, object]:
@@ -256,7 +257,7 @@ def check_extremes(config: StudyConfig, training: list[Point], corners: bool) ->
             try:
                 found["T"].append(resolve_sampler(sampler, process).T)
             except ValueError as error:
-                raise PlanError(_blame(config, "T", "T_ratio", "t_min"), _first_line(error).removeprefix("T: ")) from None
+                raise PlanError(_blame(config, "T", "T_ratio", "t_min"), reason(error).removeprefix("T: ")) from None
     ranges = {k: (min(v), max(v)) for k, v in found.items()}
     if not config.allow_extreme:
         _refuse_extremes(config, ranges, max(s.t_min for s in samplers))
@@ -279,7 +280,7 @@ def _sampler_ends(config: StudyConfig, corners: bool) -> list[SamplerConfig]:
         active = {k: v for k, v in ends.items() if k in made[0]}
         made += [{**made[0], **dict(zip(active, corner, strict=True))} for corner in itertools.product(*active.values())]
     made += [moved(config, "sampler", key, value) for key, values in ends.items() for value in values]
-    return [config.sampling(p) for p in made]
+    return [_sampling(config, p) for p in made]
 
 
 def _ends(distribution: Distribution) -> list[Value]:

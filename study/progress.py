@@ -208,7 +208,7 @@ def label(trial: Trial) -> str:
     """How a trial is called on the screen: what is special about it, and its seed."""
     if trial.role == "default":
         return f"default, seed {trial.seed}"
-    keys: Sequence[str] = [trial.role[4:]] if trial.role.startswith("arm:") else list(trial.point)
+    keys: Sequence[str] = [arm[4:] for arm in trial.role.split("+")] if trial.role.startswith("arm:") else list(trial.point)
     values = [f"{k}={trial.point[k]:.3g}" if isinstance(trial.point[k], float) else f"{k}={trial.point[k]}" for k in keys]
     return f"{', '.join(values)}, seed {trial.seed}"
 

@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,8 @@ examples:
   python -m study.run my.yaml --set train.steps=500 --set name=quick a variant, without editing the file
   python -m study.run my.yaml --inline                               no Ray: trials one by one, for a debugger
 
-exit codes: 0 every row complete, 1 finished but some rows failed or diverged, 2 a mistake in the study file or the command,
-130 stopped by Ctrl-C (run it again to continue).
+exit codes: 0 every row complete, 1 finished but some rows, or the report, failed, 2 a mistake in the study file or the
+command, 130 stopped by Ctrl-C (run it again to continue).
 """
 
 FROZEN, GROWING, FREE = "frozen", "growing", "free"
@@ -89,9 +89,9 @@ def run(options: argparse.Namespace) -> int:
 
     config = load_study_config(options.study, options.overrides)
     check_against_existing(source, config)
-    if options.retry_failed and not options.dry_run:
-        drop_failed(config.folder)
     work = Worklist(config)
+    if options.retry_failed and not options.dry_run and drop_failed(config.folder, {str(c["cell_id"]) for c in work.cells}):
+        work = Worklist(config)
     n_slots = 1 if options.inline else slots(config)
     print(describe_plan(config, work, n_slots), flush=True)
     if options.dry_run:
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         write_study(config, work)
     except OSError as error:
         raise source.error(
-            ("storage",), f"cannot write {config.folder} ({error.strerror}); name a folder you may write to"
+            ("storage",), f"cannot write {config.folder} ({error.strerror or error}); name a folder you may write to"
         ) from error
     try:
         if work.rows_left == 0:
@@ -118,18 +118,22 @@ def run(options: argparse.Namespace) -> int:
         print(f"\nstopped with {work.rows_planned - work.rows_left} of {work.rows_planned} rows; the same command continues")
         return 130
     work.refresh()
-    if not options.no_report:
-        write_report(config.folder)
-    return summarise(work)
+    reported = options.no_report or write_report(config.folder)
+    return summarise(work) or int(not reported)
 
 
-def drop_failed(folder: Path) -> None:
-    """Remove the row files whose status is `failed`, so that they are measured again."""
+def drop_failed(folder: Path, planned: Collection[str]) -> int:
+    """Remove the files of planned rows whose status is `failed`, so that they are measured again; how many."""
     from study.records import read_table
 
-    for path in sorted((folder / "evals").glob("*.parquet")):
-        if all(row["status"] == "failed" for row in read_table(path)):
-            path.unlink()
+    failed = [
+        path
+        for path in sorted((folder / "evals").glob("*.parquet"))
+        if all(row["status"] == "failed" and row["cell_id"] in planned for row in read_table(path))
+    ]
+    for path in failed:
+        path.unlink()
+    return len(failed)
 
 
 def execute(config: StudyConfig, work: Worklist, n_slots: int, inline: bool) -> None:
@@ -224,11 +228,12 @@ def write_study(config: StudyConfig, work: Worklist) -> None:
     work.write_manifest()
 
 
-def write_report(folder: Path) -> None:
-    """Make the report in a process of its own: analysis needs neither torch nor ray."""
+def write_report(folder: Path) -> bool:
+    """Make the report in a process of its own (analysis needs neither torch nor ray); whether it was made."""
     done = subprocess.run([sys.executable, "-m", "analysis.report", str(folder)], check=False)
     if done.returncode != 0:
         print(f"the rows are safe, but the report failed; try: python -m analysis.report {folder}", file=sys.stderr)
+    return done.returncode == 0
 
 
 def summarise(work: Worklist) -> int:

@@ -220,11 +220,15 @@ def _versions() -> dict[str, object]:
     except PackageNotFoundError:
         own = "source"
     here = Path(__file__).resolve().parent
-    git = subprocess.run(["git", "-C", str(here), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except OSError:  # no git on this machine
+        commit = None
     return {
         "prov_torch": torch.__version__,
         "prov_python": platform.python_version(),
         "prov_version": own,
-        "prov_git": git.stdout.strip() or None,
+        "prov_git": commit,
         "prov_cpu": torch.backends.cpu.get_cpu_capability(),
     }

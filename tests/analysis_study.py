@@ -142,10 +142,18 @@ def _points(truth: Truth, rng: np.random.Generator) -> tuple[list[Any], list[Any
             trains += [(f"arm:{name}", {**TRAIN_DEFAULT, name: value}) for value in TRAIN_ARMS[name]]
         for name in truth.sampler_axes:
             samplers += [(f"arm:{name}", _sampler_arm(name, value)) for value in SAMPLER_ARMS[name]]
-        return trains, samplers
+        return trains, _joined(samplers)
     trains += [(truth.design, _draw_train(truth, rng)) for _ in range(truth.trials)]
     samplers += [(truth.design, _draw_sampler(truth, rng)) for _ in range(truth.sampler_points)]
     return trains, samplers
+
+
+def _joined(points: list[Any]) -> list[Any]:
+    """As the planner: no point twice, one on two arms has both roles."""
+    roles: dict[str, list[str]] = {}
+    for role, point in points:
+        roles.setdefault(repr(point), []).append(role)
+    return [("+".join(roles.pop(repr(point))), point) for _, point in points if repr(point) in roles]
 
 
 def _sampler_arm(name: str, value: Any) -> dict[str, Any]:

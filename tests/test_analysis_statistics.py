@@ -23,6 +23,7 @@ from analysis import (
     summarize,
     tolerance_interval,
 )
+from analysis.load import study_of
 from analysis.pareto import non_dominated
 from analysis.statistics import sd_interval, t_interval
 
@@ -165,6 +166,45 @@ def test_failures_are_outside_the_tolerance(tmp_path: Path) -> None:
     assert (result.rating, result.high, result.n_failed) == ("sensitive", 0.1, 1)
     assert "at 0.3: 1 diverged" in result.rule
     assert tolerance_interval(frame, "T_ratio").rating == "robust"  # that field fails at the default sampler point too
+
+
+def test_a_default_that_fails_itself_is_no_yardstick(tmp_path: Path) -> None:
+    status = lambda r: "diverged" if r["design_role"] == "default" and r["seed_train"] == 0 else "complete"  # noqa: E731
+    result = tolerance_interval(study(tmp_path, SIGMA.changed(seed_noise=0.001, status=status)), "sigma")
+    assert (result.rating, result.inside) == ("undetermined", ())
+    assert "at the default itself" in result.rule
+
+
+def test_one_diverged_training_blames_no_parameter_of_a_sobol_study(tmp_path: Path) -> None:
+    truth = Truth(design="sobol", trials=36, train_seeds=1, train_axes=("sigma", "tau"), sampler_axes=("T_ratio",),
+                  sampler_points=8, samples=False)  # fmt: skip
+    one = study(tmp_path / "one", truth.changed(status=lambda r: "diverged" if r["point_id"] == "p007" else "complete"))
+    for name in ("sigma", "tau", "T_ratio"):
+        result = tolerance_interval(one, name)
+        assert result.rating != "sensitive", result.rule
+        assert result.rating != "robust" or result.n_failed == 0
+    many = study(tmp_path / "many", truth.changed(status=lambda r: "diverged" if r["train_sigma"] > 0.2 else "complete"))
+    result = tolerance_interval(many, "sigma")
+    assert result.rating == "sensitive", result.rule
+    assert "diverged" in result.rule
+    assert tolerance_interval(many, "T_ratio").n_failed == 0, "fields that diverge at the default sampler blame no sampler"
+
+
+def test_a_point_on_two_arms_counts_on_both(tmp_path: Path) -> None:
+    frame = study(tmp_path, Truth(train_axes=("sigma",), sampler_axes=("solver", "steps"), samples=False))
+    assert set(frame["design_sampler_role"]) == {"default", "arm:steps", "arm:solver+arm:steps"}
+    assert tolerance_interval(frame, "steps").tested == (8.0, 16.0, 32.0)
+    assert set(tolerance_interval(frame, "solver").tested) == {"dopri5", "heun2"}
+
+
+def test_a_T_that_follows_the_rule_is_one_level(tmp_path: Path) -> None:
+    """Every field has its own rule's T: those are the default, not more tested values."""
+    frame = study(tmp_path, SIGMA)
+    study_of(frame)["search"]["sampler"] = {"T": {"log_uniform": [0.8, 15.0]}}
+    frame["design_sampler_role"] = frame["design_sampler_role"].str.replace("arm:T_ratio", "arm:T")
+    default = frame["design_sampler_role"].eq("default")
+    frame.loc[default, "sampler_T"] *= frame.loc[default, "train_sigma"] / 0.1
+    assert len(tolerance_interval(frame, "T").tested) == 5
 
 
 def test_pending_cells_leave_a_value_undetermined(tmp_path: Path) -> None:

@@ -134,6 +134,25 @@ def refused(path: Path, parts: list[str], overrides: list[str] | None = None) ->
 SEARCH = TINY + "search:\n  train:\n"
 SAMPLING = TINY + "search:\n  sampler:\n"
 BAD: dict[str, tuple[str, str, str, str]] = {
+    "whole numbers from a range": (
+        SAMPLING + "    solver: {choice: [heun2]}\n~    steps: {log_uniform: [8, 64]}\n",
+        "search.sampler.steps",
+        "17.2",
+        "use log_int_uniform",
+    ),
+    "training steps from a range": (
+        SEARCH + "~    steps: {uniform: [10, 50]}\n",
+        "search.train.steps",
+        "24.8",
+        "use int_uniform",
+    ),
+    "T below t_min at a point": (
+        TINY + "search:\n~  sampler:\n    T: {log_uniform: [0.05, 100]}\n    t_min: {log_uniform: [0.001, 0.09]}\n"
+        "design: {name: sobol, trials: 2, sampler_points: 2}\n",
+        "search.sampler",
+        "T = 0.05",
+        "t_min",
+    ),
     "misspelt section": (TINY + "~desing: {name: sobol}\n", "desing", "sobol", "did you mean `design`"),
     "misspelt train key": (TINY.replace("train: {", "~train: {sigmma: 0.2, "), "train.sigmma", "0.2", "did you mean `sigma`"),
     "misspelt sampler key": (

@@ -68,6 +68,13 @@ def test_an_arm_activates_its_condition(folder: Folder) -> None:
     assert all("rtol" not in point for point in arms)
 
 
+def test_a_point_on_two_arms_has_both_roles(folder: Folder) -> None:
+    config = folder.load(search={"sampler": SPACE["sampler"]}, sampler={"solver": "dopri5", "steps": 8})
+    made = points(config, "sampler")
+    assert len({repr(point) for _, point in made}) == len(made)
+    assert [role for role, point in made if point.get("steps") == 8] == ["arm:solver+arm:steps"]
+
+
 def test_a_grid_is_every_combination(folder: Folder) -> None:
     search = {"train": {"sigma": {"choice": [0.1, 0.2]}, "tau": {"uniform": [0.02, 0.04], "levels": 3}}}
     config = folder.load(search=search, design={"name": "grid"})

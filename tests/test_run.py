@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -17,7 +18,9 @@ from conftest import Folder, same_rows
 
 from study.fields import FieldStore
 from study.plan import make_plan
+from study.run import main
 from study.scheduler import run_inline
+from study.trial import _versions
 from study.worklist import Worklist
 
 LONG = {"steps": 400, "batch_size": 32}
@@ -295,6 +298,33 @@ def test_a_data_file_may_move(folder: Folder) -> None:
     np.savez(folder.path / "moved.npz", x=points + 1)
     _, err = folder.run("--inline", "--set", "data.path=moved.npz", expect=2)
     assert "data: have changed" in err
+
+
+def test_a_report_that_fails_is_no_success(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    folder.write(search=None)
+    folder.run("--inline")
+    (folder.path / "results/tiny/report").write_text("a file where a folder is wanted")
+    with contextlib.chdir(folder.path):
+        assert main(["search.yaml", "--inline"]) == 1
+    err = capfd.readouterr().err
+    assert "cannot write results/tiny/report" in err and "the rows are safe" in err
+
+
+def test_rows_are_written_without_git(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(folder.path))
+    _versions.cache_clear()
+    folder.write(search=None)
+    folder.run("--inline")
+    _versions.cache_clear()
+    assert [row["prov_git"] for row in folder.rows().values()] == [None]
+
+
+def test_a_field_of_fewer_points_than_a_batch_is_used_again(folder: Folder) -> None:
+    np.savez(folder.path / "points.npz", x=np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32))
+    folder.write(data={"name": "npz", "path": "points.npz"}, search=None, evaluate={"samples": 50})
+    folder.run("--inline")
+    folder.run("--inline", "--set", "seeds.sample=2")
+    assert sorted(row["prov_field_reused"] for row in folder.rows().values()) == [False, True]
 
 
 def test_storage_that_cannot_be_written_is_one_line(folder: Folder) -> None:
