@@ -63,9 +63,14 @@ class Field:
         """``n`` samples in data units, shape (n, *item shape); keywords are those of `pfgm.config.SamplerConfig`.
 
         Raises:
+            ValueError: an unknown keyword, a value out of range, or a keyword that the solver does not read.
             RuntimeError: the solve diverged or ran into its step limit.
         """
-        samples = sample(self.mean_source, self.process, SamplerConfig.model_validate(sampler), n, seed, device=self.device)
+        config = SamplerConfig.model_validate(sampler)
+        for key, value in sampler.items():
+            if value is not None and getattr(config, key) is None:
+                raise ValueError(f"{key}: not read by solver {config.solver}; remove it, or choose another solver")
+        samples = sample(self.mean_source, self.process, config, n, seed, device=self.device)
         if samples.status != "complete":
             raise RuntimeError(f"sampling ended as {samples.status} after {samples.nfe:g} calls; try another solver or rtol")
         return self.process.info.to_data_units(samples.x).reshape(n, *self.process.info.shape)

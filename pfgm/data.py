@@ -24,6 +24,9 @@ from pfgm.config import DataConfig
 IMAGE_RANGE = (-1.0, 1.0)
 
 
+MIN_POINTS = 4
+
+
 class DataError(ValueError):
     """A data set that cannot be used as it is; the message says why and what to do."""
 
@@ -93,8 +96,12 @@ def _npz(config: DataConfig) -> np.ndarray:
 
 def _checked_array(values: np.ndarray, path: Path) -> np.ndarray:
     """(N, d) vectors, or images (N, H, W), (N, H, W, C) → (N, C, H, W) in [−1, 1]."""
-    if values.ndim < 2 or values.shape[0] < 2:
-        raise DataError(f"data.path: {path} has shape {values.shape}; need (N, d), (N, H, W) or (N, H, W, C), N ≥ 2")
+    if values.ndim < 2:
+        raise DataError(f"data.path: {path} has shape {values.shape}; need (N, d), (N, H, W) or (N, H, W, C)")
+    if values.ndim == 4 and values.shape[3] not in (1, 3, 4) and values.shape[1] in (1, 3, 4):
+        raise DataError(f"data.path: {path} has shape {values.shape}, it seems (N, C, H, W); transpose it to (N, H, W, C)")
+    if values.dtype == np.uint8 and values.ndim == 2:
+        raise DataError(f"data.path: {path} has uint8 vectors; convert them to float32, or reshape images to (N, H, W)")
     if values.dtype == np.uint8:
         values = values.astype(np.float32) / 127.5 - 1.0
     elif not np.issubdtype(values.dtype, np.floating):
@@ -187,6 +194,10 @@ def load_data(config: DataConfig) -> Dataset:
         if getattr(config, key) is not None and config.name not in _TOYS:
             raise DataError(f"data.{key}: belongs to the toys {', '.join(_TOYS)}; remove it")
     values = READERS[config.name](config)
+    if len(values) < MIN_POINTS:
+        raise DataError(f"data: {len(values)} points; at least {MIN_POINTS} are needed, for the third nearest neighbour")
+    if not np.ptp(values.reshape(len(values), -1), axis=0).any():
+        raise DataError(f"data: all {len(values)} points are equal; give data that differ")
     shape = tuple(int(k) for k in values.shape[1:])
     raw = torch.from_numpy(np.ascontiguousarray(values.reshape(len(values), -1)))
     centre = raw.double().mean(0)

@@ -177,8 +177,9 @@ def field_lines(
         return _look(position, log_t.exp().expand(len(position)), data, 1.0).offset
 
     with torch.no_grad():
-        # atol follows t_min: a line that ends within t_min of a charge is still resolved.
-        paths = odeint(velocity, start, s, method="dopri5", rtol=rtol, atol=rtol * min(1.0, t_min))
+        atol = rtol * min(1.0, t_min)  # a line that ends within t_min of a charge is still resolved
+        limits = {"max_num_steps": 100_000, "step_t": s[-1:]}
+        paths = odeint(velocity, start, s, method="dopri5", rtol=rtol, atol=atol, options=limits)
     return s.exp().to(x.dtype), paths.to(x.dtype)
 
 
@@ -188,8 +189,7 @@ def _checked(x: Tensor, t: Tensor | float, data: Tensor, n_aug: float) -> tuple[
         if not value.is_floating_point():
             raise ValueError(f"{name} must have a floating dtype, got {value.dtype}: convert it, e.g. {name}.float()")
         if value.ndim != 2 or 0 in value.shape:
-            shape = tuple(value.shape)
-            raise ValueError(f"{name} must be a non-empty matrix of rows, got shape {shape}: use {name}.flatten(1)")
+            raise ValueError(f"{name} must be non-empty rows, got shape {tuple(value.shape)}: use {name}.flatten(1)")
     if x.shape[1] != data.shape[1]:
         raise ValueError(f"x has d = {x.shape[1]} and data d = {data.shape[1]}: flatten both the same way")
     if not n_aug > 0:

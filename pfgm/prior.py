@@ -67,7 +67,10 @@ class PoissonPrior(Distribution):
     def sample(
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draws x = R ω, ω uniform on the sphere and R by inverse CDF, shape (*sample_shape, d), float64."""
+        """Draws x = R ω, ω uniform on the sphere and R by inverse CDF, shape (*sample_shape, d), float64.
+
+        The draws are made on the CPU, so ``generator`` must be one of the CPU.
+        """
         shape = torch.Size(sample_shape)
         direction = torch.randn((*shape, self.dim), dtype=torch.float64, generator=generator)
         quantile = torch.rand(shape, dtype=torch.float64, generator=generator)

@@ -35,8 +35,8 @@ from pfgm.networks.heads import median_noise_ratio, root_magnitude
 from pfgm.perturb import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
 from pfgm.prior import PoissonPrior
 
-RAW_T_MIN = 1e-3
-"""Smallest −o_t that the raw objective's ratio o_x/o_t is read at (its target is t^d F_t·… ≤ 0)."""
+RAW_REACH = 3.0
+"""A plain raw head's D is read at most ‖x‖ + RAW_REACH · mean ‖y‖ away from x."""
 PFGMPP_T = 80.0
 """EDM's largest noise level, in data units: the top of a PFGM++ run whose T is `rule`."""
 T_EXTREME, HEIGHT_MARGIN = 1e6, 10.0
@@ -96,7 +96,11 @@ class Process:
             return network.denoise(x, t)
         raw = network(x.to(network.dtype), t.to(network.dtype))
         if self.train.objective == "raw":
-            return x - (t[:, None] * raw[:, :-1] / raw[:, -1:].clamp(max=-RAW_T_MIN)).to(x)
+            o_x, size = raw[:, :-1].to(x), -raw[:, -1:].to(x)
+            # D lies among the data: where a network's size is too small for that, or has the wrong sign, the least that fits
+            reach = x.norm(dim=1, keepdim=True) + RAW_REACH * self.info.mean_norm
+            least = (t[:, None] * o_x.norm(dim=1, keepdim=True) / reach).clamp(min=torch.finfo(x.dtype).tiny)
+            return x + t[:, None] * o_x / torch.maximum(size, least)
         assert self.train.gamma is not None
         magnitude = root_magnitude(raw[:, :-1], t, self.train.gamma) + self.train.gamma
         return x + (magnitude[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
@@ -110,8 +114,8 @@ def _pfgm_numbers(train: TrainConfig) -> tuple[float, float, float]:
 def kernel_noise(dim: int, t: Tensor, n_aug: float, generator: torch.Generator) -> Tensor:
     """x − y at noise levels t (B,), float64 (B, dim): direction uniform, R² / (R² + n_aug t²) ~ Beta(d/2, n_aug/2).
 
-    Drawn as t √(n_aug) · normal_d / χ(n_aug), which is exact for any n_aug > 0 and has no beta variable to clip; n_aug = ∞ is
-    t · normal_d.
+    Drawn as t √(n_aug) · normal_d / χ(n_aug), which is exact and has no beta variable to clip; far below n_aug = 0.5, χ
+    underflows. n_aug = ∞ is t · normal_d.
     """
     normal = torch.randn(len(t), dim, generator=generator, device=t.device, dtype=torch.float64)
     if math.isinf(n_aug):
@@ -127,7 +131,8 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
     """Replace `rule`, height_ratio and `all` by numbers.
 
     Raises:
-        ValueError: a reference batch larger than the data, or the raw objective above three dimensions.
+        ValueError: a reference batch larger than the data, a height that is not above sigma (height_ratio too small, or sigma
+            too large for `rule`), or the raw objective above three dimensions.
     """
     changes: dict[str, object] = {}
     if train.process == "pfgm":

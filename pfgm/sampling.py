@@ -43,7 +43,7 @@ class Solution(NamedTuple):
 
 
 class _Diverged(Exception):
-    """D was not finite at some point of the batch."""
+    """D, or a step, was not finite at some point of the batch."""
 
 
 class _CountedDrift:
@@ -104,7 +104,7 @@ def integrate(
     Returns:
         Solution; when not complete, x is the last state, NaN where not finite.
     Raises:
-        ValueError: unknown solver or grid, T ≤ t_min, or a tolerance or step count that is not positive.
+        ValueError: unknown solver (or grid, of a fixed-step one), T ≤ t_min, or a tolerance or step count not positive.
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver: unknown '{solver}'; use one of {', '.join(SOLVERS)}")
@@ -147,6 +147,8 @@ def _adaptive(
     except AssertionError as error:  # torchdiffeq's word for both limits
         if "max_num_steps" in str(error) or "underflow in dt" in str(error):
             raise _StepLimit(str(error)) from error
+        if "non-finite values" in str(error):  # D was finite, the step overflowed
+            raise _Diverged(str(error)) from error
         raise
     final: Tensor = path[-1]
     return final
@@ -223,12 +225,10 @@ def sample(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    on_batch: Callable[[int, int], None] | None = None,
 ) -> Samples:
     """Draw ``n`` samples from the latents of ``seed``, which do not depend on the configuration.
 
-    The statuses of the batches combine to the worst: diverged, then solver_limit, then complete. ``on_batch`` is told
-    (batches done, batches in all).
+    The statuses of the batches combine to the worst: diverged, then solver_limit, then complete.
     """
     numbers = resolve_sampler(sampler, process)
     size = min(sampler.batch_size, n)
@@ -239,8 +239,6 @@ def sample(
     for k in range(n_batches):
         x = start[k * size : (k + 1) * size].to(device=device, dtype=dtype)
         solutions.append(integrate(mean_source, x, T=numbers.T, **solver_options(sampler, numbers.atol)))
-        if on_batch is not None:
-            on_batch(k + 1, n_batches)
     used = [min(size, n - k * size) for k in range(n_batches)]
     statuses = {s.status for s in solutions}
     return Samples(

@@ -25,14 +25,12 @@ def draw(d: int = 3, n: int = N, seed: int = 0, **options: object) -> tuple[np.n
 def test_radius_to_height_ratio_has_the_kernel_law(d: int) -> None:
     """KS of R²/(R²+t²) against Beta(d/2, 1/2); detects a 5 % error of the ratio at d = 64 (seen to fail on it)."""
     radius, height = draw(d, n=3000 if d == 3072 else N)
-    law = stats.beta(d / 2, 0.5)
 
     def p_value(scale: float) -> float:
         return float(stats.kstest(height**2 / ((scale * radius) ** 2 + height**2), stats.beta(0.5, d / 2).cdf).pvalue)
 
     assert p_value(1.0) > 1e-3
     assert p_value(1.2 if d in (1, 3072) else 1.05) < 1e-4
-    assert law.mean() == pytest.approx(d / (d + 1))
 
 
 def test_log_factor_is_uniform() -> None:

@@ -28,6 +28,9 @@ CASES = [
     ("digits", TrainConfig(steps=5, batch_size=16, reference_batch_size=64)),
     ("rings", TrainConfig(steps=5, batch_size=16, sigma=0.03, objective="raw")),
     ("rings", TrainConfig(steps=5, batch_size=16, process="pfgmpp", n_aug=4.0)),
+    ("rings", TrainConfig(steps=5, batch_size=16, process="pfgmpp", n_aug=math.inf, objective="reference")),
+    ("digits", TrainConfig(steps=5, batch_size=16), SMALL.model_copy(update={"skip": False})),
+    ("digits", TrainConfig(steps=5, batch_size=16), NetworkConfig(name="unet", width=16, depth=2)),
 ]  # fmt: skip
 
 
@@ -44,17 +47,19 @@ def one_thread(function):
         torch.set_num_threads(before)
 
 
-def twenty_losses() -> list[float]:
-    return [p.loss for name, train in CASES for p in Trainer(data_of(name), SMALL, train, seed=0).run(report_every=1)]
+def golden_losses() -> list[float]:
+    runs = [Trainer(data_of(name), network[0] if network else SMALL, train, seed=0) for name, train, *network in CASES]
+    return [p.loss for trainer in runs for p in trainer.run(report_every=1)]
 
 
 def test_golden_losses():
-    """Twenty losses over four objectives. If they move, trained fields no longer mean the same: raise TRAINING_VERSION, then
-    write the new numbers with `python -m tests.test_training`. Tolerance 1e-4: instruction sets differ in the last digits."""
+    """Five losses of each objective and network. If they move, trained fields no longer mean the same: raise
+    TRAINING_VERSION, then write the new numbers with `python -m tests.test_training`. Tolerance 1e-4: instruction sets differ
+    in the last digits."""
     version, *numbers = GOLDEN.read_text().split()
     assert int(version) == pfgm.training.TRAINING_VERSION, "TRAINING_VERSION was raised: write the new golden losses"
     np.testing.assert_allclose(
-        one_thread(twenty_losses), [float(n) for n in numbers], rtol=1e-4, err_msg="training changed: raise TRAINING_VERSION"
+        one_thread(golden_losses), [float(n) for n in numbers], rtol=1e-4, err_msg="training changed: raise TRAINING_VERSION"
     )
 
 
@@ -158,29 +163,38 @@ def test_learns_the_field_of_rings(process):
 
 
 def test_raw_objective_is_unbiased():
-    """The regression target's mean over y' is the true field times t^d: 40,000 draws detect a bias of 3 standard errors."""
+    """The loss of a constant output is least at −t^d times the mean field: 40,000 draws of y' detect 4 standard errors."""
     data = data_of("rings")
     process = Process(resolve_train(TrainConfig(sigma=0.05, objective="raw"), data.info), data.info)
     x, t = torch.tensor([[0.4, 0.2]]), torch.tensor([0.5])
 
-    class Still(torch.nn.Module):  # a network that answers zero, so that the loss is the target's mean square
+    class Constant(torch.nn.Module):
         skip = False
 
+        def __init__(self, output):
+            super().__init__()
+            self.output = torch.nn.Parameter(output)
+
         def forward(self, x, t):
-            return torch.zeros(len(x), 3)
+            return self.output.expand(len(x), 3)
 
     class Fixed(Process):
         def training_points(self, y, generator):
             return x.expand(len(y), 2), t.expand(len(y))
 
-    fixed = Fixed(process.train, process.info)
-    loss = raw(Still(), fixed, data.points[torch.arange(40_000) % 200], data.points, torch.Generator().manual_seed(0))
+    def gradient(output):
+        network = Constant(output.float())
+        y = data.points[torch.arange(40_000) % 200]
+        raw(network, Fixed(process.train, process.info), y, data.points, torch.Generator().manual_seed(0)).backward()
+        return network.output.grad.double()
+
     difference = torch.cat([x - data.points, t.expand(200)[:, None]], 1).double()
     rho = difference.norm(dim=1, keepdim=True)
-    target = (difference / rho) * (0.5 / rho) ** 2
-    expected = target.square().sum(1).mean() / 2
-    spread = target.square().sum(1).std() / 2 / math.sqrt(40_000)
-    assert abs(float(loss) - float(expected)) < 4 * float(spread)
+    targets = -(difference / rho) * (0.5 / rho) ** 2
+    error = 4 * targets.std(0) / math.sqrt(40_000)  # the gradient is 2/d (o − mean of the targets drawn), d = 2
+    assert (gradient(targets.mean(0)).abs() < error).all()
+    assert (gradient(-targets.mean(0)).abs() > error).any()
+    assert (gradient(1.1 * targets.mean(0)).abs() > error).any()
 
 
 def test_raw_objective_learns_the_mean_source():
@@ -191,7 +205,7 @@ def test_raw_objective_learns_the_mean_source():
     list(trainer.run())
     y = data.points.double()
     x, t = trainer.process.training_points(y.repeat(10, 1), torch.Generator().manual_seed(1))
-    x, t = x[t > 0.1], t[t > 0.1]
+    x, t = x[t > 0.1], t[t > 0.1]  # closer, 300 steps are few
     with torch.no_grad():
         error = trainer.process.mean_source(trainer.network, x, t) - mean_source(x, t, y)
     assert len(t) > 500
@@ -243,6 +257,26 @@ def test_kernel_noise_has_the_beta_law(n_aug):
         wrong = stats.kstest(r2 / (n_aug * 0.49) * 1.25, law.cdf).pvalue
     assert p > 1e-3
     assert wrong < 1e-3
+
+
+@pytest.mark.parametrize("t_now", [1e-3, 0.1, 3.0])
+def test_plain_raw_head_is_read_by_its_ratio(t_now):
+    """An exact raw field as the network: D to 1e-9, close to the data and thirty heights away."""
+    data = data_of("rings")
+    process = Process(resolve_train(TrainConfig(sigma=0.05, objective="raw"), data.info), data.info)
+    sources = data.points.double()
+
+    class Exact(torch.nn.Module):
+        skip, dtype = False, torch.float64
+
+        def forward(self, x, t):
+            difference = torch.cat([x[:, None] - sources, t[:, None, None].expand(-1, len(sources), 1)], 2)
+            rho = difference.norm(dim=2, keepdim=True)
+            return -((difference / rho) * (t[:, None, None] / rho) ** 2).mean(1)
+
+    far = torch.tensor([[30.0, 0.0], [0.0, -30.0]], dtype=torch.float64) * t_now
+    x, t = torch.cat([far, sources[:20] + 0.01]), torch.full((22,), t_now, dtype=torch.float64)
+    torch.testing.assert_close(process.mean_source(Exact(), x, t), mean_source(x, t, sources), rtol=1e-9, atol=1e-9)
 
 
 def test_median_noise_ratio():
@@ -328,5 +362,9 @@ def test_unet_refuses_what_it_cannot_take():
 
 
 if __name__ == "__main__":
-    values = [pfgm.training.TRAINING_VERSION, *(f"{v:.9g}" for v in one_thread(twenty_losses))]
-    GOLDEN.write_text("\n".join(map(str, values)) + "\n")
+    version, *known = GOLDEN.read_text().split()
+    losses = one_thread(golden_losses)
+    same = np.allclose(losses[: len(known)], [float(v) for v in known], rtol=1e-4)
+    if int(version) == pfgm.training.TRAINING_VERSION and not same:
+        raise SystemExit("the losses moved: trained fields no longer mean the same; raise TRAINING_VERSION first")
+    GOLDEN.write_text("\n".join([str(pfgm.training.TRAINING_VERSION), *(f"{v:.9g}" for v in losses)]) + "\n")

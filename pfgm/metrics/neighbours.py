@@ -6,6 +6,7 @@ neighbour balls, and the share of data inside the samples'.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,8 @@ def precision_recall(samples: Tensor, data: Tensor, k: int = 3) -> tuple[float, 
 
 
 class Neighbours(NamedTuple):
-    """ratio: median distance to the data over the data's own (< 0.8: memorising); outliers: mask (n,) of far samples."""
+    """ratio: median distance to the data over the data's own (< 0.8: memorising; NaN where most data are duplicates);
+    outliers: mask (n,) of far samples."""
 
     ratio: float
     outliers: Tensor
@@ -51,4 +53,4 @@ def neighbour_statistics(samples: Tensor, data: Tensor) -> Neighbours:
     """Distances of samples (n, d) to their nearest data (m, d), against the data's own leave-one-out distances."""
     own = nearest_distance(data, data, skip_self=True).median()
     distance = nearest_distance(samples, data)
-    return Neighbours(float(distance.median() / own), distance > OUTLIER_FACTOR * own)
+    return Neighbours(float(distance.median() / own) if own > 0 else math.nan, distance > OUTLIER_FACTOR * own)

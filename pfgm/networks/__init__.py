@@ -26,6 +26,7 @@ class FieldNetwork(nn.Module):
 
     Args:
         backbone: maps (B, d) and an embedding (B, e) to (B, d + 1).
+        embedding: (log t, log n̂) → (B, e).
         sd: root mean square of the data's coordinates, in data units.
         noise_ratio: noise per coordinate over t, in the median (`pfgm.networks.heads.median_noise_ratio`).
         skip: read a field output through the head with a skip, not as it is (`pfgm.networks.heads`).

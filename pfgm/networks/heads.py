@@ -19,7 +19,7 @@ from torch import Tensor
 N_MAX = 1 - 1e-4
 """Largest n = ‖v_x‖/√d the quadratic root is read at: the target has n < 1, a network may not."""
 SOFTPLUS_ONE = math.log(math.e - 1)
-"""softplus(SOFTPLUS_ONE) = 1: a fresh network's field has its natural size."""
+"""softplus(SOFTPLUS_ONE) = 1."""
 
 
 def noise_level(x: Tensor, t: Tensor, sd: float, noise_ratio: float) -> Tensor:
@@ -57,7 +57,8 @@ def field_head(denoised: Tensor, x: Tensor, t: Tensor, gamma: float) -> Tensor:
 def raw_field_head(raw: Tensor, denoised: Tensor, x: Tensor, t: Tensor, level: Tensor) -> Tensor:
     """o = −g (x − D, t), shape (B, d + 1): a field that points to a head's D, g > 0 from the last of the raw numbers.
 
-    g is in units of 1/(√d n̂), its size where the sources are as far away as the noise level n̂ (B,) says.
+    g is in units of 1/(√d n̂), n̂ (B,) the noise level: o of a fresh network has length about one. Its target is shorter close
+    to the data, but a g that starts there gives D hardly a gradient (on rings: ten times the Fréchet distance).
     """
     strength = torch.nn.functional.softplus(raw[:, -1:] + SOFTPLUS_ONE) / (math.sqrt(x.shape[1]) * level[:, None])
     return -strength * torch.cat([x - denoised, t[:, None]], 1)
