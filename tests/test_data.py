@@ -60,6 +60,10 @@ def test_npz_vectors_and_images(tmp_path):
         (np.zeros((5, 2), dtype=int), "use a float type"),
         (np.full((5, 2), np.nan), "10 values that are not finite"),
         (np.full((5, 3, 3), 7.0), "must lie in"),
+        (np.zeros((5, 3, 8, 8)), "transpose it to"),
+        (np.arange(10, dtype=np.uint8).reshape(5, 2), "convert them to float32"),
+        (np.arange(6.0).reshape(3, 2), "at least 4 are needed"),
+        (np.ones((5, 2)), "all 5 points are equal"),
         (np.array([{"a": 1}, None], dtype=object), "not a readable"),
     ],
 )

@@ -1,6 +1,7 @@
 """Metrics against closed forms and independent computations."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,8 @@ def test_memorising_and_outliers_are_seen():
     far = data.clone()
     far[:50] += 20
     assert float(neighbour_statistics(far, data).outliers.double().mean()) == pytest.approx(0.1)
+    twins = torch.cat([data, data])
+    assert math.isnan(neighbour_statistics(data, twins).ratio), "no scale where every point has a twin"
 
 
 def test_sliced_wasserstein_of_a_shift():

@@ -313,6 +313,8 @@ def test_field_round_trip(tmp_path):
     assert images.shape == (6, 1, 8, 8)
     assert images.abs().max() <= 1
     assert torch.equal(images, field.sample(6, solver="heun2", steps=4))
+    with pytest.raises(ValueError, match="steps: not read by solver dopri5"):
+        field.sample(6, steps=4)
     content = (tmp_path / "f" / "field.safetensors").read_bytes()
     (tmp_path / "f" / "field.safetensors").write_bytes(content[:-4] + b"abcd")
     with pytest.raises(ValueError, match="does not match its hash"):
