@@ -33,6 +33,11 @@ from analysis.plots import (
 )
 from analysis.statistics import default_metric, is_log, metric_values, seeds_needed, t_interval
 
+MIN_BINS = 3
+"""Fewer bins of a range are never rated robust."""
+POINTS = {"fields": "arm_seeds", "training points": "trials", "sampler points": "sampler_points"}
+"""The key of ``design`` that makes more units."""
+
 
 class ToleranceInterval(NamedTuple):
     """The verdict on one parameter."""
@@ -166,7 +171,7 @@ def tolerance_interval(
     # marginal designs: every training point lies in a bin of every parameter, so one failure blames none of them
     blamed = failed.gt(0) & (levels["failure_p"].lt(0.05 / len(levels)) | (design_of(frame) == "one_at_a_time"))
     levels.loc[(levels["low"] > bound) | blamed, "verdict"] = "outside"
-    unsure = failed.gt(0) | levels["n_pending"].fillna(0).gt(0)
+    unsure = failed.gt(0) | levels["n_pending"].fillna(0).gt(0) | (_too_coarse(frame, axis, levels) & ~levels["is_reference"])
     levels.loc[unsure & levels["verdict"].eq("inside"), "verdict"] = "undetermined"
     inside = _inner_run(levels)
     numeric = [float(v) for v in inside] if not axis.categorical else []
@@ -239,7 +244,13 @@ def _rate(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, limit: float) -
     if others["verdict"].eq("inside").all():
         worst = math.expm1(float(others["high"].max()))
         return "robust", f"upper bound {worst:+.0%} ≤ {limit:.0%} at every tested value", gap, needed
-    return "undetermined", _undetermined(others, gap, needed, limit, _unit(frame, axis)), gap, needed
+    coarse = _too_coarse(frame, axis, levels)
+    return "undetermined", _undetermined(others, gap, needed, limit, _unit(frame, axis), coarse), gap, needed
+
+
+def _too_coarse(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame) -> bool:
+    """Two bins of a range: the default's own bin is half of it, and being no worse than that half says nothing."""
+    return design_of(frame) != "one_at_a_time" and not axis.categorical and len(levels) < MIN_BINS
 
 
 def _why(row: dict[Any, Any], limit: float) -> str:
@@ -257,15 +268,17 @@ def _unit(frame: pd.DataFrame, axis: Axis) -> str:
     return "training points" if axis.group == "train" else "sampler points"
 
 
-def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: float, unit: str) -> str:
+def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: float, unit: str, coarse: bool) -> str:
     n_pending, n_bad = (int(others[c].fillna(0).to_numpy().sum()) for c in ("n_pending", ["n_failed", "n_diverged"]))
     parts = [f"{n_pending} cells pending"] if n_pending else []
     parts += [f"{n_bad} cells failed or diverged, no more here than elsewhere"] if n_bad else []
-    if math.isnan(gap):
+    if coarse:
+        parts.append(f"{len(others) + 1} wide bins, too few to say where the default's lies; raise design.{POINTS[unit]}")
+    elif math.isnan(gap):
         cure = {
             "fields": "one train seed: no variance, so no interval; raise seeds.train to 3 or more",
-            "training points": "one training point a value, so no interval; raise design.trials",
-            "sampler points": "one sampler point a value, so no interval; raise design.sampler_points",
+            "training points": f"one training point a value, so no interval; raise design.{POINTS[unit]}",
+            "sampler points": f"one sampler point a value, so no interval; raise design.{POINTS[unit]}",
         }
         parts.append(cure[unit])
     else:
@@ -321,16 +334,8 @@ def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: 
     star = drawn.loc[drawn["is_default"]]
     name = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
     if len(star):
-        ax.plot(
-            star["x"],
-            star["mean"],
-            "*",
-            color=palette()[1],
-            markersize=13,
-            markeredgecolor="black",
-            label=name,
-            zorder=5,
-        )
+        mark: dict[str, Any] = {"color": palette()[1], "markersize": 13, "markeredgecolor": "black", "zorder": 5}
+        ax.plot(star["x"], star["mean"], "*", label=name, **mark)
         if is_log(metric) and metric == default_metric(frame):
             limit = tolerance_of(frame)
             y = float(star["mean"].iloc[0]) * (1 + limit)

@@ -190,6 +190,16 @@ def test_one_diverged_training_blames_no_parameter_of_a_sobol_study(tmp_path: Pa
     assert tolerance_interval(many, "T_ratio").n_failed == 0, "fields that diverge at the default sampler blame no sampler"
 
 
+def test_two_bins_are_never_robust(tmp_path: Path) -> None:
+    """With seven sampler points the default's bin is half the range: that the other half is better says nothing of it."""
+    effects = {"T_ratio": lambda v: -1.5 * math.log(v)}
+    truth = Truth(design="sobol", trials=8, train_axes=("sigma",), sampler_axes=("T_ratio",), sampler_points=7,
+                  effects=effects, samples=False)  # fmt: skip
+    few = tolerance_interval(study(tmp_path / "few", truth), "T_ratio")
+    assert (few.rating, len(few.tested)) == ("undetermined", 2)
+    assert "raise design.sampler_points" in few.rule
+
+
 def test_a_point_on_two_arms_counts_on_both(tmp_path: Path) -> None:
     frame = study(tmp_path, Truth(train_axes=("sigma",), sampler_axes=("solver", "steps"), samples=False))
     assert set(frame["design_sampler_role"]) == {"default", "arm:steps", "arm:solver+arm:steps"}
