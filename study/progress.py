@@ -159,15 +159,14 @@ class Progress:
 
     def render(self) -> Group:
         """The live display."""
-        table = Table(box=None, padding=(0, 2), header_style="bold")
+        table = Table(box=None, padding=(0, 1), header_style="bold")
         for column in ("field", "doing", "", "loss", "for"):
-            table.add_column(column, no_wrap=True, justify="right" if column in ("loss", "for") else "left")
+            right, shrinks = column in ("loss", "for"), column == "field"
+            table.add_column(column, no_wrap=not shrinks, justify="right" if right else "left")
         for running in self.running.values():
             doing, share, loss = describe(running)
-            table.add_row(
-                running.label, doing, ProgressBar(total=1.0, completed=share, width=24), loss,
-                clock(time.monotonic() - running.started),
-            )  # fmt: skip
+            name, bar = Text(running.label, no_wrap=True, overflow="ellipsis"), ProgressBar(1.0, share, width=12)
+            table.add_row(name, doing, bar, loss, clock(time.monotonic() - running.started))
         return Group(Text(self.headline(), style="bold"), table)
 
     def _say(self, force: bool = False) -> None:
@@ -210,7 +209,7 @@ def label(trial: Trial) -> str:
         return f"default, seed {trial.seed}"
     keys: Sequence[str] = [arm[4:] for arm in trial.role.split("+")] if trial.role.startswith("arm:") else list(trial.point)
     values = [f"{k}={trial.point[k]:.3g}" if isinstance(trial.point[k], float) else f"{k}={trial.point[k]}" for k in keys]
-    return f"{', '.join(values)}, seed {trial.seed}"
+    return f"seed {trial.seed}, {', '.join(values)}"
 
 
 def clock(seconds: float) -> str:
