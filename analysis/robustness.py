@@ -35,8 +35,8 @@ from analysis.statistics import default_metric, is_log, metric_values, seeds_nee
 
 MIN_BINS = 3
 """Fewer bins of a range are never rated robust."""
-POINTS = {"fields": "arm_seeds", "training points": "trials", "sampler points": "sampler_points"}
-"""The key of ``design`` that makes more units."""
+MORE_UNITS = {"fields": "seeds.train", "training points": "design.trials", "sampler points": "design.sampler_points"}
+"""The key that makes more units of a kind."""
 
 
 class ToleranceInterval(NamedTuple):
@@ -273,14 +273,12 @@ def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: f
     parts = [f"{n_pending} cells pending"] if n_pending else []
     parts += [f"{n_bad} cells failed or diverged, no more here than elsewhere"] if n_bad else []
     if coarse:
-        parts.append(f"{len(others) + 1} wide bins, too few to say where the default's lies; raise design.{POINTS[unit]}")
+        parts.append(f"{len(others) + 1} wide bins, too few to say where the default's lies; raise {MORE_UNITS[unit]}")
     elif math.isnan(gap):
-        cure = {
-            "fields": "one train seed: no variance, so no interval; raise seeds.train to 3 or more",
-            "training points": f"one training point a value, so no interval; raise design.{POINTS[unit]}",
-            "sampler points": f"one sampler point a value, so no interval; raise design.{POINTS[unit]}",
-        }
-        parts.append(cure[unit])
+        one = "one train seed" if unit == "fields" else f"one {unit.removesuffix('s')} a value"
+        parts.append(
+            f"{one}: no variance, so no interval; raise {MORE_UNITS[unit]}{' to 3 or more' if unit == 'fields' else ''}"
+        )
     else:
         shown = f"{gap:.0%}" if gap < 10 else "more than 1000%"
         parts.append(f"smallest detectable gap {shown}")

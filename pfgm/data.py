@@ -22,9 +22,8 @@ from torch import Tensor
 from pfgm.config import DataConfig
 
 IMAGE_RANGE = (-1.0, 1.0)
-
-
 MIN_POINTS = 4
+"""Fewest points of a data set: precision and recall look at third nearest neighbours."""
 
 
 class DataError(ValueError):

@@ -132,4 +132,5 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_import_loads_nothing_heavy() -> None:
     code = "import sys, analysis; assert not {'torch', 'ray', 'pandas', 'matplotlib'} & set(sys.modules); analysis.load_study"
     code += "; import analysis.report; assert not {'torch', 'ray', 'pfgm'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr

@@ -116,16 +116,16 @@ def test_overrides(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_override_is_named(tmp_path: Path, override: str, parts: list[str]) -> None:
-    refused(write(tmp_path, TINY + "search:\n  train:\n    sigma: {choice: [0.1, 0.2]}\n"), parts, [override])
+    line = refusal(write(tmp_path, TINY + "search:\n  train:\n    sigma: {choice: [0.1, 0.2]}\n"), [override])
+    assert all(part in line for part in parts), line
 
 
-def refused(path: Path, parts: list[str], overrides: list[str] | None = None) -> str:
-    """Load a bad file: one line that has every one of ``parts``."""
+def refusal(path: Path, overrides: list[str] | None = None) -> str:
+    """The one line that refuses a bad file."""
     with pytest.raises(ConfigError, match=r"\S") as caught:
         load_study_config(path, overrides or [])
     line = str(caught.value)
     assert "\n" not in line
-    assert all(part in line for part in parts), line
     assert len(line) < 500, line
     return line
 
@@ -484,7 +484,9 @@ def bad_file(folder: Path, text: str) -> tuple[Path, int]:
 def test_a_mistake_is_one_line_with_place_value_and_cure(tmp_path: Path, case: str) -> None:
     text, key, value, cure = BAD[case]
     path, number = bad_file(tmp_path, text)
-    refused(path, [f"{path}:{number}: {key}" if key != "T" else f"{path}:{number}: sampler", value, cure])
+    line = refusal(path)
+    assert line.startswith(f"{path}:{number}: {key if key != 'T' else 'sampler'}"), line
+    assert value in line and cure in line, line
 
 
 @pytest.mark.usefixtures("npz_files")
@@ -500,15 +502,17 @@ def test_the_command_line_refuses_and_creates_nothing(tmp_path: Path, capsys: py
 
 
 def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
-    refused(tmp_path / "none.yaml", [f"{tmp_path}/none.yaml: no such file", "experiments/digits.yaml"])
-    refused(tmp_path, [f"{tmp_path}: cannot be read"])
+    line = refusal(tmp_path / "none.yaml")
+    assert f"{tmp_path}/none.yaml: no such file" in line and "experiments/digits.yaml" in line
+    assert f"{tmp_path}: cannot be read" in refusal(tmp_path)
     (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\xfe\n")
-    refused(tmp_path / "bytes.yaml", ["cannot be read as UTF-8"])
+    assert "cannot be read as UTF-8" in refusal(tmp_path / "bytes.yaml")
 
 
 def test_a_missing_name_is_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path, TINY.replace("name: tiny\n", ""))
-    refused(path, [f"{path}:1: name: missing", "`name: my-study`"])
+    line = refusal(path)
+    assert f"{path}:1: name: missing" in line and "`name: my-study`" in line
 
 
 def test_an_extreme_space_is_allowed_when_asked_for(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def train(epochs: int = 60, seed: int = 0) -> tuple[DigitsFeatures, float]:
 
 
 def main() -> None:
+    """Command line: train, then write ``digits_features.safetensors`` and its facts (hash, test accuracy, parameters)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("pfgm/metrics"), help="folder to write to (default: %(default)s)")
     out = parser.parse_args().out
