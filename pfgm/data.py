@@ -46,6 +46,7 @@ class DataInfo:
 
     @property
     def dim(self) -> int:
+        """d, the number of coordinates of an item."""
         return prod(self.shape)
 
     def to_data_units(self, x: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ class Process:
 
     @property
     def n_aug(self) -> float:
+        """Extra dimensions D of PFGM++; 1 for PFGM."""
         return 1.0 if self.train.n_aug is None else self.train.n_aug
 
     @property
@@ -78,6 +79,7 @@ class Process:
         return rule_R_max(self.height_max, self.info.dim)
 
     def prior(self, T: float, max_radius: float | None = None) -> PoissonPrior:
+        """The law of x at t = T, truncated at ``max_radius`` (data units) if given."""
         return PoissonPrior(self.info.dim, T, max_radius=max_radius, n_aug=self.n_aug)
 
     def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

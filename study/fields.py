@@ -26,6 +26,7 @@ class FieldStore:
         return (self.root / train_id / "field.json").is_file()
 
     def load(self, train_id: str, device: torch.device | str) -> Field:
+        """A published field, on ``device``; errors are those of `pfgm.checkpoint.load_field`."""
         return load_field(self.root / train_id, device)
 
     def publish(self, train_id: str, field: Field) -> None:
