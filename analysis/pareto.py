@@ -19,6 +19,7 @@ from analysis.load import design_of, field_key, find_axis, has_role, is_default,
 from analysis.plots import (
     FAILURE_COLOUR,
     draw_anchors,
+    draw_legend,
     mark_failures,
     metric_label,
     new_axes,
@@ -176,7 +177,7 @@ def _draw_configurations(ax: Axes, drawn: pd.DataFrame) -> None:
             Line2D([], [], marker="o", color="0.3", markerfacecolor="none", ls="none", label="some failed", markersize=5)
         )
     if handles:
-        ax.legend(handles=handles, fontsize=7, frameon=False)
+        ax.legend(handles=handles, fontsize=7, frameon=False)  # over a cloud of marks, which must not be dimmed
 
 
 def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
@@ -273,7 +274,7 @@ def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error"
     pad_log(ax, drawn[[quantity]].to_numpy(float), True)
     plain_log_ticks(ax, "x")
     mark_failures(ax, table["rtol"], table["n_diverged"])
-    ax.legend(fontsize=7, frameon=False)
+    draw_legend(ax)
     return ax
 
 

@@ -88,14 +88,21 @@ def draw_anchors(ax: Axes, frame: pd.DataFrame) -> None:
         if low < value < high:
             ax.axhline(value, color="0.55", lw=0.7, ls=":", zorder=0)
             height = float(ax.transAxes.inverted().transform(ax.transData.transform((1.0, value)))[1])
-            left = not left if height - below < LABEL_HEIGHT else False
+            at_top = height > 1 - LABEL_HEIGHT  # where the legend often is, and the title above
+            left = at_top or (not left if height - below < LABEL_HEIGHT else False)
             below = height
             ax.annotate(f"{ANCHORS[name]} {value:.3g}", (0.005 if left else 0.995, value), xycoords=("axes fraction", "data"),
-                        ha="left" if left else "right", va="bottom", fontsize=6.5, color="0.35")  # fmt: skip
+                        ha="left" if left else "right", va="top" if at_top else "bottom", fontsize=6.5, color="0.35",
+                        zorder=0.5)  # fmt: skip
         else:
             outside.append(f"{ANCHOR_WORDS[name]} {value:.3g}")
     if outside:
         ax.set_title("off the frame: " + ", ".join(outside), fontsize=6.5, color="0.35", loc="right")
+
+
+def draw_legend(ax: Axes) -> None:
+    """A small legend; its background dims lines and bars under it, and hides none."""
+    ax.legend(fontsize=7, framealpha=0.6, edgecolor="none")
 
 
 def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
@@ -240,7 +247,7 @@ def plot_learning_curves(data: str | Path | pd.DataFrame, *, ax: Axes | None = N
         ax.set_yscale("log")
         plain_log_ticks(ax, "y")
     if labelled:
-        ax.legend(fontsize=7, frameon=False)
+        draw_legend(ax)
     else:
         note(ax, "no training history")
     return ax

@@ -49,7 +49,7 @@ def run_yaml(frame: pd.DataFrame, row: pd.Series | None, name: str) -> str:
             if axis.name == chosen and value is not None:
                 study[axis.group][other] = neutral
     _drop_other_solver(frame, study)
-    return str(yaml.safe_dump(study, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110))
+    return str(yaml.safe_dump(study, sort_keys=False, allow_unicode=True, default_flow_style=None, width=90))
 
 
 _SOLVER_KEYS = (("rtol", "atol"), ("steps", "grid"))

@@ -22,6 +22,7 @@ from analysis.load import Axis, design_of, find_axis, is_default, tolerance_of
 from analysis.plots import (
     draw_anchors,
     draw_curve,
+    draw_legend,
     format_value,
     mark_failures,
     metric_label,
@@ -340,4 +341,4 @@ def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: 
             ax.axhline(y, color=palette()[1], ls="--", lw=0.9, label=f"default + {limit:.0%}")
     if metric == "fid":
         draw_anchors(ax, frame)
-    ax.legend(fontsize=7, frameon=False, loc="best")
+    draw_legend(ax)
