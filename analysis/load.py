@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
-from study.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION
+from study.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION, DamagedFile, read_arrow, read_folder
+from study.storage import Place, StorageError
 
 LABELS = {
     "sigma": "σ (data units)",
@@ -74,49 +74,59 @@ class Shared(dict[str, Any]):
         return self
 
 
-def load_study(path: str | Path) -> pd.DataFrame:
+def load_study(path: str | Path | Place) -> pd.DataFrame:
     """Planned cells ⟕ measured rows: every planned cell is exactly one row, ``status`` "pending" if not measured.
 
     Args:
-        path: a study folder, ``results/<study>``.
+        path: a study folder, ``results/<study>``, or its ``s3://`` URI.
     Returns:
         Columns of ``study.records.EVALS``; ``attrs``: ``study`` (dict), ``path`` (str), ``skipped`` ({reason: count}).
     Raises:
         AnalysisError: no study there, or an unreadable file.
     """
-    folder = Path(path)
+    folder = place_of(path)
     study = _read_yaml(folder)
     skipped: dict[str, int] = {}
-    files = sorted((folder / "evals").glob("*.parquet"))
-    measured = _concat([_read(file, EVALS, skipped) for file in files], EVALS)
+    measured = _concat(_read_all(folder / "evals", EVALS, skipped), EVALS)
     planned = _read_manifest(folder, skipped)
     if planned.empty and measured.empty:
         raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
     measured = _one_row_a_cell(measured, skipped)
     frame = _join(planned, measured, skipped)
-    frame.attrs = {"study": Shared(study), "path": str(folder), "skipped": skipped}
+    frame.attrs = {"study": Shared(study), "path": folder.uri, "skipped": skipped}
     return frame
 
 
-def load_history(path: str | Path) -> pd.DataFrame:
+def load_history(path: str | Path | Place) -> pd.DataFrame:
     """Training histories of a study, sorted by field and step: train_id, seed_train, step, loss, gradient_norm, …
 
     Args:
-        path: a study folder, ``results/<study>``.
+        path: a study folder, ``results/<study>``, or its ``s3://`` URI.
     Returns:
         One row per logged step of each field; empty when nothing was logged.
     Raises:
         AnalysisError: no such folder, or an unreadable file.
     """
-    folder = Path(path)
-    if not folder.is_dir():
+    folder = place_of(path)
+    if not folder.remote and not folder.local.is_dir():
         raise AnalysisError(f"no study at {folder}: run python -m study.run search.yaml")
     skipped: dict[str, int] = {}
-    files = sorted((folder / "history").glob("*.parquet"))
-    frame = _concat([_read(file, HISTORY, skipped) for file in files], HISTORY)
+    frame = _concat(_read_all(folder / "history", HISTORY, skipped), HISTORY)
     frame = frame.sort_values(["train_id", "seed_train", "step"], kind="stable").reset_index(drop=True)
-    frame.attrs = {"path": str(folder), "skipped": skipped}
+    frame.attrs = {"path": folder.uri, "skipped": skipped}
     return frame
+
+
+def place_of(path: str | Path | Place) -> Place:
+    """A study folder, local or in an object store.
+
+    Raises:
+        AnalysisError: another kind of URI.
+    """
+    try:
+        return Place.of(path)
+    except ValueError as error:
+        raise AnalysisError(f"{path}: {error}") from None
 
 
 def searched_axes(frame: pd.DataFrame) -> list[Axis]:
@@ -233,31 +243,39 @@ def _default_value(frame: pd.DataFrame, group: str, name: str, column: str, nume
     return as_number(declared) if numeric else declared
 
 
-def _read_yaml(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir() or not (folder / "study.yaml").is_file():
-        raise AnalysisError(f"no study at {folder}: run python -m study.run search.yaml")
+def _read_yaml(folder: Place) -> dict[str, Any]:
     try:
-        study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        study = yaml.safe_load((folder / "study.yaml").read().decode())
+    except (FileNotFoundError, StorageError) as error:
+        reason = "" if isinstance(error, FileNotFoundError) else f" ({error})"
+        raise AnalysisError(f"no study at {folder}{reason}: run python -m study.run search.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AnalysisError(f"{folder / 'study.yaml'}: not readable YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(study, dict):
         raise AnalysisError(f"{folder / 'study.yaml'}: holds no mapping; run python -m study.run search.yaml again")
     return study
 
 
-def _read_manifest(folder: Path, skipped: dict[str, int]) -> pd.DataFrame:
+def _read_manifest(folder: Place, skipped: dict[str, int]) -> pd.DataFrame:
     path = folder / "manifest.parquet"
-    if not path.is_file():
-        return _concat([], MANIFEST)
-    return _one_row_a_cell(_concat([_read(path, MANIFEST, skipped)], MANIFEST), skipped, "planned twice")
-
-
-def _read(path: Path, schema: pa.Schema, skipped: dict[str, int]) -> pa.Table:
     try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise AnalysisError(f"{path}: not a readable Parquet file ({reason}); delete it and run the study again") from error
+        table = read_arrow(path)
+    except FileNotFoundError:
+        return _concat([], MANIFEST)
+    except (DamagedFile, StorageError) as error:
+        raise AnalysisError(f"{error}; run the study again, which mends it") from error
+    return _one_row_a_cell(_concat([_fit(table, path, MANIFEST, skipped)], MANIFEST), skipped, "planned twice")
+
+
+def _read_all(folder: Place, schema: pa.Schema, skipped: dict[str, int]) -> list[pa.Table]:
+    try:
+        return [_fit(table, folder, schema, skipped) for table in read_folder(folder)]
+    except (DamagedFile, StorageError) as error:
+        raise AnalysisError(f"{error}; run the study again, which mends it") from error
+
+
+def _fit(table: pa.Table, path: Place, schema: pa.Schema, skipped: dict[str, int]) -> pa.Table:
+    """A table with the columns of this version's schema."""
     names = set(table.column_names)
     if "schema_version" in names:
         newest = max((value for value in table["schema_version"].to_pylist() if value is not None), default=0)

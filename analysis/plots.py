@@ -6,6 +6,7 @@ Labels carry the unit and, for FID, the feature network and sample count, becaus
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from analysis.load import AnalysisError, Axis, is_default, load_history, load_study
 from analysis.statistics import default_metric, summarize
+from study.storage import Place
 
 METRIC_LABELS = {
     "precision": "precision (share of samples)",
@@ -265,8 +267,8 @@ def choose_cell(frame: pd.DataFrame, which: str) -> pd.Series | None:
         rows = _extreme_rows(frame, complete, which)
     if rows.empty:
         return None
-    folder = Path(str(frame.attrs.get("path", "."))) / "samples"
-    has_grid = rows["cell_id"].map(lambda cell: (folder / f"{cell}.png").is_file())
+    pictures = set((Place.of(str(frame.attrs.get("path", "."))) / "samples").files())
+    has_grid = rows["cell_id"].map(lambda cell: f"{cell}.png" in pictures)
     order = rows.assign(_no=~has_grid).sort_values(["_no", "seed_train", "seed_sample"], kind="stable")
     return order.iloc[0].drop("_no")
 
@@ -303,11 +305,12 @@ def plot_samples(path: str | Path | pd.DataFrame, which: str = "default", *, ax:
     if row is None:
         note(ax, f"{which}: no complete row")
         return ax
-    file = Path(str(frame.attrs.get("path", "."))) / "samples" / f"{row['cell_id']}.png"
-    if not file.is_file():
+    try:
+        content = (Place.of(str(frame.attrs.get("path", "."))) / "samples" / f"{row['cell_id']}.png").read()
+    except FileNotFoundError:
         note(ax, f"{which}: no sample grid was stored")
         return ax
-    image = plt.imread(file)
+    image = plt.imread(io.BytesIO(content))
     ax.imshow(image, cmap="gray" if image.ndim == 2 else None, interpolation="nearest")
     ax.set_title(samples_title(frame, row, which), fontsize=9)
     return ax

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import report_design, report_figures, report_sections, report_yaml
-from analysis.load import AnalysisError, design_of, load_study, searched_axes, study_of
+from analysis.load import AnalysisError, design_of, load_study, place_of, searched_axes, study_of
 from analysis.report_blocks import Section, TableBlock, Text, to_html, to_markdown
 from analysis.robustness import ToleranceInterval, tolerance_interval
 from study.records import write_text
+from study.storage import Place
 
 EPILOG = """\
 what it shows
@@ -70,18 +72,18 @@ def build_sections(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], 
     return sections
 
 
-def write_report(path: str | Path, output: str | Path | None = None, tolerance: float | None = None) -> Path:
-    """Write the report of a study and return the path of its HTML page.
+def write_report(path: str | Path, output: str | Path | None = None, tolerance: float | None = None) -> str:
+    """Write the report of a study and return the path (or URI) of its HTML page.
 
     Args:
-        path: a study folder, ``results/<study>``.
+        path: a study folder, ``results/<study>``, or its ``s3://`` URI.
         output: folder to write to; default ``<path>/report``.
         tolerance: rate against this fraction instead of the study's ``analysis.tolerance``.
     Raises:
         AnalysisError: no study there, or an unreadable file.
     """
     frame = _load(path, tolerance)
-    return _write(frame, rate(frame), Path(output) if output is not None else Path(path) / "report")
+    return _write(frame, rate(frame), place_of(output) if output is not None else place_of(path) / "report").uri
 
 
 def rate(frame: pd.DataFrame) -> list[ToleranceInterval]:
@@ -97,7 +99,20 @@ def _load(path: str | Path, tolerance: float | None) -> pd.DataFrame:
     return frame
 
 
-def _write(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], folder: Path) -> Path:
+def _write(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], output: Place) -> Place:
+    """Write the report; for an object store it is made in a temporary folder and uploaded, the page last."""
+    if not output.remote:
+        _write_local(frame, intervals, output.local)
+        return output / "report.html"
+    with tempfile.TemporaryDirectory(prefix="pfgm-report-") as temporary:
+        page = _write_local(frame, intervals, Path(temporary))
+        for file in sorted(Path(temporary).rglob("*"), key=lambda path: path == page):
+            if file.is_file():
+                (output / file.relative_to(temporary).as_posix()).write(file.read_bytes())
+    return output / "report.html"
+
+
+def _write_local(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], folder: Path) -> Path:
     sections = build_sections(frame, intervals, folder / "figures")
     name = str(study_of(frame).get("name", "study"))
     n_done = int(frame["status"].ne("pending").sum())
@@ -114,7 +129,7 @@ def _write(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], folder: 
     return page
 
 
-def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], page: Path, console: Console) -> None:
+def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], page: Place, console: Console) -> None:
     """The verdict table, the equivalence line if there is one, and where the report is."""
     for sentence in report_sections.verdict_sentences(frame, intervals):
         console.print(sentence, markup=False, highlight=False)
@@ -138,8 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m analysis.report", description="Turn the rows of a study into a report.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("study", type=Path, help="the study folder, results/<study>")
-    parser.add_argument("--output", type=Path, default=None, help="folder to write to (default: <study>/report)")
+    parser.add_argument("study", help="the study folder, results/<study>, or its s3:// URI")
+    parser.add_argument("--output", default=None, help="folder to write to (default: <study>/report)")
     parser.add_argument("--tolerance", type=float, default=None, help="rate against this fraction, e.g. 0.25")
     options = parser.parse_args(arguments)
     try:
@@ -147,12 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise AnalysisError(f"--tolerance: must be a fraction above 0, e.g. 0.10 for 10 %, got {options.tolerance:g}")
         frame = _load(options.study, options.tolerance)
         intervals = rate(frame)
-        page = _write(frame, intervals, options.output or options.study / "report")
+        output = place_of(options.output) if options.output else place_of(options.study) / "report"
+        page = _write(frame, intervals, output)
     except AnalysisError as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        place = options.output or options.study / "report"
+        place = options.output or f"{options.study}/report"
         print(f"cannot write {place} ({error.strerror or error}); name another folder with --output", file=sys.stderr)
         return 2
     print_verdict(frame, intervals, page, Console())

@@ -20,6 +20,7 @@ from analysis.plots import choose_cell, format_value, learning_curves, metric_la
 from analysis.report_blocks import Block, Figure, Section, Text
 from analysis.robustness import ToleranceInterval, plot_robustness
 from analysis.statistics import default_metric, metric_column
+from study.storage import Place
 
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "analysis.report",
@@ -178,7 +179,7 @@ def samples_section(frame: pd.DataFrame, folder: Path) -> Section:
     names = []
     for which in ("default", "best", "worst"):
         row = choose_cell(frame, which)
-        if row is not None and (Path(str(frame.attrs["path"])) / "samples" / f"{row['cell_id']}.png").is_file():
+        if row is not None and (Place.of(str(frame.attrs["path"])) / "samples" / f"{row['cell_id']}.png").is_file():
             names.append(which)
     if not names:
         return Section("samples", "Samples", (Text("No sample grid was stored for the default, best or worst configuration."),))

@@ -1,7 +1,9 @@
-"""Fields on disk: safetensors and JSON, written under a temporary name and renamed; never pickle.
+"""Fields on disk: safetensors and JSON with checksums; never pickle.
 
-A field's folder holds ``field.safetensors`` (averaged weights, data mean) and ``field.json`` (configuration, data facts,
-seed, version). A training in progress is one ``training.safetensors`` (`pfgm.training.Trainer.state`).
+A field is two files: ``<hash>.safetensors`` (averaged weights, data mean), and ``field.json`` (configuration, data facts, seed,
+version, name, size and SHA-256 of the weights, checksum of itself), which is written last: a field is there when it is. The
+weights are named by their content, so that two writers of one field never mix. A training in progress is the tensors of
+`pfgm.training.Trainer.state` behind their SHA-256.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ import hashlib
 import json
 import math
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
@@ -27,7 +29,8 @@ from pfgm.process import Process
 from pfgm.sampling import sample
 from pfgm.training import TRAINING_VERSION, Progress, Trainer
 
-FORMAT = 1
+FORMAT = 2
+"""1 had no checksum of ``field.json``, and its weights in ``field.safetensors``."""
 
 
 @dataclass(frozen=True)
@@ -76,65 +79,98 @@ class Field:
         return self.process.info.to_data_units(samples.x).reshape(n, *self.process.info.shape)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """One safetensors file, whole: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-    with open(temporary, "rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+class Damaged(ValueError):
+    """Stored weights or training state that do not match their checksum; the message is one line."""
 
 
-def save_field(field: Field, folder: Path) -> None:
-    """Write a field as a folder, atomically; an existing folder is left as it is.
+def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as bytes: 32 bytes of SHA-256, then safetensors."""
+    content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return hashlib.sha256(content).digest() + content
+
+
+def unpack_tensors(content: bytes) -> dict[str, Tensor]:
+    """Read what `pack_tensors` made.
 
     Raises:
-        OSError: the folder cannot be written.
+        Damaged: truncated, or changed since.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise Damaged("the checksum does not match: the file is truncated or damaged")
+    tensors: dict[str, Tensor] = load(content[32:])
+    return tensors
+
+
+def pack_field(field: Field) -> dict[str, bytes]:
+    """A field as files by name. The last one, ``field.json``, announces the others: write it when they are there."""
     info = field.process.info
-    weights = temporary / "field.safetensors"
-    save_tensors(weights, {**field.network.state_dict(), "data.mean": info.mean})
-    facts = {key: value for key, value in asdict(info).items() if key != "mean"}
+    tensors = {**field.network.state_dict(), "data.mean": info.mean}
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    sha256 = hashlib.sha256(weights).hexdigest()
     description = {
         "format": FORMAT,
         "training_version": TRAINING_VERSION,
         "seed": field.seed,
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "weights": f"{sha256[:16]}.safetensors",
+        "size": len(weights),
+        "sha256": sha256,
         "history": [astuple(p) for p in field.history],
         "network": field.network_config.model_dump(),
         "train": field.process.train.model_dump() | {"height_ratio": None},  # M says it, as a number
-        "data": facts,
+        "data": {key: value for key, value in asdict(info).items() if key != "mean"},
     }
-    (temporary / "field.json").write_text(json.dumps(_finite(description), indent=1, sort_keys=True) + "\n")
-    try:
-        os.rename(temporary, folder)
-    except OSError:
-        if not (folder / "field.json").is_file():  # someone else published the same field: keep theirs
-            raise
-        shutil.rmtree(temporary)
+    finite = _finite(description)
+    assert isinstance(finite, dict)
+    text = json.dumps(finite | {"checksum": _checksum(finite)}, indent=1, sort_keys=True)
+    return {f"{sha256[:16]}.safetensors": weights, "field.json": text.encode()}
 
 
-def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:
-    """Read a field written by `save_field`.
+def _checksum(description: Mapping[str, object]) -> str:
+    """SHA-256 of a description but for its own checksum, written with sorted keys."""
+    rest = {key: value for key, value in description.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_description(content: bytes, where: object) -> dict[str, Any]:
+    """What ``field.json`` says: configuration, data facts, seed, history, name and hash of the weights.
 
     Raises:
-        FileNotFoundError: the folder holds no field.
-        ValueError: the field's format is newer than this library, or its weights do not match their hash.
+        Damaged: not the text that `pack_field` wrote.
+        ValueError: a format newer than this library.
     """
-    folder = Path(folder)
-    if not (folder / "field.json").is_file():
-        raise FileNotFoundError(f"no field at {folder}: expected field.json and field.safetensors there")
-    description = json.loads((folder / "field.json").read_text())
-    if description["format"] > FORMAT:
-        raise ValueError(f"{folder}: format {description['format']} is newer than this library reads ({FORMAT}); upgrade it")
-    content = (folder / "field.safetensors").read_bytes()
+    cure = "delete the folder to train it again"
+    try:
+        description = json.loads(content)
+        number = int(description["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{where}: field.json is damaged ({error!r}); {cure}") from error
+    if number > FORMAT:
+        raise ValueError(f"{where}: format {number} is newer than this library reads ({FORMAT}); upgrade it")
+    if number == 1:
+        return description | {"weights": "field.safetensors", "size": None}
+    if description.get("checksum") != _checksum(description):
+        raise Damaged(f"{where}: field.json does not match its checksum; {cure}")
+    return dict(description)
+
+
+def unpack_field(read: Callable[[str], bytes], where: object, device: torch.device | str = "cpu") -> Field:
+    """Make a field from its files.
+
+    Args:
+        read: content of a file by name.
+        where: what to call the place in errors.
+        device: where the network shall live.
+    Raises:
+        Damaged: a file is missing, truncated or changed.
+        ValueError: a format newer than this library.
+    """
+    description = read_description(read("field.json"), where)
+    try:
+        content = read(description["weights"])
+    except FileNotFoundError as error:
+        raise Damaged(f"{where}: {description['weights']} is missing; delete the folder to train it again") from error
     if hashlib.sha256(content).hexdigest() != description["sha256"]:
-        raise ValueError(
-            f"{folder}: field.safetensors does not match its hash in field.json; delete the folder to train it again"
-        )
+        raise Damaged(f"{where}: the weights do not match their hash in field.json; delete the folder to train it again")
     tensors = load(content)
     facts = description["data"]
     bounds = None if facts["bounds"] is None else (float(facts["bounds"][0]), float(facts["bounds"][1]))
@@ -149,6 +185,38 @@ def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:
     network = network.to(device).eval().requires_grad_(False)
     history = tuple(Progress(*values) for values in description["history"])
     return Field(network, process, config, int(description["seed"]), history)
+
+
+def save_field(field: Field, folder: str | Path) -> None:
+    """Write a field as a folder; it is complete once its ``field.json`` is there. A complete one is left as it is.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    if (folder / "field.json").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in pack_field(field).items():
+        temporary = folder / f".{name}.{os.getpid()}.tmp"
+        with open(temporary, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, folder / name)
+
+
+def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:
+    """Read a field written by `save_field`.
+
+    Raises:
+        FileNotFoundError: the folder holds no field.
+        ValueError: the field's format is newer than this library, or its files do not match their checksums.
+    """
+    folder = Path(folder)
+    if not (folder / "field.json").is_file():
+        raise FileNotFoundError(f"no field at {folder}: expected field.json there")
+    return unpack_field(lambda name: (folder / name).read_bytes(), folder, device)
 
 
 def _finite(value: object) -> object:

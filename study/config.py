@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from pfgm.config import DataConfig, EvaluateConfig, Model, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import DataError, DataInfo, load_data
 from study.checks import check_study, explain
-from study.model import AnalysisConfig, DesignConfig, ResourcesConfig, SeedsConfig, StudyConfig, activate, moved
+from study.model import AnalysisConfig, DesignConfig, LimitsConfig, ResourcesConfig, SeedsConfig, StudyConfig, activate, moved
 from study.space import Distribution, SpaceError, parse
+from study.storage import Place
 from study.yaml_source import ConfigError, Source, read_source
 
 __all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved", "read_study"]
@@ -23,7 +24,7 @@ __all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved
 EXCLUSIVE = (("train", "M", "height_ratio"), ("sampler", "T", "T_ratio"))
 SECTIONS = (
     "name", "storage", "allow_extreme", "data", "network", "train", "sampler", "evaluate", "search", "design", "seeds",
-    "resources", "analysis",
+    "resources", "limits", "retries", "analysis",
 )  # fmt: skip
 M_ = TypeVar("M_", bound=Model)
 
@@ -69,7 +70,9 @@ def read_study(source: Source) -> StudyConfig:
         design=_model(source, "design", DesignConfig),
         seeds=_model(source, "seeds", SeedsConfig),
         resources=_model(source, "resources", ResourcesConfig),
+        limits=_model(source, "limits", LimitsConfig),
         analysis=_model(source, "analysis", AnalysisConfig),
+        retries=_retries(source),
         allow_extreme=allow_extreme,
     )
 
@@ -87,9 +90,21 @@ def _name(source: Source) -> str:
 
 def _storage(source: Source) -> str:
     storage = source.values.get("storage", "results")
-    if not isinstance(storage, str) or not storage or "://" in storage:
-        raise source.error(("storage",), f"must be a local or shared directory such as `results`, got {storage!r}")
+    if not isinstance(storage, str) or not storage:
+        raise source.error(("storage",), f"must be a directory such as `results`, or s3://bucket/prefix, got {storage!r}")
+    try:
+        Place.of(storage)
+    except ValueError as error:
+        shown = "" if "credentials" in str(error) else f", got {storage!r}"
+        raise source.error(("storage",), f"{error}{shown}") from None
     return storage
+
+
+def _retries(source: Source) -> int:
+    retries = source.values.get("retries", 2)
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 100:
+        raise source.error(("retries",), f"must be an integer from 0 to 100, got {retries!r}")
+    return retries
 
 
 def _known(source: Source, path: tuple[str, ...], section: Mapping[str, object], known: Sequence[str]) -> None:

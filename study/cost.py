@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -75,7 +74,7 @@ def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, 
     if not trials and not proposed:
         return 0.0, 0.0
     cost = calibrate(config, trials + proposed, n_slots)
-    store, seen = FieldStore(Path(config.storage)), set()
+    store, seen = FieldStore(config.place), set()
     seconds = [cost.trial_s(t, [str(c["sampler_id"]) for c in t.cells(config)], trained=False) for t in proposed]
     for trial in trials:
         missing = set(work.missing(trial))

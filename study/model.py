@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, ValidationError
@@ -17,6 +16,7 @@ from pydantic import Field, StrictBool, ValidationError
 from pfgm.config import DataConfig, EvaluateConfig, Model, NetworkConfig, Positive, PositiveInt, SamplerConfig, TrainConfig
 from pfgm.data import DataInfo
 from study.space import Distribution, Value, same
+from study.storage import Place
 from study.yaml_source import to_yaml
 
 Seeds = PositiveInt | Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
@@ -68,6 +68,15 @@ class ResourcesConfig(Model):
     """Trials at once; auto: as many as the machine has room for."""
 
 
+class LimitsConfig(Model):
+    """When a trial is given up, and how much of one a crash may cost."""
+
+    trial_minutes: Positive | None = None
+    """Minutes of one try of a trial, after which its remaining rows are `timeout` (default: no limit)."""
+    checkpoint_seconds: Positive = 30.0
+    """Seconds between two savings of a training's state: what a killed worker has to do again."""
+
+
 class AnalysisConfig(Model):
     """What the report rates by."""
 
@@ -91,13 +100,21 @@ class StudyConfig:
     design: DesignConfig
     seeds: SeedsConfig
     resources: ResourcesConfig
+    limits: LimitsConfig
     analysis: AnalysisConfig
+    retries: int = 2
+    """How often a trial whose process died (killed, lost with its node) is started again."""
     allow_extreme: bool = False
     info: DataInfo = field(repr=False, compare=False, default=None)  # type: ignore[assignment]
 
     @property
-    def folder(self) -> Path:
-        return Path(self.storage) / self.name
+    def place(self) -> Place:
+        """The storage: the studies' folders, and the store of fields."""
+        return Place.of(self.storage)
+
+    @property
+    def folder(self) -> Place:
+        return self.place / self.name
 
     def training(self, point: Mapping[str, Value]) -> TrainConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
@@ -133,6 +150,7 @@ class StudyConfig:
             "name": self.name,
             "storage": self.storage,
             "allow_extreme": self.allow_extreme,
+            "retries": self.retries,
             "data": self.data.model_dump(),
             "network": self.network.model_dump(),
             "train": self._complete("train"),
@@ -145,6 +163,7 @@ class StudyConfig:
             "design": self.design.model_dump(),
             "seeds": self.seeds.model_dump(),
             "resources": self.resources.model_dump(),
+            "limits": self.limits.model_dump(),
             "analysis": self.analysis.model_dump(),
         }
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from pfgm.data import DataInfo
+from study.storage import Place
 
 N_IMAGES, PAPER, INK = 64, 255, 40
 PLANE_PIXELS, PLANE_SPAN = 320, 4.0
 """A scatter shows the mean ± PLANE_SPAN data sd."""
 
 
-def sample_picture(samples: Tensor, info: DataInfo, path: Path) -> None:
+def sample_picture(samples: Tensor, info: DataInfo, path: Place) -> None:
     """Write a PNG of samples (n, d) in data units: grey or RGB images as an 8 × 8 grid, 2-D points as dots."""
     if len(info.shape) == 3 and info.shape[0] in (1, 3):
         pixels = _grid(samples[:N_IMAGES].reshape(-1, *info.shape).nan_to_num(-1.0).numpy())
@@ -25,10 +25,9 @@ def sample_picture(samples: Tensor, info: DataInfo, path: Path) -> None:
         pixels = _scatter(samples.numpy(), info)
     else:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    Image.fromarray(pixels).save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, path)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG", optimize=True)
+    path.write(content.getvalue())
 
 
 def _grid(images: np.ndarray) -> np.ndarray:

@@ -6,13 +6,13 @@ The time left is estimated from what has been seen so far in this run: seconds a
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -23,8 +23,10 @@ from rich.text import Text
 
 from study.plan import Trial
 from study.records import write_text
+from study.storage import Place, StorageError
 
-LINE_S, STATE_S = 10.0, 2.0
+logger = logging.getLogger(__name__)
+LINE_S, STATE_S, STATE_REMOTE_S = 10.0, 2.0, 15.0
 
 
 @dataclass
@@ -61,6 +63,9 @@ class Running:
     def done_rows(self) -> int:
         return int(str(self.last.get("rows", 0)))
 
+    def bad_rows(self) -> int:
+        return int(str(self.last.get("bad", 0)))
+
 
 class Progress:
     """Counts, running trials and time left of one start of a study.
@@ -72,16 +77,17 @@ class Progress:
         slots: trials at once.
     """
 
-    def __init__(self, folder: Path, rows_total: int, rows_before: int, rows_to_do: int, steps_to_do: int, slots: int) -> None:
+    def __init__(self, folder: Place, rows_total: int, rows_before: int, rows_to_do: int, steps_to_do: int, slots: int) -> None:
         self.folder, self.slots = folder, slots
         self.rows_total, self.rows_before = rows_total, rows_before
         self.rows_to_do, self.steps_to_do = rows_to_do, steps_to_do
-        self.rows_done, self.steps_done, self.trials_done, self.lost, self.reused = 0, 0, 0, 0, 0
+        self.rows_done, self.steps_done, self.trials_done, self.lost, self.reused, self.bad = 0, 0, 0, 0, 0, 0
         self.running: dict[str, Running] = {}
         self.started = time.monotonic()
         self.console = Console(stderr=False, highlight=False)
         self.live: Live | None = None
         self._line_at = self._state_at = 0.0
+        self._state_s, self._state_failed = (STATE_REMOTE_S if folder.remote else STATE_S), False
         self._train_s = self._measure_s = 1e-9
         self._train_steps = self._measure_rows = 0.0
 
@@ -110,10 +116,10 @@ class Progress:
         running.hear(said)
         self._say()
 
-    def finish(self, trial_id: str, lost: bool = False) -> None:
-        """A trial is over; ``lost``: its process died."""
+    def finish(self, trial_id: str, lost: bool = False, postponed: bool = False) -> None:
+        """A trial is over; ``lost``: its process died on every try; ``postponed``: another study trains its field."""
         running = self.running.pop(trial_id, None)
-        if running is None:
+        if running is None or postponed:
             return
         seconds, steps = running.trained()
         self._train_s += seconds
@@ -122,6 +128,7 @@ class Progress:
             self._measure_s += time.monotonic() - running.measure_at
             self._measure_rows += running.rows
         self.rows_done += running.rows
+        self.bad += running.rows if lost else running.bad_rows()
         self.steps_done += running.steps
         self.trials_done += 1
         self.lost += lost
@@ -147,10 +154,8 @@ class Progress:
         done = self.rows_before + self.rows_done + sum(r.done_rows() for r in self.running.values())
         left = self.seconds_left()
         parts = [f"{done}/{self.rows_total} rows", f"{self.trials_done} fields done", f"{len(self.running)} running"]
-        if self.reused:
-            parts.append(f"{self.reused} reused")
-        if self.lost:
-            parts.append(f"{self.lost} lost")
+        bad = self.bad + sum(r.bad_rows() for r in self.running.values())
+        parts += [f"{n} {word}" for n, word in ((bad, "rows failed"), (self.reused, "reused"), (self.lost, "lost")) if n]
         parts += [
             f"{clock(time.monotonic() - self.started)} so far",
             f"{clock(left)} left" if left is not None else "time left: —",
@@ -179,16 +184,23 @@ class Progress:
 
     def _write_state(self, force: bool = False, ended: bool = False) -> None:
         now = time.monotonic()
-        if not force and now - self._state_at < STATE_S:
+        if not force and now - self._state_at < self._state_s:
             return
         self._state_at = now
         state = {
-            "host": platform.node(), "pid": os.getpid(), "running": not ended,
-            "rows_total": self.rows_total, "rows_done": self.rows_before + self.rows_done,
-            "trials": {r.label: describe(r)[0] for r in self.running.values()},
+            "host": platform.node(), "pid": os.getpid(), "running": not ended, "headline": self.headline(),
+            "rows_total": self.rows_total,
+            "rows_done": self.rows_before + self.rows_done + sum(r.done_rows() for r in self.running.values()),
+            "trials": [dict(zip(("field", "doing", "share", "loss"), (r.label, *describe(r)), strict=True))
+                       for r in self.running.values()],
             "seconds_left": self.seconds_left(),
         }  # fmt: skip
-        write_text(self.folder / "state.json", json.dumps(state, indent=1) + "\n")
+        try:
+            write_text(self.folder / "state.json", json.dumps(state, indent=1) + "\n")
+        except StorageError as error:
+            if not self._state_failed:  # only what `study.status` shows; rows that cannot be written stop the study
+                logger.warning("%s; python -m study.status will not be up to date", error)
+            self._state_failed = True
 
 
 def describe(running: Running) -> tuple[str, float, str]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from study.storage import Place
 
 SCHEMA_VERSION = 1
 
@@ -48,9 +49,9 @@ MEASUREMENTS: dict[str, pa.DataType] = {
     "metric_precision": _F, "metric_recall": _F,
     "metric_nn_ratio": _F, "metric_outlier_fraction": _F, "metric_nonfinite_fraction": _F,
     "metric_solver_error": _F, "metric_solver_error_95": _F, "metric_solver_switched": _F,
-    "metric_sliced_wasserstein": _F, "metric_n": _I, "metric_features": _S,
+    "metric_sliced_wasserstein": _F, "metric_n": _I, "metric_features": _S, "metric_names": _S,
     "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
-    "cost_memory_mb": _F,
+    "cost_memory_mb": _F, "cost_memory_splits": _I,  # times that a call was split because memory ran out
     "diag_coverage": _F, "diag_prior_truncated": _F, "diag_outlier_radius": _F, "diag_train_loss": _F,
     "status": _S, "error": _S, "error_log": _S,
 }  # fmt: skip
@@ -84,39 +85,90 @@ def table(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> None:
-    """Write a Parquet file whole: temporary name in the same folder, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table(rows, schema), temporary, compression="zstd", write_statistics=False, use_dictionary=False)
-    with open(temporary, "rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+Where = str | os.PathLike[str] | Place
 
 
-def read_table(path: Path) -> list[dict[str, object]]:
-    """Rows of one Parquet file as dictionaries."""
-    rows: list[dict[str, object]] = pq.ParquetFile(path).read().to_pylist()
+class DamagedFile(ValueError):
+    """A Parquet file that is truncated or was changed; the message is one line."""
+
+
+def write_table(where: Where, rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> None:
+    """Write a Parquet file whole (see `study.storage`), with a checksum on every page."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table(rows, schema), sink, compression="zstd", write_statistics=False, use_dictionary=False, write_page_checksum=True
+    )
+    Place.of(where).write(sink.getvalue().to_pybytes())
+
+
+def read_arrow(where: Where) -> pa.Table:
+    """One Parquet file as a table.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DamagedFile: not a whole Parquet file, or a page does not match its checksum.
+    """
+    return _parse(Place.of(where).read(), where)
+
+
+def _parse(content: bytes, where: object) -> pa.Table:
+    try:
+        return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False, page_checksum_verification=True).read(
+            use_threads=False
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFile(f"{where}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def read_table(where: Where) -> list[dict[str, object]]:
+    """Rows of one Parquet file as dictionaries; errors as `read_arrow`."""
+    rows: list[dict[str, object]] = read_arrow(where).to_pylist()
     return rows
 
 
-def read_evals(study_dir: Path) -> list[dict[str, object]]:
+def read_folder(where: Where, damaged: list[Place] | None = None) -> list[pa.Table]:
+    """Every Parquet file of a folder, in the order of their names.
+
+    Args:
+        damaged: takes the files that cannot be read; without it the first one is an error.
+    """
+    folder = Place.of(where)
+    names = [name for name in folder.files() if name.endswith(".parquet")]
+    tables = []
+    for name, content in zip(names, folder.read_all(names), strict=True):
+        try:
+            tables.append(_parse(content, folder / name))
+        except DamagedFile:
+            if damaged is None:
+                raise
+            damaged.append(folder / name)
+    return tables
+
+
+def read_evals(study: Where, damaged: list[Place] | None = None) -> list[dict[str, object]]:
     """All measured rows of a study, duplicates (same ``cell_id``) kept; see `analysis.load_study` for one row a cell."""
-    rows: list[dict[str, object]] = []
-    for path in sorted((study_dir / "evals").glob("*.parquet")):
-        rows.extend(read_table(path))
-    return rows
+    return [row for rows in read_folder(Place.of(study) / "evals", damaged) for row in rows.to_pylist()]
 
 
-def write_text(path: Path, text: str) -> None:
+METRIC_COLUMNS = {
+    "fid": "metric_fid", "precision_recall": "metric_precision", "neighbours": "metric_outlier_fraction",
+    "solver_error": "metric_solver_error", "sliced_wasserstein": "metric_sliced_wasserstein",
+}  # fmt: skip
+"""A column that each name of ``evaluate.metrics`` fills."""
+
+
+def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:
+    """Whether a row is terminal and, when complete, has all of these metrics; a metric that is asked for later is missing."""
+    if row["status"] != "complete":
+        return row["status"] in STATUSES
+    if row.get("metric_names") is not None:
+        return set(metrics) <= set(str(row["metric_names"]).split(","))
+    return all(row.get(METRIC_COLUMNS[name]) is not None for name in metrics if name != "solver_error")
+
+
+def write_text(where: Where, text: str) -> None:
     """Write a text file whole, as `write_table` does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    Place.of(where).write(text.encode())
 
 
 def canonical_json(value: object) -> str:

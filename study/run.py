@@ -1,19 +1,25 @@
-"""The command line: start, continue or finish a study."""
+"""The command line: start, continue, extend or finish a study."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.storage import Place, StorageError
 from study.yaml_source import ConfigError, Source, read_source
 
 if TYPE_CHECKING:
     from study.config import StudyConfig
+    from study.plan import Trial
+    from study.progress import Progress
+    from study.stop import Stop
     from study.worklist import Worklist
 
 DESCRIPTION = """\
@@ -21,7 +27,8 @@ Run the study that a YAML file describes: train a field for every training point
 point, and measure quality (FID) and cost (NFE). The rows go to <storage>/<name>/, a report to report/report.html there.
 
 The same command continues a study that was stopped, for whatever reason: finished rows are never measured again, trained
-fields never trained again. On a finished study it does nothing.
+fields never trained again. More trials, seeds, sampler points or metrics in the file extend it. On a finished study it does
+nothing.
 """
 EPILOG = """\
 examples:
@@ -29,33 +36,24 @@ examples:
   python -m study.run my.yaml --dry-run                              what would run, and how long it would take
   python -m study.run my.yaml --set train.steps=500 --set name=quick a variant, without editing the file
   python -m study.run my.yaml --inline                               no Ray: trials one by one, for a debugger
+  python -m study.run my.yaml --address 10.0.0.5:6379                on a standing Ray cluster (or set RAY_ADDRESS)
+  python -m study.run my.yaml --set storage=s3://bucket/results      rows, fields and report in an object store
+  python -m study.status results/my-study                            how it is going, from another terminal or machine
 
-exit codes: 0 every row complete, 1 finished but some rows, or the report, failed, 2 a mistake in the study file or the
-command, 130 stopped by Ctrl-C (run it again to continue).
+exit codes: 0 every row complete, 1 finished but some rows, or the report, failed, or the storage failed on the way, 2 a
+mistake in the study file or the command, or another driver runs the study, 130 stopped by Ctrl-C, 143 by SIGTERM (run it again
+to continue).
 """
-
-FROZEN, GROWING, FREE = "frozen", "growing", "free"
-KEY_RULES: tuple[tuple[str, str], ...] = (
-    ("design.trials", GROWING),
-    ("design.sampler_points", GROWING),
-    ("design.arm_seeds", GROWING),
-    ("seeds.train", GROWING),
-    ("seeds.sample", GROWING),
-    ("storage", FREE),
-    ("allow_extreme", FREE),
-    ("data.path", FREE),
-    ("resources", FREE),
-    ("analysis", FREE),
-    ("", FROZEN),
-)
-"""What may change between two starts of one study, by longest matching prefix: *frozen* keys would change the meaning of
-finished rows, *growing* ones add what is missing, *free* ones change nothing that is measured."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = parser().parse_args(arguments)
+    options.command = shlex.join(["python", "-m", "study.run", *(sys.argv[1:] if arguments is None else arguments)])
+    options.address = options.address or (None if options.inline else os.environ.get("RAY_ADDRESS"))
     try:
+        if options.inline and options.address:
+            raise ConfigError("--inline: runs in this process, without Ray; remove --address")
         return run(options)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -71,8 +69,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override one key")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; create nothing")
     p.add_argument("--no-report", action="store_true", help="measure the rows only; python -m analysis.report makes it later")
-    p.add_argument("--retry-failed", action="store_true", help="measure rows that failed again (their old rows are dropped)")
+    p.add_argument(
+        "--retry-failed", action="store_true", help="measure rows that failed or ran out of time again (old rows are dropped)"
+    )
     p.add_argument("--inline", action="store_true", help="run the trials one after another in this process, without Ray")
+    p.add_argument("--address", metavar="HOST:PORT", help="join a standing Ray cluster (auto: the one this machine is part of)")
+    p.add_argument("--take-over", action="store_true", help="run although another driver holds the study; that one stops")
     return p
 
 
@@ -80,144 +82,185 @@ def run(options: argparse.Namespace) -> int:
     """Do what the command line asks for.
 
     Raises:
-        ConfigError: the study file, or what it would change, is refused.
+        ConfigError: the study file, or what it would change, is refused, or its storage cannot be used.
     """
     source = read_source(options.study, tuple(options.overrides))  # fail on a bad file before the slow imports
     from study.config import load_study_config
-    from study.scheduler import slots
+    from study.rules import check_against_existing
     from study.worklist import Worklist
 
     config = load_study_config(options.study, options.overrides)
-    check_against_existing(source, config)
-    work = Worklist(config)
-    if options.retry_failed and not options.dry_run and drop_failed(config.folder, {str(c["cell_id"]) for c in work.cells}):
-        work = Worklist(config)
-    n_slots = 1 if options.inline else slots(config)
-    print(describe_plan(config, work, n_slots), flush=True)
-    if options.dry_run:
-        from study.cost import estimate
-
-        wall, core = estimate(config, work, n_slots)
-        print(
-            f"  estimated cost  {_clock(wall)} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
-        )
-        return 0
     try:
-        write_study(config, work)
-    except OSError as error:
-        raise source.error(
-            ("storage",), f"cannot write {config.folder} ({error.strerror or error}); name a folder you may write to"
-        ) from error
+        check_against_existing(source, config)
+        work = Worklist(config)
+        if options.dry_run:
+            return dry_run(config, work)
+        if work.rows_left == 0 and not options.retry_failed and is_written(config, options.no_report):
+            print(f"{describe_plan(config, work)}\nfinished, nothing to do", flush=True)
+            return summarise(work)
+        return hold_and_drive(source, config, options)
+    except StorageError as error:
+        raise source.error(("storage",), f"{error}; name a storage that you may read and write") from error
+
+
+def dry_run(config: StudyConfig, work: Worklist) -> int:
+    """Print the plan and what it would cost on this machine."""
+    from study.cluster import gpu_count, usable_cpus
+    from study.cost import estimate
+    from study.scheduler import slots
+
+    n_slots = slots(config, usable_cpus(), gpu_count())
+    print(describe_plan(config, work), flush=True)
+    wall, core = estimate(config, work, n_slots)
+    print(f"  estimated cost  {_clock(wall)} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now")
+    return 0
+
+
+def is_written(config: StudyConfig, no_report: bool) -> bool:
+    """Whether the stored study is this one, word by word, and its report is there: a finished one then stays untouched."""
+    try:
+        same = (config.folder / "study.yaml").read().decode() == config.to_yaml()
+    except FileNotFoundError:
+        return False
+    reported = no_report or (config.folder / "report" / "report.html").is_file()
+    return same and reported and (config.folder / "manifest.parquet").is_file()
+
+
+def hold_and_drive(source: Source, config: StudyConfig, options: argparse.Namespace) -> int:
+    """Take the study's lease and run what is missing; nothing that is finished is lost, however this ends."""
+    from study.cluster import ClusterError
+    from study.lease import DriverLease, StudyHeld
+    from study.stop import Stop
+
+    with Stop() as stop:
+        try:
+            with DriverLease(config.folder, options.take_over, stop.because):
+                return drive(source, config, options, stop)
+        except (StudyHeld, ClusterError) as error:
+            raise ConfigError(str(error)) from None
+        except KeyboardInterrupt:
+            if stop.error is not None:
+                print(f"stopped: {stop.error}", file=sys.stderr)
+            print(f"\n{_progress_made(config)}; the same command continues: {options.command}", flush=True)
+            return stop.exit_code
+
+
+def drive(source: Source, config: StudyConfig, options: argparse.Namespace, stop: Stop) -> int:
+    """Run what is missing, then the report. The lease is ours."""
+    from study.rules import check_against_existing
+    from study.worklist import Worklist
+
+    check_against_existing(source, config)  # again: another driver may just have finished
+    work = Worklist(config)
+    if options.retry_failed and drop_failed(config.folder, {str(c["cell_id"]) for c in work.cells}):
+        work = Worklist(config)
+    print(describe_plan(config, work), flush=True)
+    write_study(config, work)
     try:
         if work.rows_left == 0:
             print("finished, nothing to do")
         else:
-            execute(config, work, n_slots, options.inline)
-    except KeyboardInterrupt:
+            execute(config, work, options, stop)
         work.refresh()
-        print(f"\nstopped with {work.rows_planned - work.rows_left} of {work.rows_planned} rows; the same command continues")
-        return 130
-    work.refresh()
-    reported = options.no_report or write_report(config.folder)
-    return summarise(work) or int(not reported)
+        reported = options.no_report or write_report(config.folder)
+        return summarise(work) or int(not reported)
+    except StorageError as error:
+        stop.error = str(error)
+        raise KeyboardInterrupt from error
 
 
-def drop_failed(folder: Path, planned: Collection[str]) -> int:
-    """Remove the files of planned rows whose status is `failed`, so that they are measured again; how many."""
-    from study.records import read_table
+def _progress_made(config: StudyConfig) -> str:
+    from study.worklist import Worklist
 
-    failed = [
-        path
-        for path in sorted((folder / "evals").glob("*.parquet"))
-        if all(row["status"] == "failed" and row["cell_id"] in planned for row in read_table(path))
-    ]
-    for path in failed:
-        path.unlink()
+    try:
+        work = Worklist(config)
+        return f"stopped with {work.rows_planned - work.rows_left} of {work.rows_planned} rows"
+    except StorageError as error:
+        return f"stopped; the rows cannot be counted now ({error})"
+
+
+RETRIED = ("failed", "timeout")
+
+
+def drop_failed(folder: Place, planned: Collection[str]) -> int:
+    """Remove the files of planned rows that failed or ran out of time, so that they are measured again; how many."""
+    from study.records import read_evals
+
+    failed = [str(r["cell_id"]) for r in read_evals(folder, []) if r["status"] in RETRIED and r["cell_id"] in planned]
+    for cell in failed:
+        (folder / "evals" / f"{cell}.parquet").delete()
     return len(failed)
 
 
-def execute(config: StudyConfig, work: Worklist, n_slots: int, inline: bool) -> None:
+def execute(config: StudyConfig, work: Worklist, options: argparse.Namespace, stop: Stop) -> None:
     """Run what is missing, with the display."""
-    from study.fields import FieldStore
-    from study.plan import Trial
-    from study.progress import Progress
-    from study.scheduler import run_inline, run_with_ray
+    from study.cluster import gpu_count, ray_session, usable_cpus
+    from study.scheduler import run_inline, run_with_ray, slots, warn_without_gpu
 
-    store = FieldStore(Path(config.storage))
-    before = work.rows_planned - work.rows_left
-    with Progress(config.folder, work.rows_planned, before, work.rows_left, work.steps_left(store), n_slots) as progress:
+    if options.inline:
+        with _display(config, work, 1) as (progress, start):
+            run_inline(config, work, progress, start)
+        return
+    local = None if options.address else slots(config, usable_cpus(), gpu_count())
+    with ray_session(config, options.address, (local or 1) * config.resources.cpus) as room:
+        n_slots = local or slots(config, room.cpus, room.gpus)
+        warn_without_gpu(config, room.gpus)
+        print(f"  running         {n_slots} trials at once on {room}", flush=True)
+        with _display(config, work, n_slots) as (progress, start):
+            run_with_ray(config, work, progress, start, stop, room)
 
-        def start(trial: Trial) -> None:
-            progress.start(trial, len(work.missing(trial)), 0 if trial.train_id in store else trial.train.steps)
 
-        (run_inline if inline else run_with_ray)(config, work, progress, start)
+class _display:
+    """The live display around a run: (progress, what to call with every trial that is handed out)."""
+
+    def __init__(self, config: StudyConfig, work: Worklist, n_slots: int) -> None:
+        from study.fields import FieldStore
+        from study.progress import Progress
+
+        self.work, self.store = work, FieldStore(config.place)
+        before, steps = work.rows_planned - work.rows_left, work.steps_left(self.store)
+        self.progress = Progress(config.folder, work.rows_planned, before, work.rows_left, steps, n_slots)
+
+    def __enter__(self) -> tuple[Progress, Callable[[Trial], None]]:
+        return self.progress.__enter__(), self.start
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.__exit__(*error)  # type: ignore[arg-type]
+
+    def start(self, trial: Trial) -> None:
+        """Show a trial that is handed out; it has nothing to train when its field is there."""
+        steps = 0 if trial.train_id in self.store else trial.train.steps
+        self.progress.start(trial, len(self.work.missing(trial)), steps)
 
 
-def describe_plan(config: StudyConfig, work: Worklist, n_slots: int) -> str:
+def describe_plan(config: StudyConfig, work: Worklist) -> str:
     """What the study consists of, and what is left of it."""
     from study.fields import FieldStore
     from study.plan import check_extremes
 
-    store = FieldStore(Path(config.storage))
+    store = FieldStore(config.place)
     fields = {t.train_id for t in work.trials}
     trained = sum(f in store for f in fields)
     ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
     seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
     planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.tpe else "")
+    advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
     return "\n".join(
         [
             f"{config.name}: {config.design.name} study of {config.info.n} {config.data.name} (d = {config.info.dim})",
-            f"  plan            {planned} (seeds: {seeds}), {n_slots} at once",
+            f"  plan            {planned} (seeds: {seeds})",
             f"  fields          {len(fields)} different, {trained} already trained",
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
             f"  implied         {heights} (data units)",
-            f"  results         {config.folder}",
+            f"  results         {config.folder}{advisory}",
         ]
     )
 
 
 def _span(low: float, high: float) -> str:
     return f"{low:.3g}" if high <= low * (1 + 1e-9) else f"{low:.3g} … {high:.3g}"
-
-
-def check_against_existing(source: Source, config: StudyConfig) -> None:
-    """Refuse a study file that would change what the rows already in its folder mean.
-
-    Raises:
-        ConfigError: at the first differing frozen key, with every one's old and new value.
-    """
-    stored = config.folder / "study.yaml"
-    if not stored.is_file():
-        return
-    from study.config import read_study
-    from study.records import read_table
-
-    old = read_study(read_source(stored)).dump()
-    differences = [(k, a, b) for k, a, b in compare(old, config.dump()) if rule_of(k) == FROZEN]
-    if differences:
-        (key, was, now), *others = differences
-        text = f"was {was!r} in {config.folder}, now {now!r}" + "".join(f"; {k} was {a!r}, now {b!r}" for k, a, b in others)
-        raise source.error(tuple(key.split(".")), f"{text}: the rows there would change meaning; undo that, or give a new name")
-    manifest = config.folder / "manifest.parquet"
-    hashes = {r["data_hash"] for r in read_table(manifest)} if manifest.is_file() else set()
-    if hashes - {config.info.hash}:
-        raise source.error(("data",), f"have changed since {config.folder} was measured; restore them, or give a new name")
-
-
-def rule_of(key: str) -> str:
-    """Frozen, growing or free: the rule of a dotted key."""
-    matches = [(prefix, rule) for prefix, rule in KEY_RULES if prefix in ("", key) or key.startswith(prefix + ".")]
-    return max(matches, key=lambda m: len(m[0]))[1]
-
-
-def compare(old: object, new: object, key: str = "") -> list[tuple[str, object, object]]:
-    """Differing leaves of two nested mappings: (dotted key, old, new)."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = sorted({*old, *new})
-        return [d for k in keys for d in compare(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
-    return [] if old == new else [(key, old, new)]
 
 
 def write_study(config: StudyConfig, work: Worklist) -> None:
@@ -228,9 +271,9 @@ def write_study(config: StudyConfig, work: Worklist) -> None:
     work.write_manifest()
 
 
-def write_report(folder: Path) -> bool:
+def write_report(folder: Place) -> bool:
     """Make the report in a process of its own (analysis needs neither torch nor ray); whether it was made."""
-    done = subprocess.run([sys.executable, "-m", "analysis.report", str(folder)], check=False)
+    done = subprocess.run([sys.executable, "-m", "analysis.report", folder.uri], check=False)
     if done.returncode != 0:
         print(f"the rows are safe, but the report failed; try: python -m analysis.report {folder}", file=sys.stderr)
     return done.returncode == 0
@@ -248,7 +291,7 @@ def summarise(work: Worklist) -> int:
         return 0
     logs = sorted({str(r["error_log"]) for r in work.rows.values() if r.get("error_log")})
     hint = f"; tracebacks in {work.config.folder}/logs" if logs else ""
-    hint += "; --retry-failed measures the failed ones again" if bad.get("failed") else ""
+    hint += "; --retry-failed measures those again that failed or ran out of time" if bad.keys() & set(RETRIED) else ""
     print(f"{sum(bad.values())} of {len(work.cells)} rows are not complete{hint}", file=sys.stderr)
     return 1
 

@@ -15,6 +15,8 @@ from ray.tune.search import Searcher
 from study.config import StudyConfig
 from study.plan import Trial
 from study.progress import Progress
+from study.stop import Stop
+from study.storage import StorageError
 from study.worklist import Worklist
 
 
@@ -31,11 +33,15 @@ class _Local:
 class WorklistSearcher(_Local, Searcher):
     """Hands out the trials of a `Worklist`; there is nothing to save, restore or learn."""
 
-    def __init__(self, config: StudyConfig, work: Worklist, progress: Progress, start: Callable[[Trial], None]) -> None:
+    def __init__(
+        self, config: StudyConfig, work: Worklist, progress: Progress, start: Callable[[Trial], None], stop: Stop
+    ) -> None:
         super().__init__()
-        self.config, self.work, self.progress, self.start = config, work, progress, start
+        self.config, self.work, self.progress, self.start, self.stop = config, work, progress, start, stop
         self.own: dict[str, str] = {}
         self.errors: dict[str, str] = {}
+        self.said: dict[str, dict[str, Any]] = {}
+        """The last report of each running trial."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The hand-out of the next trial, None to be asked again, FINISHED when nothing is left."""
@@ -49,12 +55,23 @@ class WorklistSearcher(_Local, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A Ray trial ended; with ``error`` its process died on every try, and the missing rows are written here."""
+        trial = self.work.give_back(self.own.pop(trial_id))
+        said = self.said.pop(trial_id, {})
+        if error and said.get("phase") == "storage":
+            self.stop.because(str(said["error"]))  # no row could be written: the trial is to be run again
+        elif error:
+            self._write_lost(trial, self.errors.pop(trial_id, ""))
+        elif said.get("phase") == "elsewhere":
+            self.work.postpone(trial)
+        self.progress.finish(trial.trial_id, lost=error, postponed=said.get("phase") == "elsewhere")
+
+    def _write_lost(self, trial: Trial, reason: str) -> None:
         from study.scheduler import write_lost
 
-        trial = self.work.give_back(self.own.pop(trial_id))
-        if error:
-            write_lost(self.config, self.work, trial, self.errors.pop(trial_id, ""))
-        self.progress.finish(trial.trial_id, lost=error)
+        try:
+            write_lost(self.config, self.work, trial, reason)
+        except StorageError as error:
+            self.stop.because(str(error))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the rows are the state."""
@@ -66,8 +83,12 @@ class WorklistSearcher(_Local, Searcher):
 class ProgressCallback(_Local, tune.Callback):
     """Passes what trials report on to the display."""
 
-    def __init__(self, progress: Progress, searcher: WorklistSearcher) -> None:
-        self.progress, self.searcher = progress, searcher
+    def __init__(self, progress: Progress, searcher: WorklistSearcher, stop: Stop) -> None:
+        self.progress, self.searcher, self.stop = progress, searcher, stop
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Many times a second: the place where a run ends that is to stop."""
+        self.stop.check()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A try failed and another follows: keep what Ray knows about it, in case that is the last word."""
@@ -76,4 +97,5 @@ class ProgressCallback(_Local, tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         if "own_id" in result:
+            self.searcher.said[trial.trial_id] = result
             self.progress.update(str(result["own_id"]), result)

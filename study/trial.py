@@ -1,8 +1,9 @@
 """One trial: get or train the field, measure its sampler points, write a row for each.
 
 Every planned cell of the trial ends as a row, whatever happens: a training or a solve that diverges is a `diverged` row, an
-exception a `failed` one with its traceback in ``logs/``. Only the death of the process leaves cells without rows; the driver
-notices and either retries or writes them.
+exception a `failed` one with its traceback in ``logs/``, a trial over its time limit leaves `timeout` rows. What may go better
+at another try leaves no row: the death of the process (the driver notices, and retries or writes them), a storage that cannot
+be written (`StorageError`), and a field that another study is training at the moment (the trial comes back later).
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
+from pfgm import memory
 from pfgm.checkpoint import Field
 from pfgm.config import DataConfig, EvaluateConfig
 from pfgm.data import Dataset, load_data
@@ -28,92 +32,176 @@ from pfgm.metrics.evaluation import Evaluator
 from pfgm.training import TRAINING_VERSION, Trainer, TrainingDiverged
 from study.config import StudyConfig
 from study.fields import FieldStore
+from study.limits import Deadline, TimedField, TimeLimitReached
 from study.pictures import sample_picture
 from study.plan import Trial
-from study.records import EVALS, HISTORY, write_table
+from study.records import EVALS, HISTORY, DamagedFile, is_done, read_table, write_table
+from study.storage import Place, StorageError
+from study.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 Report = Callable[[Mapping[str, object]], None]
-"""Told where the trial stands: phase (train, measure, done), step, steps, loss, rows, rows_total, reused."""
+"""Told where the trial stands: phase (train, measure, done, elsewhere, storage), step, steps, loss, rows, rows_total, bad (rows
+so far that are not complete), reused."""
 
-REPORT_S, CHECKPOINT_S = 0.5, 30.0
+REPORT_S = 0.5
 
 
-def run_trial(config: StudyConfig, trial: Trial, todo: Collection[str], report: Report) -> None:
-    """Measure the cells of ``trial`` named in ``todo`` (cell ids) and write their rows; no exception leaves a cell without."""
+class Lease(Protocol):
+    """The right to train one field while others wait; it only saves work (see `study.training_lease`)."""
+
+    def acquire(self, train_id: str) -> bool:
+        """Whether the field is now ours to train."""
+
+    def release(self, train_id: str) -> None:
+        """Let others have it."""
+
+
+@dataclass
+class _Job:
+    """One try of a trial: what it works with."""
+
+    config: StudyConfig
+    trial: Trial
+    report: Report
+    lease: Lease | None
+    deadline: Deadline
+    store: FieldStore
+    device: torch.device
+    tracker: Tracker
+
+    def field(self) -> tuple[Field | None, bool]:
+        """(the trained field, whether it was there already); (None, False) while another study trains it."""
+        train_id = self.trial.train_id
+        if (field := self.store.load(train_id, self.device)) is not None:
+            return field, True
+        if self.lease is None:
+            return self.train(), False
+        if not self.lease.acquire(train_id):
+            return None, False
+        try:
+            field = self.store.load(train_id, self.device)  # published since we looked?
+            return (field, True) if field is not None else (self.train(), False)
+        finally:
+            self.lease.release(train_id)
+
+    def train(self) -> Field:
+        """Train the field, or continue the training that someone began, and publish it."""
+        config, trial = self.config, self.trial
+        trainer = Trainer(_data(config.data, config.info.hash), config.network, trial.train, trial.seed, self.device)
+        state = self.store.load_training(trial.train_id)
+        if state is not None:
+            try:
+                trainer.load_state(state)
+            except ValueError as error:  # begun on the CPU and continued on CUDA, or the reverse
+                logger.warning("%s: %s", trial.trial_id, error)
+        saved = time.monotonic()
+        for progress in trainer.run():
+            self.report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss})
+            self.tracker.add(progress.step, {"loss": progress.loss, "gradient_norm": progress.gradient_norm}, "train")
+            late = self.deadline.over and progress.step < progress.steps
+            if late or time.monotonic() - saved > config.limits.checkpoint_seconds:
+                self.store.save_training(trial.train_id, trainer.state())
+                saved = time.monotonic()
+            if late:
+                self.deadline.check()
+        field = Field.from_trainer(trainer)
+        self.store.publish(trial.train_id, field)
+        return field
+
+
+def run_trial(config: StudyConfig, trial: Trial, todo: Collection[str], report: Report, lease: Lease | None = None) -> None:
+    """Measure the cells of ``trial`` named in ``todo`` (cell ids) and write their rows.
+
+    Raises:
+        StorageError: a row or a field could not be written; no other exception leaves a cell without a row.
+    """
+    prepare_torch(config.resources.cpus)
+    tracker = Tracker(config.folder, trial.trial_id)
+    deadline = Deadline(config.limits.trial_minutes)
+    job = _Job(config, trial, report, lease, deadline, FieldStore(config.place), pick_device(config), tracker)
     try:
-        _run_trial(config, trial, _without_row(config, trial, todo), report)
+        _run_trial(job, _without_row(config, trial, todo))
+    except StorageError as error:
+        report({"phase": "storage", "error": str(error)})
+        raise
+    except TrainingDiverged as error:
+        job.store.forget_training(trial.train_id)
+        _give_up(job, todo, "diverged", str(error))
+    except TimeLimitReached as error:
+        _give_up(job, todo, "timeout", str(error))
     except Exception as error:
-        log = write_log(config, trial.trial_id, traceback.format_exc())
-        write_outcome(config, _without_row(config, trial, todo), "failed", one_line(error), log)
+        _give_up(job, todo, "failed", one_line(error), write_log(config, trial.trial_id, traceback.format_exc()))
+    finally:
+        tracker.close()
+
+
+def _give_up(job: _Job, todo: Collection[str], status: str, error: str, log: str = "") -> None:
+    """Rows for all that was not measured."""
+    cells = _without_row(job.config, job.trial, todo)
+    write_outcome(job.config, cells, status, error, log)
+    job.report({"phase": "done", "rows": len(todo), "rows_total": len(todo), "bad": len(cells)})
 
 
 def _without_row(config: StudyConfig, trial: Trial, todo: Collection[str]) -> list[dict[str, object]]:
     """Cells still to be measured: those that a killed process of this trial has finished stay as they are."""
-    return [c for c in trial.cells(config) if c["cell_id"] in todo and not _row_path(config, c).is_file()]
+    return [c for c in trial.cells(config) if c["cell_id"] in todo and not _measured(config, c)]
 
 
-def _run_trial(config: StudyConfig, trial: Trial, cells: list[dict[str, object]], report: Report) -> None:
-    prepare_torch(config.resources.cpus)
-    store = FieldStore(Path(config.storage))
-    reused = trial.train_id in store
-    device = pick_device(config)
+def _measured(config: StudyConfig, cell: Mapping[str, object]) -> bool:
     try:
-        _data(config.data, config.info.hash)
-        field = store.load(trial.train_id, device) if reused else _train(config, trial, store, device, report)
-        evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device))
-    except TrainingDiverged as error:
-        write_outcome(config, cells, "diverged", str(error), "")
+        return all(is_done(row, config.evaluate.metrics) for row in read_table(_row_path(config, cell)))
+    except (FileNotFoundError, DamagedFile):
+        return False
+
+
+def _run_trial(job: _Job, cells: list[dict[str, object]]) -> None:
+    config, trial, device, report = job.config, job.trial, job.device, job.report
+    _data(config.data, config.info.hash)
+    field, reused = job.field()
+    if field is None:
+        report({"phase": "elsewhere"})
         return
+    evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device))
     _write_history(config, trial, field)
     evaluator.forget_solutions()
     samplers = {p.sampler_id: p.config for p in trial.sampler_points}
+    timed, bad = TimedField.of(field, job.deadline), 0
     for done, cell in enumerate(cells):
-        report({"phase": "measure", "rows": done, "rows_total": len(cells), "reused": reused})
+        report({"phase": "measure", "rows": done, "rows_total": len(cells), "reused": reused, "bad": bad})
+        job.deadline.check()
+        splits = memory.n_splits()
         try:
-            measured = evaluator.measure(field, samplers[str(cell["sampler_id"])], int(str(cell["seed_sample"])))
+            measured = evaluator.measure(timed, samplers[str(cell["sampler_id"])], int(str(cell["seed_sample"])))
+        except (StorageError, TimeLimitReached):
+            raise
         except Exception as error:
             log = write_log(config, str(cell["cell_id"]), traceback.format_exc())
             write_outcome(config, [cell], "failed", one_line(error), log)
+            bad += 1
             continue
+        bad += measured.row["status"] != "complete"
         facts = {
             "error": None if measured.row["status"] == "complete" else _reason(measured.row),
             "cost_train_s": field.history[-1].elapsed_s if field.history else None,
             "diag_train_loss": field.history[-1].loss if field.history else None,
             "cost_memory_mb": _peak_memory_mb(device),
+            "cost_memory_splits": memory.n_splits() - splits,
+            "metric_names": ",".join(sorted(config.evaluate.metrics)),
             "prov_field_reused": reused,
             "prov_device": str(device),
         }
-        write_row(config, {**cell, **measured.row, **facts})
         sample_picture(measured.samples, field.process.info, config.folder / "samples" / f"{cell['cell_id']}.png")
+        write_row(config, {**cell, **measured.row, **facts})
+        job.tracker.add(done, {k: v for k, v in measured.row.items() if k.startswith(("metric_", "cost_nfe"))}, "sampler")
     evaluator.forget_solutions()
-    report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused})
+    report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused, "bad": bad})
 
 
 def _reason(row: Mapping[str, object]) -> str:
     if row["status"] == "diverged":
         return "the solve met values that are not finite"
     return f"the solver used up its steps (NFE {row['cost_nfe']:g}); loosen rtol or use another solver"
-
-
-def _train(config: StudyConfig, trial: Trial, store: FieldStore, device: torch.device, report: Report) -> Field:
-    """Train the field, or continue the training that someone began, and publish it."""
-    trainer = Trainer(_data(config.data, config.info.hash), config.network, trial.train, trial.seed, device)
-    state = store.load_training(trial.train_id)
-    if state is not None:
-        try:
-            trainer.load_state(state)
-        except ValueError as error:  # begun on the CPU and continued on CUDA, or the reverse
-            logger.warning("%s: %s", trial.trial_id, error)
-    saved = time.monotonic()
-    for progress in trainer.run():
-        report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss})
-        if time.monotonic() - saved > CHECKPOINT_S:
-            store.save_training(trial.train_id, trainer.state())
-            saved = time.monotonic()
-    field = Field.from_trainer(trainer)
-    store.publish(trial.train_id, field)
-    return field
 
 
 @functools.lru_cache(maxsize=4)
@@ -170,15 +258,14 @@ def write_row(config: StudyConfig, row: Mapping[str, object]) -> None:
     write_table(_row_path(config, row), [{**row, **provenance(config)}], EVALS)
 
 
-def _row_path(config: StudyConfig, row: Mapping[str, object]) -> Path:
+def _row_path(config: StudyConfig, row: Mapping[str, object]) -> Place:
     return config.folder / "evals" / f"{row['cell_id']}.parquet"
 
 
 def write_log(config: StudyConfig, name: str, text: str) -> str:
     """Keep a traceback as ``logs/<name>.txt``; returns that path, relative to the study."""
     path = config.folder / "logs" / f"{name}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write(text.encode())
     return f"logs/{name}.txt"
 
 
@@ -190,7 +277,7 @@ def one_line(error: BaseException) -> str:
 
 def _write_history(config: StudyConfig, trial: Trial, field: Field) -> None:
     path = config.folder / "history" / f"{trial.train_id}.parquet"
-    if path.is_file() or not field.history:
+    if not field.history or path.is_file():
         return
     rows = [
         {

@@ -6,15 +6,20 @@ design the queue grows by one point whenever it runs empty, until ``design.trial
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 
 from study import tpe
 from study.config import StudyConfig
 from study.fields import FieldStore
 from study.plan import Trial, make_plan, read_point
-from study.records import MANIFEST, STATUSES, read_evals, read_table, write_table
+from study.records import MANIFEST, DamagedFile, is_done, read_evals, read_table, write_table
+from study.storage import Place
 
+logger = logging.getLogger(__name__)
 TPE_TRIALS = 32
+POSTPONE_S = 5.0
 
 
 class Worklist:
@@ -22,7 +27,7 @@ class Worklist:
 
     Attributes:
         cells: manifest rows, in the order planned.
-        rows: measured rows by cell_id (terminal statuses only).
+        rows: measured rows by cell_id (terminal statuses only, with every metric asked for).
     """
 
     def __init__(self, config: StudyConfig) -> None:
@@ -34,10 +39,16 @@ class Worklist:
         self.refresh()
         self.waiting = [t for t in self.trials if self.missing(t)]
         self.busy: dict[str, Trial] = {}
+        self.not_before: dict[str, float] = {}
 
     def refresh(self) -> None:
-        """Read the rows again."""
-        self.rows = {str(r["cell_id"]): r for r in read_evals(self.config.folder) if r["status"] in STATUSES}
+        """Read the rows again. Damaged files are set aside: what they held is measured again."""
+        damaged: list[Place] = []
+        rows = read_evals(self.config.folder, damaged)
+        for place in damaged:
+            logger.warning("%s cannot be read; it is set aside and measured again", place)
+            place.set_aside()
+        self.rows = {str(r["cell_id"]): r for r in rows if is_done(r, self.config.evaluate.metrics)}
 
     def missing(self, trial: Trial) -> list[str]:
         """Cells of a trial that have no row."""
@@ -83,9 +94,9 @@ class Worklist:
         """The next trial to run, or None when all that is left waits for a running one."""
         if not self.waiting and self.points_to_ask:
             self._ask()
-        training = {t.train_id for t in self.busy.values()}
+        training, now = {t.train_id for t in self.busy.values()}, time.monotonic()
         for trial in self.waiting:
-            if trial.train_id not in training:
+            if trial.train_id not in training and self.not_before.get(trial.trial_id, now) <= now:
                 self.waiting.remove(trial)
                 self.busy[trial.trial_id] = trial
                 return trial
@@ -94,6 +105,11 @@ class Worklist:
     def give_back(self, trial_id: str) -> Trial:
         """A trial is over; what it measured is read again by `refresh`."""
         return self.busy.pop(trial_id)
+
+    def postpone(self, trial: Trial) -> None:
+        """Another study is training this trial's field: come back to it later, after all others."""
+        self.waiting.append(trial)
+        self.not_before[trial.trial_id] = time.monotonic() + POSTPONE_S
 
     def _ask(self) -> None:
         self.refresh()
@@ -109,17 +125,28 @@ class Worklist:
         """Write ``manifest.parquet``; planned rows of an earlier, larger plan are kept."""
         path = self.config.folder / "manifest.parquet"
         known = {c["cell_id"] for c in self.cells}
-        kept = (
-            [r for r in read_table(path) if r["cell_id"] not in known and r["cell_id"] in self.rows] if path.is_file() else []
-        )
+        kept = [r for r in read_manifest(path) if r["cell_id"] not in known and r["cell_id"] in self.rows]
         write_table(path, [*self.cells, *kept], MANIFEST)
+
+
+def read_manifest(path: Place) -> list[dict[str, object]]:
+    """The planned cells that were written down; none where there is no file. A damaged one is set aside: it is made anew."""
+    try:
+        return read_table(path)
+    except FileNotFoundError:
+        return []
+    except DamagedFile as error:
+        logger.warning("%s; it is set aside", error)
+        path.set_aside()
+        return []
 
 
 def _planned_tpe(config: StudyConfig) -> list[Trial]:
     """Points that earlier starts proposed, rebuilt from the manifest."""
     make_plan(config)  # refuses absurd spaces
-    path = config.folder / "manifest.parquet"
-    cells = read_table(path) if path.is_file() else []
+    cells = read_manifest(config.folder / "manifest.parquet")
+    if not cells:  # lost: the rows say what was proposed, in the order measured
+        cells = sorted(read_evals(config.folder, []), key=lambda row: str(row["prov_finished_at"]))
     trials = []
     for index, (declared, members) in enumerate(tpe.by_point(cells).items()):
         point = read_point(declared)

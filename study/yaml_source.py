@@ -45,7 +45,7 @@ for _first, _rules in _Loader.yaml_implicit_resolvers.items():
     for _tag, _pattern in _rules:
         _Dumper.add_implicit_resolver(_tag, _pattern, [_first])
 
-MAX_DEPTH, MAX_VALUES = 12, 20_000
+MAX_DEPTH, MAX_VALUES, MAX_BYTES = 12, 20_000, 1_000_000
 """A study file is small: deeper or longer ones are mistakes, or aliases that multiply."""
 
 
@@ -97,12 +97,22 @@ def read_source(path: Path, overrides: tuple[str, ...] = ()) -> Source:
     Raises:
         ConfigError: no such file, text that is not YAML, a duplicate key, or a malformed override.
     """
-    file = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file; start from experiments/digits.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: no such file; start from experiments/digits.yaml") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file you may read") from None
+    return parse_source(content, str(path), overrides)
+
+
+def parse_source(content: bytes, file: str, overrides: tuple[str, ...] = ()) -> Source:
+    """As `read_source`, of a file's content."""
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{file}:1: {len(content)} bytes are more than the {MAX_BYTES} of a study file; name another file")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: cannot be read as UTF-8 text ({error})") from None
     lines: dict[Path_, int] = {}
     values = _convert(_compose(text, file), (), lines, file)

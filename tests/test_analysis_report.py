@@ -24,14 +24,14 @@ TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2)
 
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", TINY)
-    first, second = (write_report(folder, output=tmp_path / name).parent for name in ("a", "b"))
+    first, second = (Path(write_report(folder, output=tmp_path / name)).parent for name in ("a", "b"))
     names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
     assert {"report.html", "report.md", "tables/rows.csv", "tables/verdict.csv", "figures/train-sigma.svg"} <= set(names)
     assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
 
 
 def test_the_page_is_self_contained_and_in_order(tmp_path: Path) -> None:
-    page = write_report(write_study(tmp_path / "study", TINY)).read_text()
+    page = Path(write_report(write_study(tmp_path / "study", TINY))).read_text()
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
     assert not re.search(r"@import|url\(|fetch\(", page)
     headings = re.findall(r"<h2[^>]*>([^<]*)", page)
@@ -70,7 +70,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("name", DEGENERATE)
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_degenerate_studies_have_a_report(tmp_path: Path, name: str) -> None:
-    page = write_report(write_study(tmp_path / "study", DEGENERATE[name])).read_text()
+    page = Path(write_report(write_study(tmp_path / "study", DEGENERATE[name]))).read_text()
     assert "<h2" in page
     if name == "all failed":
         assert "The default point has no complete row" in page

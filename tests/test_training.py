@@ -1,5 +1,6 @@
 """Training: golden losses, exact resume, learning that works, objectives that agree with their laws, checkpoints."""
 
+import json
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 import pfgm.training
 from pfgm import load_field
-from pfgm.checkpoint import Field, save_field, save_tensors
+from pfgm.checkpoint import Damaged, Field, pack_tensors, save_field, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data import load_data
 from pfgm.field import mean_source
@@ -73,11 +74,9 @@ def test_resume_is_bit_identical(stop, tmp_path):
         for progress in first.run(report_every=1):
             if progress.step == stop:
                 break
-        save_tensors(tmp_path / "training.safetensors", first.state())
+        (tmp_path / "training.state").write_bytes(pack_tensors(first.state()))
         second = Trainer(data, SMALL, train, seed=3)
-        from safetensors.torch import load_file
-
-        second.load_state(load_file(tmp_path / "training.safetensors"))
+        second.load_state(unpack_tensors((tmp_path / "training.state").read_bytes()))
         list(second.run(report_every=1))
         return second
 
@@ -315,12 +314,55 @@ def test_field_round_trip(tmp_path):
     assert torch.equal(images, field.sample(6, solver="heun2", steps=4))
     with pytest.raises(ValueError, match="steps: not read by solver dopri5"):
         field.sample(6, steps=4)
-    content = (tmp_path / "f" / "field.safetensors").read_bytes()
-    (tmp_path / "f" / "field.safetensors").write_bytes(content[:-4] + b"abcd")
-    with pytest.raises(ValueError, match="does not match its hash"):
-        load_field(tmp_path / "f")
     with pytest.raises(FileNotFoundError, match="no field at"):
         load_field(tmp_path / "nothing")
+
+
+def flip(content: bytes, at: float) -> bytes:
+    """One bit of a file changed, at a share of its length."""
+    k = int(at * (len(content) - 1))
+    return content[:k] + bytes([content[k] ^ 4]) + content[k + 1 :]
+
+
+@pytest.mark.parametrize("at", [0.0, 0.01, 0.3, 0.5, 0.99, 1.0])
+def test_damaged_files_are_noticed(at, tmp_path):
+    """A bit flipped anywhere, or a truncated end, of the weights, the description or a training state."""
+    trainer = Trainer(data_of("digits"), SMALL, TrainConfig(steps=5, batch_size=16), seed=0)
+    list(trainer.run(report_every=2))
+    save_field(Field.from_trainer(trainer), tmp_path / "f")
+    assert load_field(tmp_path / "f").seed == 0
+    files = sorted((tmp_path / "f").iterdir())
+    assert [f.suffix for f in files] == [".safetensors", ".json"]
+    for file in files:
+        content = file.read_bytes()
+        for spoilt in (flip(content, at), content[: int(at * (len(content) - 1))]):
+            file.write_bytes(spoilt)
+            with pytest.raises(ValueError, match=r"damaged|does not match|do not match|newer"):
+                load_field(tmp_path / "f")
+        file.write_bytes(content)
+    files[0].unlink()
+    with pytest.raises(Damaged, match="is missing"):
+        load_field(tmp_path / "f")
+    state = pack_tensors(trainer.state())
+    assert unpack_tensors(state)["step"] == 5
+    for spoilt in (flip(state, at), state[: int(at * (len(state) - 1))]):
+        with pytest.raises(Damaged, match="does not match"):
+            unpack_tensors(spoilt)
+
+
+def test_a_field_of_the_first_format_is_read(tmp_path):
+    """Its weights are called field.safetensors, and its description has no checksum."""
+    trainer = Trainer(data_of("digits"), SMALL, TrainConfig(steps=2, batch_size=16), seed=0)
+    list(trainer.run())
+    save_field(Field.from_trainer(trainer), tmp_path / "f")
+    description = json.loads((tmp_path / "f/field.json").read_text())
+    (tmp_path / "f" / description.pop("weights")).rename(tmp_path / "f/field.safetensors")
+    del description["checksum"], description["size"]
+    (tmp_path / "f/field.json").write_text(json.dumps(description | {"format": 1}))
+    assert load_field(tmp_path / "f").sample(2, solver="heun2", steps=2).shape == (2, 1, 8, 8)
+    (tmp_path / "f/field.json").write_text(json.dumps(description | {"format": 99}))
+    with pytest.raises(ValueError, match="newer than this library"):
+        load_field(tmp_path / "f")
 
 
 def test_a_field_with_a_height_ratio_loads_and_keeps_its_height(tmp_path):

@@ -1,0 +1,350 @@
+"""Kill -9 everything, again and again, and compare what is left with a run that nobody disturbed.
+
+    python benchmarks/fault_campaign.py --kills 40 --seed 0
+
+A two-node Ray cluster on loopback lives in this process; the driver is a process of its own that joins it. Kills go to the
+driver, a worker or the raylet of the second node; half at random moments, half the moment a phase announces itself in the file
+system: `train` (a training state was saved), `publish` (the weights of a field are being written), `row` (a row is being
+written), `continuation` (a saved training state is being read). The driver and the node are started again after each of their
+deaths. Whenever the study is finished, its rows are compared and the next round begins in an empty folder, until all kills
+are spent. Linux only (inotify).
+
+Exit code 0 when, in every round, the rows equal the undisturbed ones (same keys, metrics bit for bit), none is lost or double,
+and no published field was trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import hashlib
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from study.config import load_study_config  # noqa: E402
+from study.plan import make_plan  # noqa: E402
+from study.records import read_evals  # noqa: E402
+
+STUDY: dict[str, Any] = {
+    "name": "faults",
+    "storage": "results",
+    "data": {"name": "rings", "n": 300},
+    "network": {"name": "mlp", "width": 32, "depth": 1},
+    "train": {"steps": 1200, "batch_size": 64},
+    "sampler": {"solver": "heun2", "steps": 6},
+    "evaluate": {"samples": 400, "metrics": ["fid", "sliced_wasserstein"]},
+    "search": {
+        "train": {"sigma": {"choice": [0.1, 0.13, 0.17, 0.2, 0.25]}},
+        "sampler": {"steps": {"choice": [4, 6, 8]}},
+    },
+    "seeds": {"train": 2},
+    "retries": 100,
+    "limits": {"checkpoint_seconds": 0.4},
+}
+"""10 fields, 30 rows; a field takes a few seconds."""
+PHASES = ("train", "publish", "row", "continuation")
+TARGETS = ("driver", "worker", "raylet")
+IN_OPEN, IN_MOVED_TO, IN_CREATE = 0x20, 0x80, 0x100
+PATIENCE_S = 40.0
+SAME = re.compile(
+    r"(metric|diag|train|sampler|seed|data|network|design)_|(cell|trial|point|train|sampler)_id$|cost_nfe|status$"
+)
+
+
+class Event(NamedTuple):
+    """A phase that announced itself, and the process that did, where its file's name tells."""
+
+    phase: str
+    pid: int | None
+
+
+class Watch:
+    """What happens in the folders of a study, as inotify tells it."""
+
+    def __init__(self, results: Path, train_ids: list[str]) -> None:
+        self.libc = ctypes.CDLL("libc.so.6", use_errno=True)
+        self.fd = self.libc.inotify_init1(os.O_NONBLOCK)
+        self.places: dict[int, Path] = {}
+        self.fields = results / "fields"
+        self.published: dict[str, str] = {}
+        self.again = 0
+        for folder in [results / "faults/evals", self.fields / ".training", *(self.fields / t for t in train_ids)]:
+            folder.mkdir(parents=True)
+            number = self.libc.inotify_add_watch(self.fd, os.fsencode(folder), IN_OPEN | IN_MOVED_TO | IN_CREATE)
+            assert number > 0, os.strerror(ctypes.get_errno())
+            self.places[number] = folder
+
+    def close(self) -> None:
+        """Stop watching."""
+        os.close(self.fd)
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """Phases announced within so many seconds, as they come."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if not select.select([self.fd], [], [], left)[0]:
+                return
+            content, at = os.read(self.fd, 65536), 0
+            while at < len(content):
+                number, mask, _, length = struct.unpack_from("iIII", content, at)
+                name = content[at + 16 : at + 16 + length].rstrip(b"\0").decode()
+                at += 16 + length
+                if (event := self._phase(self.places[number], mask, name)) is not None:
+                    yield event
+
+    def _phase(self, folder: Path, mask: int, name: str) -> Event | None:
+        found = re.search(r"\.(\d+)-\w+\.tmp$", name)
+        pid = int(found.group(1)) if found else None
+        if folder.name == "evals":
+            return Event("row", pid) if mask & IN_CREATE and pid else None
+        if folder.name == ".training":
+            if mask & IN_CREATE and pid and name.split(".")[1] in self.published:
+                self.again += 1  # the state of a training whose field is there
+            if mask & IN_MOVED_TO and name.endswith(".state"):
+                return Event("train", None)
+            return Event("continuation", None) if mask & IN_OPEN and name.endswith(".state") else None
+        if mask & IN_MOVED_TO and name == "field.json":
+            self.again += folder.name in self.published
+            self.published[folder.name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        return Event("publish", pid) if mask & IN_CREATE and pid and ".safetensors" in name else None
+
+    def changed(self) -> int:
+        """Published fields that are not what they were when they were published."""
+        now = {t: hashlib.sha256((self.fields / t / "field.json").read_bytes()).hexdigest() for t in self.published}
+        return sum(now[t] != self.published[t] for t in self.published)
+
+
+class Cluster:
+    """Two nodes of one CPU each; the second may die."""
+
+    def __init__(self) -> None:
+        os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+        from ray.cluster_utils import Cluster as RayCluster
+
+        self.temporary = Path(tempfile.mkdtemp(prefix="pfgm-cluster-"))
+        head = {"num_cpus": 1, "_temp_dir": str(self.temporary), "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+        self.ray = RayCluster(initialize_head=True, head_node_args=head)
+        self.address = self.ray.address
+        self.node: Any = None
+        self.mend()
+
+    def mend(self) -> None:
+        """Start the second node where there is none."""
+        if self.node is None or self.raylet() is None:
+            if self.node is not None:
+                self.ray.remove_node(self.node, allow_graceful=False)
+            self.node = self.ray.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+
+    def raylet(self) -> int | None:
+        """The process of the second node's raylet, if it lives."""
+        process = self.node.all_processes["raylet"][0].process
+        return process.pid if process.poll() is None else None
+
+    def close(self) -> None:
+        """End both nodes."""
+        self.ray.shutdown()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+class Driver:
+    """``study.run`` on the cluster, started again after every death."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self.folder, self.address, self.starts = folder, address, 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        self.starts += 1
+        command = [sys.executable, "-m", "study.run", "search.yaml", "--no-report", "--address", self.address]
+        with open(self.folder / f"driver-{self.starts}.log", "wb") as log:
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
+
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        assert self.process is not None
+        return self.process.poll()
+
+    def log(self) -> str:
+        """What it printed."""
+        return (self.folder / f"driver-{self.starts}.log").read_text()
+
+
+def workers() -> list[int]:
+    """Ray workers that are running a trial."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "ImplicitFunc" in " ".join(process.info["cmdline"] or []):
+            found.append(process.pid)
+    return found
+
+
+def undisturbed(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a run that nobody disturbs, by cell."""
+    command = [sys.executable, "-m", "study.run", "search.yaml", "--no-report", "--set", "storage=undisturbed"]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return {str(row["cell_id"]): row for row in read_evals(folder / "undisturbed/faults")}
+
+
+class Campaign:
+    """The kills of a run, and what came of them."""
+
+    def __init__(self, kills: int, seed: int, folder: Path) -> None:
+        self.random, self.folder, self.done = random.Random(seed), folder, 0
+        self.plan: list[tuple[str, str]] = []
+        for k in range(kills):
+            moment = "random" if k % 2 else PHASES[(k // 2) % len(PHASES)]
+            self.plan.append((moment, TARGETS[(k // 2 + k // 8) % 3] if moment == "random" else self.random.choice(TARGETS)))
+        self.hits: Counter[str] = Counter()
+        self.by_target: Counter[str] = Counter()
+        self.reference = undisturbed(folder)
+        self.faults: list[str] = []
+        self.cluster = Cluster()
+
+    def run(self) -> None:
+        """Rounds until all kills are spent; the last round is finished undisturbed."""
+        rounds = 0
+        while self.done < len(self.plan):
+            rounds += 1
+            self.round(rounds)
+        self.rounds = rounds
+
+    def round(self, number: int) -> None:
+        """One study from nothing to its last row."""
+        folder = self.folder / f"round-{number}"
+        folder.mkdir()
+        shutil.copy(self.folder / "search.yaml", folder)
+        with contextlib.chdir(folder):
+            ids = sorted({t.train_id for t in make_plan(load_study_config("search.yaml"))})
+        watch, driver = Watch(folder / "results", ids), Driver(folder, self.cluster.address)
+        driver.start()
+        while True:
+            self.cluster.mend()
+            code = driver.code()
+            if code == 0:
+                break
+            if code is not None:
+                if code != -signal.SIGKILL:
+                    self.faults.append(f"round {number}: a driver ended with {code}: {driver.log()[-500:]}")
+                    break
+                driver.start()
+            if self.done < len(self.plan):
+                self.kill(*self.plan[self.done], watch, driver)
+            else:
+                for _ in watch.events(1.0):
+                    pass
+        for _ in watch.events(0.2):
+            pass
+        self.compare(number, folder, watch, len(ids))
+        watch.close()
+
+    def kill(self, moment: str, target: str, watch: Watch, driver: Driver) -> None:
+        """Wait for the moment and kill the target; nothing happens when the study ends first."""
+        delay = self.random.uniform(0.0, 14.0)
+        end = time.monotonic() + (delay if moment == "random" else PATIENCE_S)
+        event: Event | None = None
+        while time.monotonic() < end and driver.code() is None:
+            for seen in watch.events(min(0.25, max(end - time.monotonic(), 0.01))):
+                if seen.phase == moment:
+                    event = seen
+                    break
+            if event is not None:
+                break
+        if driver.code() is not None or (moment != "random" and event is None):
+            return
+        pid = self.victim(target, event, driver)
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.done += 1
+            self.hits[moment] += 1
+            self.by_target[target] += 1
+            print(f"  kill {self.done}/{len(self.plan)}: {target}, {moment}", flush=True)
+        if target == "driver":
+            assert driver.process is not None
+            driver.process.wait()
+
+    def victim(self, target: str, event: Event | None, driver: Driver) -> int | None:
+        """The process to kill."""
+        if target == "driver":
+            assert driver.process is not None
+            return driver.process.pid
+        if target == "raylet":
+            return self.cluster.raylet()
+        if event is not None and event.pid is not None:
+            return event.pid
+        running = workers()
+        return self.random.choice(running) if running else None
+
+    def compare(self, number: int, folder: Path, watch: Watch, n_fields: int) -> None:
+        """The rows of a round against the undisturbed ones."""
+        rows = read_evals(folder / "results/faults")
+        by_cell = {str(row["cell_id"]): row for row in rows}
+        problems = {
+            "lost": len(self.reference.keys() - by_cell.keys()),
+            "not planned": len(by_cell.keys() - self.reference.keys()),
+            "double": len(rows) - len(by_cell),
+            "different": sum(not same(by_cell[c], self.reference[c]) for c in by_cell.keys() & self.reference.keys()),
+            "fields trained again": watch.again + watch.changed(),
+            "fields not published": n_fields - len(watch.published),
+        }
+        self.faults += [f"round {number}: {n} {what}" for what, n in problems.items() if n]
+        print(f"round {number}: {len(by_cell)} rows; {', '.join(f'{n} {what}' for what, n in problems.items())}", flush=True)
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two rows agree in every column that equal seeds promise."""
+    return all(a[k] == b[k] for k in b if SAME.match(k))
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Kill -9 a study's processes and compare its rows with an undisturbed run.")
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="pfgm-campaign-"))
+    (folder / "search.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    campaign = Campaign(options.kills, options.seed, folder)
+    try:
+        campaign.run()
+    finally:
+        campaign.cluster.close()
+    hits = ", ".join(f"{moment} {campaign.hits[moment]}" for moment in ("random", *PHASES))
+    targets = ", ".join(f"{target} {campaign.by_target[target]}" for target in TARGETS)
+    minutes = (time.monotonic() - started) / 60
+    print(f"{campaign.done} kills in {campaign.rounds} rounds, {minutes:.1f} min: {targets}; moments: {hits}")
+    if campaign.faults:
+        print("\n".join(campaign.faults), file=sys.stderr)
+        print(f"logs are in {folder}", file=sys.stderr)
+        return 1
+    print("rows equal to the undisturbed run's: same keys, metrics bit for bit; 0 lost, 0 double, 0 fields trained again")
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

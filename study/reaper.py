@@ -1,0 +1,84 @@
+"""Puts away what a driver leaves behind, however it ends: the processes of its private Ray, and its temporary folder.
+
+Started by `study.cluster` as a process of its own that reads a pipe from the driver. The pipe ends when the driver does, a
+kill -9 included. Imports neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+PREFIX = "pfgm-"
+"""Of the temporary folders that may be removed."""
+GRACE_S = 5.0
+
+
+class Reaper:
+    """A temporary folder for one run, removed with all processes that use it when the run ends, or the process does."""
+
+    def __init__(self) -> None:
+        root = tempfile.gettempdir()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root if len(root) < 40 else "/tmp"))  # sockets need short names
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "study.reaper", str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+
+    def finish(self) -> None:
+        """End everything now, and wait for it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+def users(folder: str) -> list[psutil.Process]:
+    """Processes whose command line names the folder, with all their descendants."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and any(folder in word for word in process.cmdline()):
+                found[process.pid] = process
+                found |= {child.pid: child for child in process.children(recursive=True)}
+        except psutil.Error:
+            continue
+    return list(found.values())
+
+
+def reap(folder: str) -> None:
+    """Kill what uses the folder, then remove it."""
+    end = time.monotonic() + GRACE_S
+    while (processes := users(folder)) and time.monotonic() < end:
+        for process in processes:
+            try:
+                process.kill()
+            except psutil.Error:
+                continue
+        psutil.wait_procs(processes, timeout=1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    """Wait for the driver's end, then reap the folder named on the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    folder = sys.argv[1]
+    if not Path(folder).name.startswith(PREFIX):
+        raise SystemExit(f"{folder}: not a folder of a driver")
+    sys.stdin.buffer.read()
+    reap(folder)
+
+
+if __name__ == "__main__":
+    main()

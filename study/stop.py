@@ -1,0 +1,64 @@
+"""Stopping a study from outside its loop: Ctrl-C, SIGTERM, a lease that was lost, a storage that cannot be written.
+
+The first signal ends the loop at once and lets everything be put away; the second ends the process. Either way no finished
+row is lost: a row is a file that is written whole.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Why a study is to stop, if it is. As a context it handles SIGINT and SIGTERM by raising `KeyboardInterrupt`."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.error: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._handle) for s in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def wanted(self) -> bool:
+        return self.signal is not None or self.error is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, or 1."""
+        return 1 if self.signal is None else 128 + self.signal
+
+    def because(self, error: str) -> None:
+        """Stop the main thread, from any thread, for a reason that is no signal."""
+        if not self.wanted:
+            self.error = error
+            _thread.interrupt_main()
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` when stopping was asked for: an interrupt may get lost in somebody else's code."""
+        if self.wanted:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            if sys.stdout.isatty():
+                os.write(1, b"\x1b[?25h\n")  # the live display had hidden the cursor
+            os._exit(128 + number)
+        if self.error is None:
+            self.signal = signal.Signals(number)
+        raise KeyboardInterrupt

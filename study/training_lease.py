@@ -1,0 +1,75 @@
+"""One trial at a time trains a field, also among the studies that share a cluster.
+
+A named actor remembers who trains what; a holder renews its claim, and one that has not for a while has lost it. Nothing
+depends on this for being right: fields are named by what they are trained from, and whoever publishes first is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import ray
+
+from study.storage import Place
+
+NAME, NAMESPACE = "training-leases", "pfgm-study"
+TTL_S, RENEW_S, ANSWER_S = 60.0, 15.0, 20.0
+
+
+class Claims:
+    """Who trains what, until when; seconds by this process's clock."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[str, float]] = {}
+
+    def acquire(self, key: str, holder: str) -> bool:
+        """Claim, or renew the claim on, one field; False while another holds it."""
+        now = time.monotonic()
+        self.held = {k: (who, end) for k, (who, end) in self.held.items() if end > now}
+        if self.held.get(key, (holder, 0.0))[0] != holder:
+            return False
+        self.held[key] = (holder, now + TTL_S)
+        return True
+
+    def release(self, key: str, holder: str) -> None:
+        """Give a claim back."""
+        if self.held.get(key, ("", 0.0))[0] == holder:
+            del self.held[key]
+
+
+class TrainingLease:
+    """The claims of one trial on fields of one storage; ``holder`` is the same for all tries of the trial."""
+
+    def __init__(self, storage: Place, holder: str) -> None:
+        self.storage, self.holder = storage, holder
+        self._ended = threading.Event()
+
+    def acquire(self, train_id: str) -> bool:
+        """Whether the field is now ours to train; the claim is renewed until `release`."""
+        if not self._ask("acquire", train_id):
+            return False
+        self._ended = threading.Event()
+        threading.Thread(target=self._renew, args=(train_id, self._ended), daemon=True).start()
+        return True
+
+    def release(self, train_id: str) -> None:
+        """Let others train it."""
+        self._ended.set()
+        self._ask("release", train_id)
+
+    def _renew(self, train_id: str, ended: threading.Event) -> None:
+        while not ended.wait(RENEW_S):
+            self._ask("acquire", train_id)
+
+    def _ask(self, what: str, train_id: str) -> bool:
+        """Ask the actor; one that died with the driver that made it is made anew. Without an answer, the work is done twice."""
+        for _ in range(2):
+            try:
+                actor: Any = ray.remote(Claims).options(name=NAME, namespace=NAMESPACE, get_if_exists=True, num_cpus=0).remote()
+                answer = getattr(actor, what).remote(f"{self.storage.uri}/{train_id}", self.holder)
+                return bool(ray.get(answer, timeout=ANSWER_S)) or what == "release"
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ValueError):
+                time.sleep(0.2)
+        return True
