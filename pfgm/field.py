@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from pfgm.memory import ByRows
+
 CHUNK_ELEMENTS = 1 << 20  # float64 elements of one converted chunk of the data: 8 MiB, reused by the allocator and cached
 EXACT_DIM = 8  # up to this d, exact distances cost no more than a matrix product
 GEMM_ULPS = 8.0  # error of a matrix-product ‖x − y‖², in units of eps · (‖x‖² + ‖y‖²); measured: below 5
@@ -71,15 +73,11 @@ def log_weights(x: Tensor, t: Tensor | float, data: Tensor, *, n_aug: float = 1.
     points, heights = _checked(x, t, data, n_aug)
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         centre = _centre(data)
-        logits = torch.cat(
-            [
-                _logits(_squared_distances(points - centre, y, _squared_norms(y)), heights, x.shape[1], n_aug)
-                for _, y in _chunks(data, centre)
-            ],
-            dim=1,
-        )
+        moved = points - centre
+        squared = [_squared_distances(moved, y, _squared_norms(y)) for _, y in _chunks(data, centre)]
+        logits = _logits(torch.cat(squared, dim=1), heights, x.shape[1], n_aug)
         squared_min = _squared_from_logit(logits.amax(1), heights, x.shape[1], n_aug)
-        error = _squared_distance_error(points - centre, squared_min) * _slope(squared_min, heights, x.shape[1], n_aug)
+        error = _squared_distance_error(moved, squared_min) * _slope(squared_min, heights, x.shape[1], n_aug)
         for rows in _blocks(error > TOLERANCE):
             logits[rows] = _exact_logits(points[rows], heights[rows], data, n_aug)
         return torch.log_softmax(logits, dim=1).to(x.dtype)
@@ -142,9 +140,8 @@ def true_field(x: Tensor, t: Tensor | float, data: Tensor) -> tuple[Tensor, Tens
     sight = _look(points, heights, data, 1.0, magnitude=True)
     e_hat = torch.cat([sight.offset, heights[:, None]], dim=1)
     norm = torch.linalg.vector_norm(e_hat, dim=1)
-    d = x.shape[1]
-    log_kernels = sight.log_sum - (d + 1) * heights.log()
-    log_magnitude = norm.log() + log_kernels - math.log(len(data)) - log_sphere_area(d + 1)
+    log_kernels = sight.log_sum - (x.shape[1] + 1) * heights.log()
+    log_magnitude = norm.log() + log_kernels - math.log(len(data)) - log_sphere_area(x.shape[1] + 1)
     return (-e_hat / norm[:, None]).to(x.dtype), log_magnitude.to(x.dtype)
 
 
@@ -292,6 +289,11 @@ def _stream(x: Tensor, t: Tensor, data: Tensor, centre: Tensor, n_aug: float) ->
 
 
 def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float, *, magnitude: bool = False) -> _Sight:
+    """`_look_from` all rows, in parts where that does not fit into the memory."""
+    return ByRows(lambda x, t: _look_from(x, t, data, n_aug, magnitude))(x, t)
+
+
+def _look_from(x: Tensor, t: Tensor, data: Tensor, n_aug: float, magnitude: bool) -> _Sight:
     """Mean source, x − ȳ and log Σ kernel of float64 points, each row by the cheapest way that is accurate for it.
 
     log Σ kernel is accurate to TOLERANCE only with ``magnitude``, which recomputes more rows.
@@ -319,8 +321,7 @@ def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float, *, magnitude: bool =
         doubtful = ~alone & ((error > 1.0) | (2.0 * shift + cancelled > TOLERANCE * e_norm))
         doubtful |= ~alone & (error > TOLERANCE) & magnitude
         for rows in _blocks(doubtful):
-            exact = _look_exactly(x[rows], t[rows], data, centre, n_aug)
-            y_bar[rows], offset[rows], log_sum[rows] = exact
+            y_bar[rows], offset[rows], log_sum[rows] = _look_exactly(x[rows], t[rows], data, centre, n_aug)
         return _Sight(y_bar, offset, log_sum)
 
 
@@ -331,8 +332,7 @@ def _blocks(mask: Tensor) -> list[Tensor]:
 
 def _exact_logits(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> Tensor:
     """Logits of a few rows, shape (b, N), from exact differences."""
-    origin = torch.zeros_like(x[0])
-    squared = torch.cat([_exact_squared_distances(x, y) for _, y in _chunks(data, origin)], dim=1)
+    squared = torch.cat([_exact_squared_distances(x, y) for _, y in _chunks(data, torch.zeros_like(x[0]))], dim=1)
     return _logits(squared, t, x.shape[1], n_aug)
 
 

@@ -5,9 +5,9 @@ geometric (or EDM's ρ) grid: wherever D is constant the path is straight in t a
 are another, worse method. `multistep2` extrapolates D linearly in log t from the last two heights and integrates the
 linear part exactly: second order at one network call a step.
 
-NFE counts every call of D on a batch: the initial-step estimate, rejected steps and the final denoise included. An adaptive
-solver takes one step size for the whole batch, so batches are of equal size: the last is filled with extra latents, whose
-samples are discarded.
+NFE counts every call of D on a batch: the initial-step estimate, rejected steps and the final denoise included; a call that
+the memory holds only in parts (`pfgm.memory`) is one call. An adaptive solver takes one step size for the whole batch, so
+batches are of equal size: the last is filled with extra latents, whose samples are discarded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from pfgm.config import ADAPTIVE_SOLVERS, FIXED_SOLVERS, SOLVERS, SamplerConfig
+from pfgm.memory import ByRows
 from pfgm.prior import latents
 from pfgm.process import Process, resolve_sampler
 
@@ -50,7 +51,7 @@ class _CountedDrift:
     """D with its calls counted; raises `_Diverged` when D is not finite."""
 
     def __init__(self, mean_source: MeanSource) -> None:
-        self.mean_source, self.nfe = mean_source, 0
+        self.mean_source, self.nfe = ByRows(mean_source), 0
         self.last: Tensor | None = None
 
     def __call__(self, x: Tensor, t: float) -> Tensor:

@@ -4,6 +4,9 @@ Streams of random numbers are separate by role (initial weights, data order, per
 never from the configuration; their states are part of the training state, so a training that is stopped and continued ends
 with the weights, bit for bit, of one that never stopped (same machine type, one thread).
 
+A step that runs out of memory is repeated with the network called in parts of the batch (`InParts`), twice as many each time;
+the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding.
+
 `TRAINING_VERSION` is part of a field's identity: a change to this file, the objectives or the networks that moves the numbers
 must raise it, and a golden test of twenty losses fails until it does.
 """
@@ -18,9 +21,11 @@ from dataclasses import astuple, dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data import Dataset
+from pfgm.memory import is_out_of_memory, record_split
 from pfgm.networks import FieldNetwork, build_network
 from pfgm.objectives import OBJECTIVES
 from pfgm.process import Process, resolve_train
@@ -57,6 +62,22 @@ def learning_rate(train: TrainConfig, step: int) -> float:
     return train.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
 
 
+class InParts(FieldNetwork):
+    """A network, sharing its weights, that is called on ``parts`` parts of its rows, one after the other.
+
+    Only inputs and outputs are kept: the backward pass computes the activations of one part at a time again.
+    """
+
+    def __init__(self, network: FieldNetwork, parts: int) -> None:
+        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip)
+        self.parts = parts
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        whole = super().forward
+        pieces = zip(x.chunk(self.parts), t.chunk(self.parts), strict=True)
+        return torch.cat([checkpoint(whole, *piece, use_reentrant=False) for piece in pieces])
+
+
 class Trainer:
     """One training run that can be advanced, saved and continued.
 
@@ -87,6 +108,8 @@ class Trainer:
             role: torch.Generator(self.device).manual_seed(derive_seed(seed, role)) for role in ("order", "perturb")
         }
         self.step, self.elapsed_s = 0, 0.0
+        self.parts = 1
+        """Parts of the batch that the network is called on; doubles where a step does not fit into the memory."""
         self.history: list[Progress] = []
 
     def run(self, report_every: int = 50) -> Iterator[Progress]:
@@ -118,21 +141,38 @@ class Trainer:
                 since, started = 0, time.perf_counter()
 
     def _advance(self, rate: float) -> tuple[Tensor, Tensor]:
-        y, sources = self._batch()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
-            objective = OBJECTIVES[str(self.train.objective)]
-            loss = objective(self.network, self.process, y, sources, self.generators["perturb"])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        before = {role: g.get_state() for role, g in self.generators.items()}
+        while (loss := self._differentiate()) is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            for role, generator in self.generators.items():
+                generator.set_state(before[role])
+            self.parts *= 2
+            record_split()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
         self.optimizer.step()
         decay = min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
         self.step += 1
-        return loss.detach().double(), norm.detach().double()
+        return loss.double(), norm.detach().double()
+
+    def _differentiate(self) -> Tensor | None:
+        """Loss of the next batch, whose gradients are left in the parameters; None where the memory ran out."""
+        try:
+            y, sources = self._batch()
+            network = self.network if self.parts == 1 else InParts(self.network, self.parts)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
+                objective = OBJECTIVES[str(self.train.objective)]
+                loss = objective(network, self.process, y, sources, self.generators["perturb"])
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            return loss.detach()
+        except Exception as error:
+            if self.parts >= self.train.batch_size or not is_out_of_memory(error):
+                raise
+        return None
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """y (B, d) and the reference sources (N_ref, d), of which y is a part."""
@@ -159,6 +199,7 @@ class Trainer:
         moments = self.optimizer.state
         state = {
             "step": torch.tensor(self.step),
+            "parts": torch.tensor(self.parts),
             "elapsed_s": torch.tensor(self.elapsed_s, dtype=torch.float64),
             "history": torch.tensor([astuple(p) for p in self.history], dtype=torch.float64).reshape(-1, len(fields(Progress))),
         }
@@ -180,6 +221,7 @@ class Trainer:
                     f"the training state is of another kind of device than {self.device.type}; train from the start"
                 )
         self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
+        self.parts = int(state.get("parts", 1))
         self.history = [Progress(int(row[0]), int(row[1]), *row[2:]) for row in state["history"].tolist()]
         with torch.no_grad():
             for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from pfgm.memory import ByRows
+
 HERE = Path(__file__).parent
 
 
@@ -77,4 +79,5 @@ def extract(name: str, x: Tensor, chunk: int = 2000) -> Tensor:
     if x.shape[1] != 64:
         raise ValueError(f"features: the digits network needs 8 × 8 grey images, the data have d = {x.shape[1]}; use pixels")
     network = digits_network().to(x.device)
-    return torch.cat([network(part) for part in x.split(chunk)])
+    by_rows = ByRows(network)
+    return torch.cat([by_rows(part) for part in x.split(chunk)])

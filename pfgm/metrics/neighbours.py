@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pfgm.memory import ByRows
+
 CHUNK = 1024
 OUTLIER_FACTOR = 2.0
 """A sample is an outlier when its nearest training point is farther than this many times the data's own median distance."""
@@ -19,26 +21,31 @@ OUTLIER_FACTOR = 2.0
 
 def nearest_distance(x: Tensor, y: Tensor, k: int = 1, skip_self: bool = False) -> Tensor:
     """Distance from each x (n, d) to its k-th nearest y (m, d), shape (n,); ``skip_self`` leaves out entry i for row i."""
-    out = []
-    for start in range(0, len(x), CHUNK):
-        distance = torch.cdist(x[start : start + CHUNK].double(), y.double())
+
+    def kth(part: Tensor, own: Tensor) -> Tensor:
+        distance = torch.cdist(part.double(), y.double())
         if skip_self:
-            rows = torch.arange(len(distance), device=distance.device)
-            distance[rows, start + rows] = torch.inf
-        out.append(distance.kthvalue(k, dim=1).values)
-    return torch.cat(out)
+            distance[torch.arange(len(part), device=x.device), own] = torch.inf
+        return distance.kthvalue(k, dim=1).values
+
+    by_rows, index = ByRows(kth), torch.arange(len(x), device=x.device)
+    return torch.cat([by_rows(part, own) for part, own in zip(x.split(CHUNK), index.split(CHUNK), strict=True)])
 
 
 def precision_recall(samples: Tensor, data: Tensor, k: int = 3) -> tuple[float, float]:
     """(precision, recall) of samples (n, d) against data (m, d)."""
     radius_data = nearest_distance(data, data, k, skip_self=True)
     radius_samples = nearest_distance(samples, samples, k, skip_self=True)
-    inside_data, inside_samples = [], torch.zeros(len(data), dtype=torch.bool, device=data.device)
-    for start in range(0, len(samples), CHUNK):
-        distance = torch.cdist(samples[start : start + CHUNK].double(), data.double())
-        inside_data.append((distance <= radius_data).any(1))
-        inside_samples |= (distance <= radius_samples[start : start + CHUNK, None]).any(0)
-    return float(torch.cat(inside_data).double().mean()), float(inside_samples.double().mean())
+    inside_samples = torch.zeros(len(data), dtype=torch.bool, device=data.device)
+
+    def inside_data(part: Tensor, radius: Tensor) -> Tensor:
+        distance = torch.cdist(part.double(), data.double())
+        inside_samples.logical_or_((distance <= radius[:, None]).any(0))
+        return (distance <= radius_data).any(1)
+
+    by_rows, chunks = ByRows(inside_data), zip(samples.split(CHUNK), radius_samples.split(CHUNK), strict=True)
+    inside = torch.cat([by_rows(*chunk) for chunk in chunks])
+    return float(inside.double().mean()), float(inside_samples.double().mean())
 
 
 class Neighbours(NamedTuple):
