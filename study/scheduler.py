@@ -85,8 +85,12 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
 
     searcher = WorklistSearcher(config, work, progress, start, stop)
     owner = f"{os.uname().nodename}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    if room.standing:  # other studies may run there too
+        from study.training_lease import claims_actor
+
+        claims_actor()
     trainable = tune.with_resources(
-        tune.with_parameters(ray_trial, config=for_workers(config), owner=owner),
+        tune.with_parameters(ray_trial, config=for_workers(config), owner=owner if room.standing else None),
         {"cpu": config.resources.cpus, "gpu": gpus_per_trial(config, room.gpus)},
     )
     tuner = tune.Tuner(
@@ -109,8 +113,12 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
     stop.check()
 
 
-def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str) -> None:
-    """What runs in a Ray worker: rebuild the trial from its declared point, and run it."""
+def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str | None) -> None:
+    """What runs in a Ray worker: rebuild the trial from its declared point, and run it.
+
+    Args:
+        owner: a name for this run of the study, where others may train the same fields at the same time.
+    """
     from ray import tune
 
     from study.training_lease import TrainingLease
@@ -119,7 +127,8 @@ def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str) -> No
         config, handout["role"], handout["point"], handout["seed"], [(role, point) for role, point in handout["sampling"]]
     )
     report = throttled(lambda said: tune.report({**said, "own_id": trial.trial_id}))
-    run_trial(config, trial, handout["todo"], report, TrainingLease(config.place, f"{owner}/{trial.trial_id}"))
+    lease = TrainingLease(config.place, f"{owner}/{trial.trial_id}") if owner else None
+    run_trial(config, trial, handout["todo"], report, lease)
 
 
 def write_lost(config: StudyConfig, work: Worklist, trial: Trial, reason: str) -> None:

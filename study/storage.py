@@ -200,7 +200,7 @@ class Place:
 
     def _on_store(self, act: Callable[[Any], T_], verb: str) -> T_:
         try:
-            return act(_file_system(self.options))
+            return act(_file_system(self.options, os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")))
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -221,10 +221,13 @@ def clean_temporary(folder: Place, older_than_s: float = 3600.0) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def _file_system(options: str) -> Any:
+def _file_system(options: str, endpoint: str | None) -> Any:
     from pyarrow import fs as pafs
 
     given = {key: values[0] for key, values in parse_qs(options).items()}
+    if endpoint and "endpoint_override" not in given:
+        server = urlsplit(endpoint)
+        given |= {"endpoint_override": server.netloc, "scheme": server.scheme}
     return pafs.S3FileSystem(
         **given,
         connect_timeout=5.0,

@@ -227,7 +227,7 @@ def prepare_torch(threads: int) -> None:
     """One thread (or as many as the trial's CPUs) and deterministic algorithms: equal trials give equal bits."""
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, without two seconds of imports
     torch.backends.cudnn.allow_tf32 = False
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

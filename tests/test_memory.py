@@ -395,4 +395,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.allow_tf32 = False
-    print(json.dumps({name: attempt(name, sys.argv[1]) for name in [*CASES, "too_big"]}))
+    print(json.dumps({name: attempt(name, sys.argv[1]) for name in ["too_big", *CASES]}))

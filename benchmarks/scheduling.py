@@ -1,0 +1,91 @@
+"""What scheduling costs: a thousand trials that do next to nothing, against the same trials in a loop in this process.
+
+    python benchmarks/scheduling.py [--trials 1000]
+
+Each trial trains one step of a tiny network on 64 points and measures one row of 50 samples. The driver is a process of its
+own as always; its memory is sampled from outside. "Steady state" leaves out the first tenth of the trials, in which workers
+start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from study.run import main as run_study  # noqa: E402
+
+STUDY: dict[str, Any] = {
+    "name": "trivial",
+    "data": {"name": "rings", "n": 64},
+    "network": {"name": "mlp", "width": 4, "depth": 1},
+    "train": {"steps": 1, "batch_size": 8, "warmup_steps": 1},
+    "sampler": {"solver": "euler", "steps": 1},
+    "evaluate": {"samples": 50, "metrics": ["sliced_wasserstein"]},
+    "search": {"train": {"sigma": {"uniform": [0.1, 0.2]}}},
+}
+
+
+def measure_loop(folder: Path, trials: int) -> float:
+    """Seconds a trial, one after another in this process."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    arguments = ["search.yaml", "--inline", "--no-report", "--set", "storage=loop", "--set", f"design.trials={trials}"]
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+        run_study([*arguments[:-1], "design.trials=2"])  # imports, caches
+        started = time.perf_counter()
+        assert run_study(arguments) == 0
+    return (time.perf_counter() - started) / (trials - 2)
+
+
+def measure_ray(folder: Path, trials: int) -> tuple[float, float]:
+    """(wall seconds a trial in steady state, growth of the driver's memory there in MB)."""
+    command = [sys.executable, "-m", "study.run", "search.yaml", "--no-report", "--set", f"design.trials={trials}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
+        driver, rows = psutil.Process(process.pid), folder / "results/trivial/evals"
+        begun: tuple[float, int, int] | None = None
+        last = (0.0, 0, 0)
+        while process.poll() is None:
+            done = len(os.listdir(rows)) if rows.is_dir() else 0
+            with contextlib.suppress(psutil.Error):
+                last = (time.perf_counter(), done, driver.memory_info().rss) if done < trials else last
+            if begun is None and done >= trials // 10:
+                begun = last
+            time.sleep(0.2)
+    assert process.returncode == 0 and begun is not None, (folder / "log").read_text()[-2000:]
+    return (last[0] - begun[0]) / (last[1] - begun[1]), (last[2] - begun[2]) / 2**20
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Seconds of scheduling a trial, against a loop in one process.")
+    parser.add_argument("--trials", type=int, default=1000)
+    trials = parser.parse_args().trials
+    folder = Path(tempfile.mkdtemp(prefix="pfgm-scheduling-"))
+    try:
+        (folder / "search.yaml").write_text(yaml.safe_dump({**STUDY, "design": {"name": "random", "trials": trials}}))
+        wall, growth = measure_ray(folder, trials)
+        loop = measure_loop(folder, max(trials // 5, 20))
+    finally:
+        shutil.rmtree(folder)
+    print(f"{trials} trials with Ray: {wall:.3f} s a trial in steady state, wall; driver's memory grew by {growth:.0f} MB")
+    print(f"the same trials in a loop in one process: {loop:.3f} s a trial; with Ray {wall / loop:.2f} times that")
+
+
+if __name__ == "__main__":
+    main()
