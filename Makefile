@@ -1,10 +1,10 @@
-# make demo | test | lint | type | bench — each sets up .venv first, from the pinned constraints.txt.
+# make demo | test | faults | lint | type | bench — each sets up .venv first, from the pinned constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-small test lint type bench setup clean
+.PHONY: demo demo-small test faults lint type bench setup clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -23,7 +23,10 @@ demo-small: $(STAMP)
 	  --set evaluate.samples=300 --set seeds.train=1 --set design.arm_seeds=null --set evaluate.solver_error_samples=32
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: $(STAMP)
+	$(BIN)/python benchmarks/fault_campaign.py --kills 8
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -34,6 +37,8 @@ type: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/field_target.py
+	$(BIN)/python benchmarks/scheduling.py
+	$(BIN)/python benchmarks/shared_fields.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -21,8 +21,8 @@ _HOMES = {
     "Trainer": "training",
 }
 _MODULES = (
-    "analytic", "checkpoint", "config", "data", "field", "metrics", "networks", "objectives", "perturb", "prior", "process",
-    "sampling", "training",
+    "analytic", "checkpoint", "config", "data", "field", "memory", "metrics", "networks", "objectives", "perturb", "prior",
+    "process", "sampling", "training",
 )  # fmt: skip
 __all__ = ["Field", "Trainer", "integrate", "load_data", "load_field"]
 

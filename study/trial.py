@@ -158,7 +158,9 @@ def _measured(config: StudyConfig, cell: Mapping[str, object]) -> bool:
 def _run_trial(job: _Job, cells: list[dict[str, object]]) -> None:
     config, trial, device, report = job.config, job.trial, job.device, job.report
     _data(config.data, config.info.hash)
+    splits_before = memory.n_splits()
     field, reused = job.field()
+    splits_trained = memory.n_splits() - splits_before
     if field is None:
         report({"phase": "elsewhere"})
         return
@@ -186,7 +188,7 @@ def _run_trial(job: _Job, cells: list[dict[str, object]]) -> None:
             "cost_train_s": field.history[-1].elapsed_s if field.history else None,
             "diag_train_loss": field.history[-1].loss if field.history else None,
             "cost_memory_mb": _peak_memory_mb(device),
-            "cost_memory_splits": memory.n_splits() - splits,
+            "cost_memory_splits": memory.n_splits() - splits + splits_trained,
             "metric_names": ",".join(sorted(config.evaluate.metrics)),
             "prov_field_reused": reused,
             "prov_device": str(device),

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,17 +71,29 @@ def worker_pid(driver: int) -> int | None:
 
 
 def alive(processes: list[psutil.Process]) -> list[str]:
-    """Names of those that have not ended, but for Ray's two idle agents: they wait a minute for the dead server."""
+    """Names of those that have not ended."""
     names = []
     for process in processes:
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and not process.name().startswith(
-                ("ray::Dashboard", "ray::RuntimeEnv")
-            ):
+            if process.status() != psutil.STATUS_ZOMBIE:
                 names.append(process.name())
         except psutil.NoSuchProcess:
             continue
     return names
+
+
+def temporary() -> set[str]:
+    """Folders that a driver, or Ray, may leave in /tmp."""
+    return {str(p) for pattern in ("pfgm-*", "ray/session_*") for p in Path("/tmp").glob(pattern)}
+
+
+def listening(processes: list[psutil.Process]) -> list[str]:
+    """Addresses on which any of these processes listens."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found += [str(c.laddr) for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
+    return found
 
 
 def open_addresses(driver: int) -> set[str]:
@@ -99,12 +112,14 @@ def reference(make_folder: Callable[[str], Folder]) -> tuple[Folder, set[str]]:
     """The four-field study with two trials at once, and the addresses that were listened on meanwhile."""
     folder = make_folder("reference")
     folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
-    process, seen = folder.start(), set()
+    before, process, seen, children = temporary(), folder.start(), set(), set()
     while process.poll() is None:
         seen |= open_addresses(process.pid)
+        children |= set(family(process.pid))
         time.sleep(0.1)
     out, err = process.communicate()
     assert process.returncode == 0, f"{out}\n{err}"
+    assert len(children) > 5 and not alive(list(children)) and temporary() <= before, "nothing is left"
     return folder, seen
 
 
@@ -140,12 +155,13 @@ def test_a_finished_study_is_left_alone(reference: tuple[Folder, set[str]]) -> N
 def test_a_killed_driver_leaves_nothing_behind_and_continues(reference: tuple[Folder, set[str]], folder: Folder) -> None:
     whole, _ = reference
     folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
-    process = folder.start()
+    before, process = temporary(), folder.start()
     wait_for(lambda: any((folder.path / "results/tiny/evals").glob("*.parquet")), 90, "row")
     children = family(process.pid)[1:]
+    assert listening(children) and temporary() > before, "Ray runs"
     process.kill()
     process.wait()
-    wait_for(lambda: not alive(children), 30, "end of Ray")
+    wait_for(lambda: not alive(children) and temporary() <= before, 15, "end of everything")
     measured, trained = files(folder.path / "results/tiny/evals"), folder.fields()
     assert 0 < len(folder.rows()) < 8
     folder.run()
@@ -155,26 +171,51 @@ def test_a_killed_driver_leaves_nothing_behind_and_continues(reference: tuple[Fo
     assert trained <= folder.fields() == whole.fields() == {row["train_id"] for row in folder.rows().values()}
 
 
-@pytest.mark.slow
-def test_an_interrupted_run_says_so_and_continues(folder: Folder) -> None:
+def in_terminal(process: subprocess.Popen[str], children: list[psutil.Process]) -> None:
     """Ctrl-C in a terminal reaches every process of the foreground group."""
-    folder.write(train={"steps": 100_000, "batch_size": 32}, search=None)
-    process = folder.start("--set", "resources.concurrent=2")
-    wait_for(lambda: worker_pid(process.pid), 60, "worker")
-    children = family(process.pid)[1:]
-    at = time.monotonic()
     for member in [process, *(c for c in children if os.getpgid(c.pid) == os.getpgid(process.pid))]:
-        member.send_signal(signal.SIGINT)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.send_signal(signal.SIGINT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_cleanly(folder: Folder, stop: signal.Signals, code: int) -> None:
+    """Within 10 s, with what is finished, the command that continues, and nothing left behind."""
+    folder.write(train={"steps": 100_000, "batch_size": 32}, search=None)
+    before, process = temporary(), folder.start("--set", "resources.concurrent=2")
+    wait_for(lambda: worker_pid(process.pid), 60, "worker")
+    children, at = family(process.pid)[1:], time.monotonic()
+    if stop == signal.SIGINT:
+        in_terminal(process, children)
+    else:
+        process.send_signal(stop)
     out, err = process.communicate(timeout=30)
     assert time.monotonic() - at < 10
-    assert process.returncode == 130, f"{out}\n{err}"
-    assert "stopped with 0 of 1 rows; the same command continues" in out
+    assert process.returncode == code, f"{out}\n{err}"
+    assert "stopped with 0 of 1 rows; the same command continues: python -m study.run search.yaml" in out
+    assert "resources.concurrent=2" in out.splitlines()[-1]
     assert "Traceback" not in out + err
-    wait_for(lambda: not alive(children), 30, "end of Ray")
-    again = folder.start()
-    wait_for(lambda: worker_pid(again.pid), 60, "worker")
-    again.send_signal(signal.SIGINT)
-    assert again.wait(timeout=30) == 130
+    assert not alive(children) and temporary() <= before, "all is put away before the driver ends"
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_ends_at_once(folder: Folder) -> None:
+    """While the first is still putting things away; what was measured stays, and Ray goes."""
+    folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
+    before, process = temporary(), folder.start()
+    wait_for(lambda: any((folder.path / "results/tiny/evals").glob("*.parquet")), 90, "row")
+    children = family(process.pid)[1:]
+    rows, at = len(folder.rows()), time.monotonic()
+    in_terminal(process, children)
+    time.sleep(0.3)
+    in_terminal(process, children)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - at < 3, "at once"
+    assert process.returncode == 130 and "Traceback" not in err, f"{out}\n{err}"
+    wait_for(lambda: not alive(children) and temporary() <= before, 15, "end of everything")
+    assert len(folder.rows()) >= rows
+    assert all(row["status"] == "complete" for row in folder.rows().values())
 
 
 @pytest.mark.slow
