@@ -74,12 +74,12 @@ def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, 
     if not trials and not proposed:
         return 0.0, 0.0
     cost = calibrate(config, trials + proposed, n_slots)
-    store, seen = FieldStore(config.place), set()
+    seen = FieldStore(config.place).published({t.train_id for t in trials})
     seconds = [cost.trial_s(t, [str(c["sampler_id"]) for c in t.cells(config)], trained=False) for t in proposed]
     for trial in trials:
         missing = set(work.missing(trial))
         rows = [str(c["sampler_id"]) for c in trial.cells(config) if c["cell_id"] in missing]
-        seconds.append(cost.trial_s(trial, rows, trial.train_id in store or trial.train_id in seen))
+        seconds.append(cost.trial_s(trial, rows, trial.train_id in seen))
         seen.add(trial.train_id)
     total = sum(seconds)
     return max(total / n_slots, max(seconds)) + START_S + REPORT_S, total

@@ -15,10 +15,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from study.storage import Place, StorageError
+from study.storage import READERS, Place, StorageError
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,14 @@ class FieldStore:
 
     def __contains__(self, train_id: str) -> bool:
         return (self.root / train_id / "field.json").is_file()
+
+    def published(self, train_ids: Collection[str]) -> set[str]:
+        """Those of some fields that are there; an object store is asked for many at a time."""
+        if not self.root.remote:
+            return {train_id for train_id in train_ids if train_id in self}
+        with ThreadPoolExecutor(READERS) as pool:
+            there = pool.map(self.__contains__, train_ids)
+        return {train_id for train_id, is_there in zip(train_ids, there, strict=True) if is_there}
 
     def load(self, train_id: str, device: torch.device | str) -> Field | None:
         """A published field, on ``device``; None when there is none. A damaged one is set aside, and there is none.

@@ -1,12 +1,14 @@
 """Puts away what a driver leaves behind, however it ends: the processes of its private Ray, and its temporary folder.
 
 Started by `study.cluster` as a process of its own that reads a pipe from the driver. The pipe ends when the driver does, a
-kill -9 included. Imports neither torch nor ray.
+kill -9 included. While the driver lives its descendants are noted, since some of Ray's outlive their parents for a minute, and
+by then bear neither their names nor their parents'. Imports neither torch nor ray.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,7 @@ import psutil
 
 PREFIX = "pfgm-"
 """Of the temporary folders that may be removed."""
-GRACE_S = 5.0
+LOOK_S, GRACE_S = 0.5, 5.0
 
 
 class Reaper:
@@ -56,10 +58,18 @@ def users(folder: str) -> list[psutil.Process]:
     return list(found.values())
 
 
-def reap(folder: str) -> None:
-    """Kill what uses the folder, then remove it."""
+def descendants(driver: int) -> set[psutil.Process]:
+    """All processes that descend from the driver, this one left out."""
+    try:
+        return {p for p in psutil.Process(driver).children(recursive=True) if p.pid != os.getpid()}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def reap(folder: str, noted: set[psutil.Process]) -> None:
+    """Kill what was noted and what uses the folder, then remove it."""
     end = time.monotonic() + GRACE_S
-    while (processes := users(folder)) and time.monotonic() < end:
+    while (processes := [*users(folder), *(p for p in noted if _lives(p))]) and time.monotonic() < end:
         for process in processes:
             try:
                 process.kill()
@@ -69,6 +79,13 @@ def reap(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def main() -> None:
     """Wait for the driver's end, then reap the folder named on the command line."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -76,8 +93,10 @@ def main() -> None:
     folder = sys.argv[1]
     if not Path(folder).name.startswith(PREFIX):
         raise SystemExit(f"{folder}: not a folder of a driver")
-    sys.stdin.buffer.read()
-    reap(folder)
+    driver, noted = os.getppid(), set[psutil.Process]()
+    while not select.select([sys.stdin], [], [], LOOK_S)[0]:
+        noted = {p for p in noted if _lives(p)} | descendants(driver)
+    reap(folder, noted)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
 
     store = FieldStore(config.place)
     fields = {t.train_id for t in work.trials}
-    trained = sum(f in store for f in fields)
+    trained = len(store.published(fields))
     ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
     seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"

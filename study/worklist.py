@@ -78,7 +78,9 @@ class Worklist:
 
     def steps_left(self, store: FieldStore) -> int:
         """Training steps of the fields that no one has trained yet."""
-        new = {t.train_id: t.train.steps for t in self.waiting if t.train_id not in store}
+        steps = {t.train_id: t.train.steps for t in self.waiting}
+        there = store.published(steps.keys())
+        new = {train_id: n for train_id, n in steps.items() if train_id not in there}
         ahead = (
             self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps
             if self.tpe

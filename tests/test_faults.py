@@ -296,7 +296,7 @@ def test_a_worker_that_always_dies_is_a_row(folder: Folder) -> None:
     """Killed at both of its tries: a failed row with a log; --retry-failed measures it."""
     from test_run import worker_pid
 
-    folder.write(train={"steps": 6000, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
+    folder.write(train={"steps": 2000, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
     process, killed = folder.start(), set()
     end = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < end:

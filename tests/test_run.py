@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,13 @@ def alive(processes: list[psutil.Process]) -> list[str]:
     return names
 
 
-def temporary() -> set[str]:
-    """Folders that a driver, or Ray, may leave in /tmp."""
-    return {str(p) for pattern in ("pfgm-*", "ray/session_*") for p in Path("/tmp").glob(pattern)}
+def temporary(processes: Iterable[psutil.Process]) -> set[Path]:
+    """Temporary folders that these processes name on their command lines: those of a driver, and of Ray."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found |= set(re.findall(r"/tmp/(?:pfgm-\w+|ray\b)", " ".join(process.cmdline())))
+    return {Path(path) for path in found}
 
 
 def listening(processes: list[psutil.Process]) -> list[str]:
@@ -112,14 +117,16 @@ def reference(make_folder: Callable[[str], Folder]) -> tuple[Folder, set[str]]:
     """The four-field study with two trials at once, and the addresses that were listened on meanwhile."""
     folder = make_folder("reference")
     folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
-    before, process, seen, children = temporary(), folder.start(), set(), set()
+    process, seen, children, folders = folder.start(), set(), set(), set()
     while process.poll() is None:
         seen |= open_addresses(process.pid)
         children |= set(family(process.pid))
+        folders |= temporary(family(process.pid))
         time.sleep(0.1)
     out, err = process.communicate()
     assert process.returncode == 0, f"{out}\n{err}"
-    assert len(children) > 5 and not alive(list(children)) and temporary() <= before, "nothing is left"
+    assert len(children) > 5 and not alive(list(children)), "no process is left"
+    assert len(folders) == 1 and not any(path.exists() for path in folders), "one temporary folder, which is gone"
     return folder, seen
 
 
@@ -155,13 +162,14 @@ def test_a_finished_study_is_left_alone(reference: tuple[Folder, set[str]]) -> N
 def test_a_killed_driver_leaves_nothing_behind_and_continues(reference: tuple[Folder, set[str]], folder: Folder) -> None:
     whole, _ = reference
     folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
-    before, process = temporary(), folder.start()
+    process = folder.start()
     wait_for(lambda: any((folder.path / "results/tiny/evals").glob("*.parquet")), 90, "row")
     children = family(process.pid)[1:]
-    assert listening(children) and temporary() > before, "Ray runs"
+    (own,) = temporary(children)
+    assert listening(children) and own.is_dir(), "Ray runs"
     process.kill()
     process.wait()
-    wait_for(lambda: not alive(children) and temporary() <= before, 15, "end of everything")
+    wait_for(lambda: not alive(children) and not own.exists(), 15, "end of everything")
     measured, trained = files(folder.path / "results/tiny/evals"), folder.fields()
     assert 0 < len(folder.rows()) < 8
     folder.run()
@@ -173,9 +181,11 @@ def test_a_killed_driver_leaves_nothing_behind_and_continues(reference: tuple[Fo
 
 def in_terminal(process: subprocess.Popen[str], children: list[psutil.Process]) -> None:
     """Ctrl-C in a terminal reaches every process of the foreground group."""
-    for member in [process, *(c for c in children if os.getpgid(c.pid) == os.getpgid(process.pid))]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.send_signal(signal.SIGINT)
+    group = os.getpgid(process.pid)
+    for member in [*children, process]:
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(member.pid) == group:
+                member.send_signal(signal.SIGINT)
 
 
 @pytest.mark.slow
@@ -183,9 +193,10 @@ def in_terminal(process: subprocess.Popen[str], children: list[psutil.Process]) 
 def test_a_signal_ends_a_run_cleanly(folder: Folder, stop: signal.Signals, code: int) -> None:
     """Within 10 s, with what is finished, the command that continues, and nothing left behind."""
     folder.write(train={"steps": 100_000, "batch_size": 32}, search=None)
-    before, process = temporary(), folder.start("--set", "resources.concurrent=2")
+    process = folder.start("--set", "resources.concurrent=2")
     wait_for(lambda: worker_pid(process.pid), 60, "worker")
     children, at = family(process.pid)[1:], time.monotonic()
+    (own,) = temporary(children)
     if stop == signal.SIGINT:
         in_terminal(process, children)
     else:
@@ -196,16 +207,17 @@ def test_a_signal_ends_a_run_cleanly(folder: Folder, stop: signal.Signals, code:
     assert "stopped with 0 of 1 rows; the same command continues: python -m study.run search.yaml" in out
     assert "resources.concurrent=2" in out.splitlines()[-1]
     assert "Traceback" not in out + err
-    assert not alive(children) and temporary() <= before, "all is put away before the driver ends"
+    assert not alive(children) and not own.exists(), "all is put away before the driver ends"
 
 
 @pytest.mark.slow
 def test_a_second_interrupt_ends_at_once(folder: Folder) -> None:
     """While the first is still putting things away; what was measured stays, and Ray goes."""
     folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
-    before, process = temporary(), folder.start()
+    process = folder.start()
     wait_for(lambda: any((folder.path / "results/tiny/evals").glob("*.parquet")), 90, "row")
     children = family(process.pid)[1:]
+    (own,) = temporary(children)
     rows, at = len(folder.rows()), time.monotonic()
     in_terminal(process, children)
     time.sleep(0.3)
@@ -213,7 +225,7 @@ def test_a_second_interrupt_ends_at_once(folder: Folder) -> None:
     out, err = process.communicate(timeout=30)
     assert time.monotonic() - at < 3, "at once"
     assert process.returncode == 130 and "Traceback" not in err, f"{out}\n{err}"
-    wait_for(lambda: not alive(children) and temporary() <= before, 15, "end of everything")
+    wait_for(lambda: not alive(children) and not own.exists(), 15, "end of everything")
     assert len(folder.rows()) >= rows
     assert all(row["status"] == "complete" for row in folder.rows().values())
 
