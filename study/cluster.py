@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +19,7 @@ from pathlib import Path
 
 from study.config import StudyConfig
 from study.reaper import Reaper
+from study.stop import SIGNALS
 from study.storage import Place
 
 logger = logging.getLogger(__name__)
@@ -38,7 +43,7 @@ WORKER = {
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Off: Ray binds to 127.0.0.1 instead of every interface."""
-PROBE_S = 60.0
+PROBE_S, KNOCK_S = 60.0, 10.0
 
 
 class ClusterError(RuntimeError):
@@ -53,6 +58,8 @@ class Room:
     cpus: int
     gpus: float
     folder: Path
+    standing: bool
+    """Whether others may use this Ray too."""
 
     def __str__(self) -> str:
         what = "this machine" if self.nodes == 1 else f"{self.nodes} nodes"
@@ -96,7 +103,7 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int) -> I
     os.environ.update(QUIET | WORKER | ({} if address else LOOPBACK))
     import ray
 
-    reaper = Reaper()
+    reaper, handlers = Reaper(), {number: signal.getsignal(number) for number in SIGNALS}
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
         if address is None:
@@ -113,9 +120,12 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int) -> I
         else:
             _join(address)
             _check_nodes(config)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)  # in place of Ray's own
         found = ray.cluster_resources()
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-        yield Room(nodes, int(found.get("CPU", 0)), found.get("GPU", 0.0), reaper.folder)
+        yield Room(nodes, int(found.get("CPU", 0)), found.get("GPU", 0.0), reaper.folder, address is not None)
     finally:
         ray.shutdown()
         reaper.finish()
@@ -125,18 +135,55 @@ def _join(address: str) -> None:
     import ray
 
     try:
+        if "://" in address:
+            raise ValueError("name it as host:port, the port of its GCS, without a scheme")
+        if ":" in address:
+            _knock(address)
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"env_vars": WORKER},
         )
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        hint = "start one with `ray start --head`, or name another"
+        if "token" in reason.lower():
+            hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
+        raise ClusterError(f"--address {address}: cannot join a Ray cluster there ({reason}); {hint}") from None
+
+
+def _knock(address: str) -> None:
+    """Fail within seconds where nobody answers, or asks for another token, or this machine is none of the cluster's.
+
+    Ray itself tries for minutes, with a line for every try, or ends the process.
+
+    Raises:
+        OSError: nobody answers.
+        ValueError: no such port.
+        ray.exceptions.RayError: another token, or no Ray.
+        ClusterError: a cluster of other machines.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    sys.stderr.flush()
+    stderr = os.dup(2)  # the compiled part of Ray writes there
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            nodes = GcsClient(address=address).get_all_node_info().values()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    if not any(os.path.exists(node.raylet_socket_name) for node in nodes):
         raise ClusterError(
-            f"--address {address}: cannot join a Ray cluster there ({reason});"
-            " start one with `ray start --head`, or name another"
-        ) from None
+            f"--address {address}: this machine is no node of that cluster; run the command on one,"
+            f" or make it one with `ray start --num-cpus=0 --address={address}`"
+        )
 
 
 def _check_nodes(config: StudyConfig) -> None:
@@ -147,25 +194,24 @@ def _check_nodes(config: StudyConfig) -> None:
     mark = config.place / f".seen-by-{os.uname().nodename}-{os.getpid()}"
     mark.write(b"")
     try:
-        looks = {}
+        looks = []
         for node in ray.nodes():
             if node["Alive"]:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 look = ray.remote(sees).options(num_cpus=0, scheduling_strategy=there)
-                looks[node["NodeManagerAddress"]] = look.remote(mark.absolute().uri)
-        for node_address, answer in looks.items():
+                looks.append((node, look.remote(mark.absolute().uri)))
+        for node, answer in looks:
+            address = node["NodeManagerAddress"]
             try:
                 seen = ray.get(answer, timeout=PROBE_S)
-            except ray.exceptions.NodeDiedError:
-                continue  # the trials of a lost node go elsewhere
             except (ray.exceptions.RayError, ImportError) as error:
+                if not any(n["Alive"] for n in ray.nodes() if n["NodeID"] == node["NodeID"]):
+                    continue  # it was lost meanwhile; the trials go elsewhere
                 reason = " ".join(str(error).split())[-300:]
-                raise ClusterError(
-                    f"node {node_address} cannot run trials; install the same pfgm-study there ({reason})"
-                ) from None
+                raise ClusterError(f"node {address} cannot run trials; install the same pfgm-study there ({reason})") from None
             if not seen:
                 raise ClusterError(
-                    f"node {node_address} does not see {config.place.absolute()}: storage must be a directory that every node"
+                    f"node {address} does not see {config.place.absolute()}: storage must be a directory that every node"
                     " shares, or s3://bucket/prefix"
                 )
     finally:

@@ -1,11 +1,13 @@
 """One trial at a time trains a field, also among the studies that share a cluster.
 
-A named actor remembers who trains what; a holder renews its claim, and one that has not for a while has lost it. Nothing
-depends on this for being right: fields are named by what they are trained from, and whoever publishes first is kept.
+A named actor remembers who trains what; a holder renews its claim, and one that has not for a while has lost it. The actor
+belongs to the first driver, ends with it, and is then made anew by a trial: it learns of other claims when they are renewed.
+Nothing depends on this for being right: fields are named by what they are trained from, and whoever publishes first is kept.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import Any
@@ -15,7 +17,7 @@ import ray
 from study.storage import Place
 
 NAME, NAMESPACE = "training-leases", "pfgm-study"
-TTL_S, RENEW_S, ANSWER_S = 60.0, 15.0, 20.0
+TTL_S, RENEW_S, ANSWER_S = 30.0, 5.0, 20.0
 
 
 class Claims:
@@ -67,9 +69,17 @@ class TrainingLease:
         """Ask the actor; one that died with the driver that made it is made anew. Without an answer, the work is done twice."""
         for _ in range(2):
             try:
-                actor: Any = ray.remote(Claims).options(name=NAME, namespace=NAMESPACE, get_if_exists=True, num_cpus=0).remote()
-                answer = getattr(actor, what).remote(f"{self.storage.uri}/{train_id}", self.holder)
+                answer = getattr(claims_actor(), what).remote(f"{self.storage.uri}/{train_id}", self.holder)
                 return bool(ray.get(answer, timeout=ANSWER_S)) or what == "release"
             except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ValueError):
+                claims_actor.cache_clear()
                 time.sleep(0.2)
         return True
+
+
+@functools.cache
+def claims_actor() -> Any:
+    """The actor that all studies on a cluster ask; it lives as long as the process that asked first, mostly a driver."""
+    options = {"name": NAME, "namespace": NAMESPACE, "get_if_exists": True, "num_cpus": 0}
+    free = {"scheduling_strategy": "DEFAULT"}  # of the trial's placement group, which ends with the trial
+    return ray.remote(Claims).options(**options, **free).remote()
