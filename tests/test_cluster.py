@@ -1,0 +1,295 @@
+"""A standing cluster that studies join: two Ray nodes on loopback, with token authentication."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Folder
+from test_run import LONG
+
+from study.scheduler import slots
+
+BIN = Path(sys.executable).parent
+THREE = {"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
+ENDLESS = {"steps": 1_000_000, "batch_size": 32}
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "SLURM_"))}
+CLEAN |= {"CUDA_VISIBLE_DEVICES": "", "RAY_USAGE_STATS_ENABLED": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+LOOK = """
+import json, ray, sys
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+nodes = sorted(n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"])
+busy = {k: [ray.available_resources().get(k), v] for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+print(json.dumps([nodes, ray.util.list_named_actors(all_namespaces=True), busy]))
+"""
+
+
+class Cluster:
+    """Two Ray nodes started as an administrator would; the second does not see one folder, where this can be had."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need short names
+        self.hidden = folder / "hidden"
+        self.hidden.mkdir()
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        self.env = {**CLEAN, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Cluster:
+        try:
+            self._start(0, [], "--head", "--port=0", f"--ray-client-server-port={free_port()}", "--include-dashboard=false")
+            file = self.folder / "0" / "ray_current_cluster"
+            self.address = wait_for(lambda: file.is_file() and file.read_text().strip(), 60, "head")
+            self._start(1, hiding(self.hidden), f"--address={self.address}")
+            wait_for(lambda: b"Ray runtime started" in (self.folder / "1.log").read_bytes(), 60, "second node")
+            self.raylets = [
+                next(pid for pid, words in below(n.pid).items() if words[0].endswith("/raylet")) for n in self.nodes
+            ]
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for node in self.nodes:
+            node.terminate()
+        for node in self.nodes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                node.wait(timeout=20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self, number: int, prefix: list[str], *options: str) -> None:
+        command = [*prefix, str(BIN / "ray"), "start", *options, f"--node-ip-address=127.0.0.{2 + number}", "--num-cpus=1"]
+        command += ["--num-gpus=0", f"--temp-dir={self.folder / str(number)}", "--dashboard-agent-listen-port=0", "--block"]
+        with open(self.folder / f"{number}.log", "wb") as log:
+            self.nodes.append(subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True))
+
+    def look(self) -> Any:
+        """(addresses of the nodes alive, named actors, CPUs free and in all), asked by a client of its own."""
+        done = subprocess.run(
+            [sys.executable, "-c", LOOK, self.address], env=self.env, capture_output=True, text=True, check=True
+        )
+        return json.loads(done.stdout)
+
+    def trials(self) -> list[set[int]]:
+        """Processes that run trials now, node by node."""
+        return [trials_of(r) for r in self.raylets]
+
+    def drive(self, folder: Folder, *options: str, prefix: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
+        """Start a driver that joins, by ``--address`` unless ``env`` has RAY_ADDRESS; one that is empty is left out."""
+        join = [] if "RAY_ADDRESS" in env else ["--address", self.address]
+        command = [*prefix, sys.executable, "-m", "study.run", "search.yaml", "--no-report", *join, *options]
+        variables = {k: v for k, v in {**self.env, "PYTHONWARNINGS": "ignore", **env}.items() if v}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=folder.path, env=variables, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true answer of ``condition``, asked a few times a second: looking at every process is work."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        if answer := condition():
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"no {what} within {seconds:g} s")
+
+
+def hiding(folder: Path) -> list[str]:
+    """A prefix of a command that then sees an empty folder there; none where mounts are not allowed."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    prefix = ["unshare", "--mount", *user, "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder)]
+    works = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
+    return prefix if works else []
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("", 0))
+        return int(s.getsockname()[1])
+
+
+def below(pid: int) -> dict[int, list[str]]:
+    """Processes that a process has started, and their command lines; a name where there is none, as of one that is ending."""
+    found = {}
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                found[child.pid] = child.cmdline() or [child.name()]
+    return found
+
+
+def trials_of(raylet: int) -> set[int]:
+    """Processes of one node that run trials now."""
+    return {pid for pid, words in below(raylet).items() if words[0].startswith("ray::ImplicitFu")}
+
+
+def end(process: subprocess.Popen[str], expect: int, timeout: float = 120) -> tuple[str, str]:
+    """Wait for a driver; returns (stdout, stderr) and checks the exit code."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    assert process.returncode == expect, f"exit {process.returncode}, not {expect}\n{out}\n{err}"
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+Pair = tuple[Folder, list[tuple[str, str]], list[set[int]]]
+
+
+@pytest.fixture(scope="module")
+def pair(cluster: Cluster, make_folder: Callable[[str], Folder]) -> Pair:
+    """Two studies of the same fields together, joined in the two ways; the processes that ran trials on each node."""
+    folder = make_folder("pair")
+    folder.write(train=LONG, search=THREE, resources={"concurrent": 1, "gpus": 0.5})
+    job = {"runtime_env": {"env_vars": {"PYTHONUNBUFFERED": "1"}}, "metadata": {"job_submission_id": "as KubeRay does it"}}
+    by_variable = {"RAY_ADDRESS": cluster.address, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}
+    absolute = f"storage={folder.path / 'results'}"
+    drivers = [
+        cluster.drive(folder),
+        cluster.drive(folder, "--set", "name=second", "--set", "resources.gpus=0", "--set", absolute, **by_variable),
+    ]
+    seen: list[set[int]] = [set(), set()]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        while any(d.poll() is None for d in drivers):
+            for pids, now in zip(seen, cluster.trials(), strict=True):
+                pids |= now
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                drivers[0].wait(timeout=0.2)
+                drivers[1].wait(timeout=0.2)
+    return folder, [end(d, 0) for d in drivers], seen
+
+
+@pytest.mark.slow
+def test_two_studies_use_every_node_and_leave_the_cluster_as_it_was(cluster: Cluster, pair: Pair) -> None:
+    folder, said, seen = pair
+    for name in ("tiny", "second"):
+        assert [row["status"] for row in folder.rows(name).values()] == ["complete"] * 6
+    assert all("1 trials at once on 2 nodes (2 CPUs, 0 GPUs)" in out for out, _ in said)
+    assert all(seen), f"trials ran on one node only: {seen}"
+    assert_as_it_was(cluster)
+
+
+def assert_as_it_was(cluster: Cluster) -> None:
+    """Both nodes are there, and nothing of ours."""
+    wait_for(lambda: cluster.trials() == [set(), set()], 30, "end of the trials")
+    names = [words[0] for raylet in cluster.raylets for words in below(raylet).values()]
+    assert not [name for name in names if not name.startswith(("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent"))]
+    nodes, actors, cpus = cluster.look()
+    assert nodes == ["127.0.0.2", "127.0.0.3"] and actors == [] and cpus == {"CPU": [2, 2]}
+
+
+@pytest.mark.slow
+def test_studies_that_share_a_cluster_train_every_field_once(pair: Pair) -> None:
+    folder, _, _ = pair
+    trained_by = defaultdict(set)
+    for name in ("tiny", "second"):
+        for row in folder.rows(name).values():
+            if not row["prov_field_reused"]:
+                trained_by[row["train_id"]].add(name)
+    assert trained_by.keys() == folder.fields()
+    assert [len(names) for names in trained_by.values()] == [1, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_declared_gpu_falls_back_to_the_cpu_with_one_warning(pair: Pair) -> None:
+    folder, said, _ = pair
+    (_, err), (_, err_without) = said
+    assert err == "resources.gpus: 0.5 declared, no CUDA device found; using the CPU\n" and err_without == ""
+    assert {row["prov_device"] for row in folder.rows().values()} == {"cpu"}
+
+
+@pytest.fixture(scope="module")
+def refused(cluster: Cluster, make_folder: Callable[[str], Folder]) -> dict[str, tuple[int, str]]:
+    """Exit codes and error output of drivers that cannot run there, started together."""
+    folder = make_folder("refused")
+    folder.write(search=None)
+    stranger = {"HOME": str(folder.path), "RAY_AUTH_TOKEN_PATH": ""}
+    drivers = {
+        "wrong token": cluster.drive(folder, "--set", "name=a", **stranger, RAY_AUTH_TOKEN=secrets.token_hex(32)),
+        "no token": cluster.drive(folder, "--set", "name=b", **stranger),
+        "nobody": cluster.drive(folder, "--set", "name=c", "--address", "127.0.0.1:1"),
+        "hidden storage": cluster.drive(folder, "--set", f"storage={cluster.hidden}"),
+        "other machine": cluster.drive(folder, "--set", "name=d", prefix=hiding(cluster.folder)),
+    }
+    said = {what: driver.communicate(timeout=120)[1] for what, driver in drivers.items()}
+    return {what: (driver.returncode, said[what]) for what, driver in drivers.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "reason", "hint"),
+    [
+        ("wrong token", "token is missing or incorrect", "RAY_AUTH_TOKEN_PATH"),
+        ("no token", "no authentication token was found", "RAY_AUTH_TOKEN_PATH"),
+        ("nobody", "Connection refused", "ray start --head"),
+        ("hidden storage", "node 127.0.0.3 does not see", "storage must be a directory that every node shares"),
+        ("other machine", "this machine is no node of that cluster", "ray start --num-cpus=0 --address="),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_one_line(
+    refused: dict[str, tuple[int, str]], what: str, reason: str, hint: str
+) -> None:
+    code, err = refused[what]
+    assert code == 2 and err.count("\n") == 1 and reason in err and hint in err
+
+
+@pytest.mark.slow
+def test_no_trace_is_left_on_storage_that_was_looked_at(cluster: Cluster, refused: dict[str, tuple[int, str]]) -> None:
+    assert refused and cluster.hidden.is_dir() and not list(cluster.hidden.glob(".seen*"))
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_the_cluster_as_it_was(cluster: Cluster, folder: Folder) -> None:
+    folder.write(train=ENDLESS, search=None)
+    driver = cluster.drive(folder)
+    wait_for(lambda: any(cluster.trials()), 90, "trial")
+    temporary = next(words[-1] for words in below(driver.pid).values() if "study.reaper" in words)
+    assert Path(temporary).is_dir()
+    driver.kill()
+    driver.wait()
+    assert_as_it_was(cluster)
+    wait_for(lambda: not Path(temporary).exists(), 30, "end of the temporary folder")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "concurrent", "room", "expected"),
+    [
+        ("auto", "auto", (8, 0), 8),
+        ("auto", "auto", (8, 2), 2),
+        (0, "auto", (8, 2), 8),
+        (0.5, "auto", (8, 1), 2),
+        (0.1, "auto", (64, 3), 30),
+        (0.5, "auto", (3, 4), 3),
+        (2, "auto", (8, 1), 1),
+        (0.5, "auto", (8, 0), 8),
+        (0.5, 5, (8, 1), 5),
+    ],
+)
+def test_trials_at_once(folder: Folder, gpus: Any, concurrent: Any, room: tuple[int, float], expected: int) -> None:
+    config = folder.load(resources={"gpus": gpus, "concurrent": concurrent})
+    assert slots(config, *room) == expected
