@@ -261,7 +261,17 @@ class Campaign:
         watch.close()
 
     def kill(self, moment: str, target: str, watch: Watch, driver: Driver) -> None:
-        """Wait for the moment and kill the target; nothing happens when the study ends first."""
+        """Wait for the moment and kill the target; nothing happens when the study ends first.
+
+        A continuation needs a training that was cut off: a worker is killed at the moment `train` for it, as an extra.
+        """
+        if moment == "continuation" and not self.strike("train", "worker", watch, driver):
+            return
+        if self.strike(moment, target, watch, driver):
+            self.done += 1
+
+    def strike(self, moment: str, target: str, watch: Watch, driver: Driver) -> bool:
+        """Wait for the moment and kill; whether it came to that."""
         delay = self.random.uniform(0.0, 14.0)
         end = time.monotonic() + (delay if moment == "random" else PATIENCE_S)
         event: Event | None = None
@@ -273,19 +283,21 @@ class Campaign:
             if event is not None:
                 break
         if driver.code() is not None or (moment != "random" and event is None):
-            return
+            return False
         pid = self.victim(target, event, driver)
         if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
+            return False
+        try:
             os.kill(pid, signal.SIGKILL)
-            self.done += 1
-            self.hits[moment] += 1
-            self.by_target[target] += 1
-            print(f"  kill {self.done}/{len(self.plan)}: {target}, {moment}", flush=True)
+        except ProcessLookupError:
+            return False
+        self.hits[moment] += 1
+        self.by_target[target] += 1
+        print(f"  kill {sum(self.hits.values())}: {target}, {moment}", flush=True)
         if target == "driver":
             assert driver.process is not None
             driver.process.wait()
+        return True
 
     def victim(self, target: str, event: Event | None, driver: Driver) -> int | None:
         """The process to kill."""
@@ -337,7 +349,7 @@ def main() -> int:
     hits = ", ".join(f"{moment} {campaign.hits[moment]}" for moment in ("random", *PHASES))
     targets = ", ".join(f"{target} {campaign.by_target[target]}" for target in TARGETS)
     minutes = (time.monotonic() - started) / 60
-    print(f"{campaign.done} kills in {campaign.rounds} rounds, {minutes:.1f} min: {targets}; moments: {hits}")
+    print(f"{sum(campaign.hits.values())} kills in {campaign.rounds} rounds, {minutes:.1f} min: {targets}; moments: {hits}")
     if campaign.faults:
         print("\n".join(campaign.faults), file=sys.stderr)
         print(f"logs are in {folder}", file=sys.stderr)

@@ -82,6 +82,7 @@ class DriverLease:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
+        self._thread.join()  # or it might renew what is given back below
         with contextlib.suppress(StorageError):  # a storage that is gone has no lease to give back
             if read_holder(self.folder).get("token") == self.me["token"]:
                 self.file.delete()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.storage import Place, StorageError
+from study.storage import Place, StorageError, clean_temporary
 from study.yaml_source import ConfigError, Source, read_source
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ def _progress_made(config: StudyConfig) -> str:
 
 
 RETRIED = ("failed", "timeout")
+FOLDERS = ("evals", "history", "samples", "logs")
 
 
 def drop_failed(folder: Place, planned: Collection[str]) -> int:
@@ -198,7 +199,7 @@ def execute(config: StudyConfig, work: Worklist, options: argparse.Namespace, st
     from study.scheduler import run_inline, run_with_ray, slots, warn_without_gpu
 
     if options.inline:
-        with _display(config, work, 1) as (progress, start):
+        with _Display(config, work, 1) as (progress, start):
             run_inline(config, work, progress, start)
         return
     local = None if options.address else slots(config, usable_cpus(), gpu_count())
@@ -206,11 +207,11 @@ def execute(config: StudyConfig, work: Worklist, options: argparse.Namespace, st
         n_slots = local or slots(config, room.cpus, room.gpus)
         warn_without_gpu(config, room.gpus)
         print(f"  running         {n_slots} trials at once on {room}", flush=True)
-        with _display(config, work, n_slots) as (progress, start):
+        with _Display(config, work, n_slots) as (progress, start):
             run_with_ray(config, work, progress, start, stop, room)
 
 
-class _display:
+class _Display:
     """The live display around a run: (progress, what to call with every trial that is handed out)."""
 
     def __init__(self, config: StudyConfig, work: Worklist, n_slots: int) -> None:
@@ -264,9 +265,11 @@ def _span(low: float, high: float) -> str:
 
 
 def write_study(config: StudyConfig, work: Worklist) -> None:
-    """study.yaml and the manifest, before anything runs."""
+    """study.yaml and the manifest, before anything runs; files that killed processes left half-written are removed."""
     from study.records import write_text
 
+    for folder in (config.folder, *(config.folder / name for name in FOLDERS), config.place / "fields" / ".training"):
+        clean_temporary(folder)
     write_text(config.folder / "study.yaml", config.to_yaml())
     work.write_manifest()
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 import yaml
 from conftest import Folder
-from test_cluster import BIN, CLEAN, THREE, end, trials_of, wait_for
-from test_run import LONG
+from test_cluster import BIN, CLEAN, end, trials_of, wait_for
+from test_run import FOUR, LONG
 
 from study.config import load_study_config
 from study.run import parser
@@ -94,26 +94,28 @@ class Job:
 @pytest.mark.slow
 def test_a_slurm_job_stops_in_time_and_continues_though_a_node_dies(folder: Folder) -> None:
     """Slurm's signal after the first row, on one node; then the job as Slurm queues it again, on two, one of which is lost."""
-    folder.write(train=LONG, search=THREE)
+    folder.write(train=LONG, search=FOUR)
     job = Job(folder)
     first = job.start("127.0.0.4", 0)
-    wait_for(lambda: folder.rows() or first.poll() is not None, 120, "row")
+    node = wait_for(lambda: job.raylet("127.0.0.4"), 60, "node")
+    wait_for(lambda: trials_of(node), 120, "trial")
     job.look()
+    wait_for(lambda: any((folder.path / "results/tiny/evals").glob("*.parquet")), 120, "row")
     first.send_signal(signal.SIGUSR1)
     out, err = end(first, 143, timeout=60)
     measured = len(folder.rows())
-    assert "Ray runs on 1 of 1 nodes" in out and f"stopped with {measured} of 6 rows" in out and 0 < measured < 6
+    assert "Ray runs on 1 of 1 nodes" in out and f"stopped with {measured} of 8 rows" in out and 0 < measured < 6
     assert (folder.path / "scontrol").read_text() == f"requeue {job.number}\n"
     job.assert_gone(out + err, nodes=1)
 
     second = job.start("127.0.0.4,127.0.0.5", 1)
     lost = wait_for(lambda: job.raylet("127.0.0.5"), 60, "second node")
-    wait_for(lambda: trials_of(lost) or second.poll() is not None, 120, "trial on the second node")
+    wait_for(lambda: trials_of(lost), 120, "trial on the second node")
     job.look()
     os.kill(lost, signal.SIGKILL)
     out, err = end(second, 0)
     assert "2 trials at once on 2 nodes" in out and "--take-over" in job.words
-    assert [row["status"] for row in folder.rows().values()] == ["complete"] * 6
+    assert [row["status"] for row in folder.rows().values()] == ["complete"] * 8
     assert "Remaining processes will be killed" in err
     assert (folder.path / "scontrol").read_text().count("requeue") == 1
     job.assert_gone(out + err, nodes=2)

@@ -519,6 +519,12 @@ def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
     assert f"{tmp_path}: cannot be read" in refusal(tmp_path)
     (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\xfe\n")
     assert "cannot be read as UTF-8" in refusal(tmp_path / "bytes.yaml")
+    (tmp_path / "huge.yaml").write_text(TINY + "# " + "x" * 1_000_000)
+    assert "are more than the 1000000 of a study file; name another file" in refusal(tmp_path / "huge.yaml")
+    levels = "".join(f"  l{k}: &l{k} [{', '.join([f'*l{k - 1}'] * 9)}]\n" for k in range(1, 12))
+    bomb = write(tmp_path, TINY + "search:\n  l0: &l0 [x, x]\n" + levels)
+    line = refusal(bomb)
+    assert "too deep or too long for a study file" in line and "without aliases" in line and f"{bomb}:" in line
 
 
 def test_a_missing_name_is_asked_for(tmp_path: Path) -> None:

@@ -154,6 +154,18 @@ def test_storage_that_may_only_be_read(folder: Folder) -> None:
         path.chmod(0o755)
 
 
+def test_a_study_file_that_may_not_be_read(folder: Folder) -> None:
+    folder.write().chmod(0o000)
+    if os.geteuid() == 0:
+        os.chown(folder.file, 65534, 65534)
+    done = unprivileged(folder)
+    assert (
+        done.returncode == 2
+        and done.stderr == "search.yaml: cannot be read (Permission denied); name a YAML file you may read\n"
+    )
+    assert [path.name for path in folder.path.iterdir()] == ["search.yaml"]
+
+
 @pytest.mark.slow
 def test_a_folder_that_vanishes_is_one_line(folder: Folder) -> None:
     folder.write(train={"steps": 3000, "batch_size": 32}, search=None)
