@@ -6,6 +6,7 @@ ends (`study.reaper`). A standing cluster is left as it was found; its token aut
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -16,11 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from study.config import StudyConfig
 from study.reaper import Reaper
 from study.stop import SIGNALS
 from study.storage import Place
+
+if TYPE_CHECKING:
+    from study.config import StudyConfig
 
 logger = logging.getLogger(__name__)
 
@@ -219,5 +223,11 @@ def _check_nodes(config: StudyConfig) -> None:
 
 
 def sees(uri: str) -> bool:
-    """Whether a file is there, as seen from the node this runs on."""
+    """Whether a file is there, as seen from the node this runs on.
+
+    Raises:
+        ImportError: the node has no torch; one without this package cannot even begin.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ImportError("torch is not installed")
     return Place.of(uri).is_file()

@@ -42,10 +42,11 @@ export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_GRACEFUL
 on_node='
 folder=$1; shift
 mkdir -m 700 "$folder" || exit 1
-ray start "$@" --temp-dir="$folder" --dashboard-agent-listen-port=0 --disable-usage-stats --block >"$folder/start.log" 2>&1 &
+log=$folder/start.log
+ray start "$@" --temp-dir="$folder" --dashboard-agent-listen-port=0 --include-log-monitor=false --block >"$log" 2>&1 &
 trap "told=1; kill -TERM $!" TERM
 wait $!
-if [ -n "$told" ]; then wait $!; else tail -n 20 "$folder/start.log" >&2; fi
+if [ -n "$told" ]; then wait $!; else tail -n 20 "$log" >&2; fi
 rm -rf "$folder"
 '
 
