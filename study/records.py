@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -92,13 +93,30 @@ class DamagedFile(ValueError):
     """A Parquet file that is truncated or was changed; the message is one line."""
 
 
+_CHECKSUM = b"file.crc32="
+"""Before the eight hexadecimal digits of the CRC-32 of a file in which those digits are zeros: page checksums leave the
+footer out, and the footer is most of a file of one row."""
+
+
 def write_table(where: Where, rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> None:
-    """Write a Parquet file whole (see `study.storage`), with a checksum on every page."""
+    """Write a Parquet file whole (see `study.storage`), with a checksum on every page and one over the file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table(rows, schema), sink, compression="zstd", write_statistics=False, use_dictionary=False, write_page_checksum=True
-    )
-    Place.of(where).write(sink.getvalue().to_pybytes())
+    with pq.ParquetWriter(
+        sink, schema, compression="zstd", write_statistics=False, use_dictionary=False, write_page_checksum=True
+    ) as writer:
+        writer.write_table(table(rows, schema))
+        writer.add_key_value_metadata({"checksum": f"{_CHECKSUM.decode()}{0:08x}"})
+    content = sink.getvalue().to_pybytes()
+    Place.of(where).write(content.replace(_CHECKSUM + b"0" * 8, _CHECKSUM + b"%08x" % zlib.crc32(content)))
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether the file is as it was written; a file that says nothing of it (another program's) is taken as whole."""
+    start = content.rfind(_CHECKSUM) + len(_CHECKSUM)
+    if start < len(_CHECKSUM):
+        return True
+    zeros = content[:start] + b"0" * 8 + content[start + 8 :]
+    return content[start : start + 8] == b"%08x" % zlib.crc32(zeros)
 
 
 def read_arrow(where: Where) -> pa.Table:
@@ -106,12 +124,14 @@ def read_arrow(where: Where) -> pa.Table:
 
     Raises:
         FileNotFoundError: no such file.
-        DamagedFile: not a whole Parquet file, or a page does not match its checksum.
+        DamagedFile: not a whole Parquet file, or it does not match its checksums.
     """
     return _parse(Place.of(where).read(), where)
 
 
 def _parse(content: bytes, where: object) -> pa.Table:
+    if not _is_whole(content):
+        raise DamagedFile(f"{where}: not as it was written (its checksum differs)")
     try:
         return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False, page_checksum_verification=True).read(
             use_threads=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -111,8 +112,8 @@ def test_a_slurm_job_stops_in_time_and_continues_though_a_node_dies(folder: Fold
     folder.run("--inline")
     folder.write(search=sampler, seeds={"train": 3})
     first = job.start("127.0.0.4", 0)
-    node = wait_for(lambda: job.raylet("127.0.0.4"), 60, "node")
-    wait_for(lambda: trials_of(node), 120, "trial")
+    state = folder.path / "results/tiny/state.json"
+    wait_for(lambda: json.loads(state.read_text())["running"], 120, "running study")
     job.look()
     first.send_signal(signal.SIGUSR1)
     out, err = end(first, 143, timeout=60)

@@ -7,7 +7,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from study.records import EVALS, HISTORY, MANIFEST, STATUSES, read_evals, read_table, table, write_table, write_text
+from study.records import (
+    EVALS,
+    HISTORY,
+    MANIFEST,
+    STATUSES,
+    DamagedFile,
+    read_evals,
+    read_table,
+    table,
+    write_table,
+    write_text,
+)
 
 EXAMPLES = {pa.string(): "text ü", pa.float64(): 0.1 + 0.2, pa.int64(): 2**53 + 1, pa.bool_(): True}
 ROW: dict[str, object] = {name: EXAMPLES[EVALS.field(name).type] for name in EVALS.names}
@@ -45,6 +56,21 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [row["cell_id"] for row in read_table(path)] == ["second"]
     write_text(tmp_path / "state.json", "{}")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet", "state.json"]
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    """Page checksums alone miss the footer, where a name, a type or a length can change."""
+    path = tmp_path / "a.parquet"
+    write_table(path, [ROW], EVALS)
+    content = path.read_bytes()
+    for at in range(0, len(content), 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        try:
+            changed = read_table(path)
+        except DamagedFile:
+            continue
+        assert b"file.crc32=" not in path.read_bytes(), "only the checksum's own name can be hit unnoticed"
+        assert changed == [{name: ROW.get(name) for name in EVALS.names}]
 
 
 def test_a_row_is_small(tmp_path: Path) -> None:
