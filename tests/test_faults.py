@@ -272,9 +272,13 @@ def test_status_and_fields_tell(folder: Folder, capsys: pytest.CaptureFixture[st
     process = folder.start("--inline")
     training = folder.path / "results/fields/.training"
     wait_for(lambda: training.is_dir() and any(training.glob("*.state")), 60, "training state")
-    assert status_main(["results/tiny"]) == 0
-    out = capsys.readouterr().out
-    assert "0 of 1 rows, 1 pending" in out and f"driver          pid {process.pid} on" in out and "loss" in out
+
+    def told() -> str:
+        assert status_main(["results/tiny"]) == 0
+        return out if "loss" in (out := capsys.readouterr().out) else ""
+
+    out = wait_for(told, 60, "loss in the status")
+    assert "0 of 1 rows, 1 pending" in out and f"driver          pid {process.pid} on" in out
     process.kill()
     process.communicate()
     assert status_main(["results/tiny"]) == 0
