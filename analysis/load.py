@@ -74,11 +74,13 @@ class Shared(dict[str, Any]):
         return self
 
 
-def load_study(path: str | Path | Place) -> pd.DataFrame:
+def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFrame:
     """Planned cells ⟕ measured rows: every planned cell is exactly one row, ``status`` "pending" if not measured.
 
     Args:
         path: a study folder, ``results/<study>``, or its ``s3://`` URI.
+        perturbed: keep the rows of disturbed fields (``perturb_kind`` not null) for `analysis.perturbation_robustness`;
+            they answer another question, so without it they are left out and counted.
     Returns:
         Columns of ``study.records.EVALS``; ``attrs``: ``study`` (dict), ``path`` (str), ``skipped`` ({reason: count}).
     Raises:
@@ -93,6 +95,10 @@ def load_study(path: str | Path | Place) -> pd.DataFrame:
         raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
     measured = _one_row_a_cell(measured, skipped)
     frame = _join(planned, measured, skipped)
+    disturbed = frame["perturb_kind"].notna()
+    if disturbed.any() and not perturbed:
+        _count(skipped, "perturbed field (load_study(…, perturbed=True) keeps it)", int(disturbed.sum()))
+        frame = frame.loc[~disturbed].reset_index(drop=True)
     frame.attrs = {"study": Shared(study), "path": folder.uri, "skipped": skipped}
     return frame
 

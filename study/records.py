@@ -43,6 +43,7 @@ PARAMETERS: dict[str, pa.DataType] = {
     "sampler_T": _F, "sampler_T_ratio": _F, "sampler_t_min": _F, "sampler_solver": _S, "sampler_rtol": _F,
     "sampler_atol": _F, "sampler_steps": _I, "sampler_grid": _S, "sampler_denoise": _B,
     "sampler_max_radius_ratio": _F, "sampler_batch_size": _I,
+    "perturb_kind": _S, "perturb_level": _F,  # noise, weight_bits or weight_noise, and how much; null: unperturbed
 }  # fmt: skip
 
 MEASUREMENTS: dict[str, pa.DataType] = {

@@ -39,6 +39,16 @@ def test_duplicates_and_unplanned_rows_are_counted(folder: Path) -> None:
     assert frame.attrs["skipped"] == {"duplicate row": 1, "row not in the plan (kept)": 1}
 
 
+def test_perturbed_rows_enter_only_when_asked(folder: Path) -> None:
+    rows = read_table(folder / "evals" / "f000s0.parquet")
+    noisy = [{**row, "cell_id": f"n{i}", "perturb_kind": "noise", "perturb_level": 0.1} for i, row in enumerate(rows)]
+    write_table(folder / "evals" / "noisy.parquet", noisy, EVALS)
+    frame = load_study(folder)
+    assert len(frame) == 30 and frame["perturb_kind"].isna().all()
+    assert frame.attrs["skipped"]["perturbed field (load_study(…, perturbed=True) keeps it)"] == len(noisy)
+    assert load_study(folder, perturbed=True)["perturb_level"].notna().sum() == len(noisy)
+
+
 def test_intermediate_steps_are_counted(folder: Path) -> None:
     row = read_table(folder / "evals" / "f000s0.parquet")[0]
     write_table(folder / "evals" / "step.parquet", [{**row, "step": 100, "is_final": False}], EVALS)
