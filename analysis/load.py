@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from study.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION, DamagedFile, read_arrow, read_folder
@@ -91,10 +91,10 @@ def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFram
     skipped: dict[str, int] = {}
     measured = _concat(_read_all(folder / "evals", EVALS, skipped), EVALS)
     planned = _read_manifest(folder, skipped)
-    if planned.empty and measured.empty:
+    if not planned.num_rows and not measured.num_rows:
         raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
-    measured = _one_row_a_cell(measured, skipped)
-    frame = _join(planned, measured, skipped)
+    measured = _one_row_a_cell(_final(measured, skipped), skipped, "duplicate row")
+    frame = _join(planned, measured, skipped).to_pandas()
     disturbed = frame["perturb_kind"].notna()
     if disturbed.any() and not perturbed:
         _count(skipped, "perturbed field (load_study(…, perturbed=True) keeps it)", int(disturbed.sum()))
@@ -117,7 +117,7 @@ def load_history(path: str | Path | Place) -> pd.DataFrame:
     if not folder.remote and not folder.local.is_dir():
         raise AnalysisError(f"no study at {folder}: run python -m study.run search.yaml")
     skipped: dict[str, int] = {}
-    frame = _concat(_read_all(folder / "history", HISTORY, skipped), HISTORY)
+    frame = _concat(_read_all(folder / "history", HISTORY, skipped), HISTORY).to_pandas()
     frame = frame.sort_values(["train_id", "seed_train", "step"], kind="stable").reset_index(drop=True)
     frame.attrs = {"path": folder.uri, "skipped": skipped}
     return frame
@@ -262,15 +262,15 @@ def _read_yaml(folder: Place) -> dict[str, Any]:
     return study
 
 
-def _read_manifest(folder: Place, skipped: dict[str, int]) -> pd.DataFrame:
+def _read_manifest(folder: Place, skipped: dict[str, int]) -> pa.Table:
     path = folder / "manifest.parquet"
     try:
         table = read_arrow(path)
     except FileNotFoundError:
-        return _concat([], MANIFEST)
+        return MANIFEST.empty_table()
     except (DamagedFile, StorageError) as error:
         raise AnalysisError(f"{error}; run the study again, which mends it") from error
-    return _one_row_a_cell(_concat([_fit(table, path, MANIFEST, skipped)], MANIFEST), skipped, "planned twice")
+    return _one_row_a_cell(_fit(table, path, MANIFEST, skipped), skipped, "planned twice")
 
 
 def _read_all(folder: Place, schema: pa.Schema, skipped: dict[str, int]) -> list[pa.Table]:
@@ -284,7 +284,7 @@ def _fit(table: pa.Table, path: Place, schema: pa.Schema, skipped: dict[str, int
     """A table with the columns of this version's schema."""
     names = set(table.column_names)
     if "schema_version" in names:
-        newest = max((value for value in table["schema_version"].to_pylist() if value is not None), default=0)
+        newest = pc.max(table["schema_version"]).as_py() or 0
         if newest > SCHEMA_VERSION:
             raise AnalysisError(f"{path}: written with row schema {newest}, this is {SCHEMA_VERSION}; update the toolkit")
     unknown = names - set(schema.names)
@@ -296,31 +296,44 @@ def _fit(table: pa.Table, path: Place, schema: pa.Schema, skipped: dict[str, int
     return pa.table(columns, schema=schema)
 
 
-def _concat(tables: list[pa.Table], schema: pa.Schema) -> pd.DataFrame:
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    return table.to_pandas()
+def _concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _one_row_a_cell(rows: pd.DataFrame, skipped: dict[str, int], reason: str = "duplicate row") -> pd.DataFrame:
-    if "is_final" in rows.columns and reason == "duplicate row":
-        intermediate = rows["is_final"].eq(False).fillna(False).astype(bool)
-        _count(skipped, "intermediate step (is_final false)", int(intermediate.sum()))
-        rows = rows.loc[~intermediate]
-    duplicated = rows["cell_id"].duplicated()
-    _count(skipped, reason, int(duplicated.sum()))
-    return rows.loc[~duplicated].reset_index(drop=True)
+def _final(rows: pa.Table, skipped: dict[str, int]) -> pa.Table:
+    intermediate = pc.fill_null(pc.invert(rows["is_final"]), False)
+    n = pc.sum(intermediate).as_py() or 0
+    _count(skipped, "intermediate step (is_final false)", n)
+    return rows.filter(pc.invert(intermediate)) if n else rows
 
 
-def _join(planned: pd.DataFrame, measured: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
-    unmeasured = planned.loc[~planned["cell_id"].isin(measured["cell_id"])].reindex(columns=EVALS.names)
-    unmeasured["status"] = "pending"
-    unplanned = ~measured["cell_id"].isin(planned["cell_id"])
-    _count(skipped, "row not in the plan (kept)", int(unplanned.sum()))
-    tables = [pa.Table.from_pandas(part, schema=EVALS, preserve_index=False) for part in (measured, unmeasured)]
-    frame = pa.concat_tables(tables).to_pandas()
-    order = {cell: i for i, cell in enumerate(planned["cell_id"])}
-    rank = frame["cell_id"].map(order).fillna(np.inf)
-    return frame.loc[rank.sort_values(kind="stable").index].reset_index(drop=True)
+def _one_row_a_cell(rows: pa.Table, skipped: dict[str, int], reason: str) -> pa.Table:
+    first: dict[str, int] = {}
+    for i, cell in enumerate(rows["cell_id"].to_pylist()):
+        first.setdefault(cell, i)
+    _count(skipped, reason, rows.num_rows - len(first))
+    return rows.take(pa.array(list(first.values()))) if len(first) < rows.num_rows else rows
+
+
+def _join(planned: pa.Table, measured: pa.Table, skipped: dict[str, int]) -> pa.Table:
+    """Rows in the order planned, then those that no plan names; in Arrow, where 100,000 rows take no time."""
+    cells = planned["cell_id"].to_pylist()
+    place = {cell: i for i, cell in enumerate(measured["cell_id"].to_pylist())}
+    missing = [i for i, cell in enumerate(cells) if cell not in place]
+    pending = _fill(planned.take(pa.array(missing, pa.int64())))
+    place_pending = {cells[i]: measured.num_rows + k for k, i in enumerate(missing)}
+    order = [place.pop(cell) if cell in place else place_pending[cell] for cell in cells]
+    _count(skipped, "row not in the plan (kept)", len(place))
+    both = pa.concat_tables([measured, pending])
+    return both.take(pa.array([*order, *place.values()], pa.int64()))
+
+
+def _fill(planned: pa.Table) -> pa.Table:
+    """Planned cells as rows that were not measured yet."""
+    n, names = planned.num_rows, set(planned.column_names)
+    columns = [planned[field.name] if field.name in names else pa.nulls(n, field.type) for field in EVALS]
+    columns[EVALS.get_field_index("status")] = pa.array(["pending"] * n, pa.string())
+    return pa.table(columns, schema=EVALS)
 
 
 def _count(skipped: dict[str, int], reason: str, n: int) -> None:
