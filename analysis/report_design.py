@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from analysis.load import design_of, field_key, study_of
@@ -34,29 +36,56 @@ def _facts(frame: pd.DataFrame) -> list[str]:
     n, dim = frame["data_n"].dropna(), frame["data_dim"].dropna()
     shape = f", {int(n.iloc[0])} points in {int(dim.iloc[0])} dimensions" if len(n) and len(dim) else ""
     described = ", ".join(f"{key} {value}" for key, value in (study.get("network") or {}).items())
-    measured = frame.loc[frame["status"].ne("pending")]
+    counts = frame["status"].value_counts().to_dict()
+    bad = len(frame) - counts.get("complete", 0) - counts.get("pending", 0)
     return [
         f"Data: {(study.get('data') or {}).get('name', '?')}{shape}. Network: {described}.",
         f"Design: {design_of(frame)}; train seeds {seeds.get('train', '?')}, sample seeds {seeds.get('sample', '?')}"
         f"{', disjoint between training points' if seeds.get('disjoint') else ''};"
         f" {evaluate.get('samples', '?')} samples a cell.",
-        f"Measured: {len(measured)} of {len(frame)} planned cells, {frame['point_id'].nunique()} training points,"
+        f"Cells: {len(frame)} planned, {counts.get('complete', 0)} complete, {bad} failed or diverged,"
+        f" {counts.get('pending', 0)} pending; {frame['point_id'].nunique()} training points,"
         f" {field_key(frame).nunique()} fields, {frame['sampler_id'].nunique()} sampler points.",
         _cost(frame),
         _versions(frame),
     ]
 
 
+class Cost(NamedTuple):
+    """What a study used."""
+
+    training_core_hours: float
+    measuring_core_hours: float
+    gpu_hours: float
+    """Of the rows measured on a GPU (``prov_device`` cuda…), training included."""
+
+    @property
+    def core_hours(self) -> float:
+        """Both together."""
+        return self.training_core_hours + self.measuring_core_hours
+
+
+def cost(frame: pd.DataFrame) -> Cost:
+    """Seconds × threads (core-hours) and seconds on a GPU: training once a field, sampling and metrics of every row."""
+    threads = frame["prov_threads"].fillna(1).astype(float)
+    on_gpu = frame["prov_device"].fillna("").astype(str).str.startswith("cuda")
+    train, field = frame["cost_train_s"].fillna(0.0), field_key(frame)
+    rest = frame["cost_sample_s"].fillna(0.0) + frame["cost_metric_s"].fillna(0.0)
+    training = (train * threads).groupby(field).max().sum()
+    gpu = train.where(on_gpu, 0.0).groupby(field).max().sum() + rest.where(on_gpu, 0.0).sum()
+    return Cost(float(training) / 3600, float((rest * threads).sum()) / 3600, float(gpu) / 3600)
+
+
 def _cost(frame: pd.DataFrame) -> str:
-    threads = frame["prov_threads"].fillna(1)
-    seconds = frame["cost_train_s"].fillna(0) * threads
-    training = float(seconds.groupby(field_key(frame)).max().sum())
-    sampling = float(((frame["cost_sample_s"].fillna(0) + frame["cost_metric_s"].fillna(0)) * threads).sum())
+    used = cost(frame)
     reused = frame["prov_field_reused"].eq(True).fillna(False).astype(bool)
     note = (
         f" ({field_key(frame)[reused].nunique()} fields came from the store, their training included)" if reused.any() else ""
     )
-    return f"Cost: {training / 3600:.2f} core-hours of training, {sampling / 3600:.2f} of sampling and metrics{note}."
+    return (
+        f"Cost: {used.training_core_hours:.2f} core-hours of training, {used.measuring_core_hours:.2f} of sampling and metrics,"
+        f" {used.gpu_hours:.2f} GPU-hours{note}."
+    )
 
 
 def _versions(frame: pd.DataFrame) -> str:

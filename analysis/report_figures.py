@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from matplotlib.figure import Figure as Canvas
 from analysis.load import Axis, design_of, find_axis, searched_axes
 from analysis.pairs import plot_interaction
 from analysis.pareto import outlier_axis, pareto_front, plot_quality_cost, plot_solver_tolerance, solver_tolerance
-from analysis.plots import choose_cell, format_value, learning_curves, metric_label, plot_learning_curves, plot_samples
+from analysis.plots import (
+    choose_cell,
+    format_value,
+    learning_curves,
+    metric_label,
+    plot_learning_curves,
+    plot_samples,
+    samples_title,
+)
 from analysis.report_blocks import Block, Figure, Section, Text
 from analysis.robustness import ToleranceInterval, plot_robustness
 from analysis.statistics import default_metric, metric_column
@@ -86,6 +94,21 @@ def _alt(frame: pd.DataFrame, axis: Axis, interval: ToleranceInterval) -> str:
     return f"{metric_label(frame, default_metric(frame))} against {axis.label}, rated {interval.rating}{shown}."
 
 
+def training_section(frame: pd.DataFrame, folder: Path, intervals: list[ToleranceInterval]) -> Section:
+    """A panel per training parameter."""
+    panels = parameter_panels(frame, folder, "train", intervals)
+    return Section("training", "Training parameters", tuple(panels) or (Text("No training parameter was searched."),))
+
+
+def sampler_section(frame: pd.DataFrame, folder: Path, intervals: list[ToleranceInterval]) -> Section:
+    """Front, solver tolerance, outliers, then a panel per sampler parameter."""
+    blocks: list[Block] = []
+    if not any(axis.group == "sampler" for axis in searched_axes(frame)):
+        blocks.append(Text("No sampler parameter was searched: every field was sampled one way, the default."))
+    blocks += sampler_panels(frame, folder)
+    return Section("sampler", "Sampler", (*blocks, *parameter_panels(frame, folder, "sampler", intervals)))
+
+
 def sampler_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
     """Quality–cost front with precision and recall, solver tolerance, outliers, and T or rtol against a training parameter."""
     main = default_metric(frame)
@@ -139,6 +162,16 @@ def _tolerance(frame: pd.DataFrame, quantity: str) -> Callable[[Axes], object]:
     return lambda ax: plot_solver_tolerance(frame, quantity=quantity, ax=ax)
 
 
+def interaction_section(frame: pd.DataFrame, folder: Path) -> Section:
+    """Every training parameter against the searched T, or a sentence that says why there is none."""
+    if design_of(frame) == "tpe":
+        why = "Not shown: the tpe design moves to good values, so its cells are no sample of the two parameters."
+    else:
+        why = "Not shown: it takes a numeric training parameter and a numeric sampler parameter, both searched."
+    blocks: Sequence[Block] = interaction_panels(frame, folder) or [Text(why)]
+    return Section("interaction", "Training × sampler", tuple(blocks))
+
+
 def interaction_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
     """Every training parameter against the searched T (or the first numeric sampler parameter): measured cells only."""
     axes = searched_axes(frame)
@@ -176,19 +209,28 @@ def learning_section(frame: pd.DataFrame, folder: Path) -> Section:
 
 def samples_section(frame: pd.DataFrame, folder: Path) -> Section:
     """Sample grids of the default, best and worst configuration, from the same latents where the seeds agree."""
-    names = []
-    for which in ("default", "best", "worst"):
-        row = choose_cell(frame, which)
-        if row is not None and (Place.of(str(frame.attrs["path"])) / "samples" / f"{row['cell_id']}.png").is_file():
-            names.append(which)
-    if not names:
+    rows = {which: choose_cell(frame, which) for which in ("default", "best", "worst")}
+    pictures = (Place.of(str(frame.attrs["path"])) / "samples").files()
+    shown = {which: row for which, row in rows.items() if row is not None and f"{row['cell_id']}.png" in pictures}
+    if not shown:
         return Section("samples", "Samples", (Text("No sample grid was stored for the default, best or worst configuration."),))
-    caption = "64 samples a grid. Best and worst by mean over seeds among configurations without failures: raw extremes."
-    block = figure(
-        folder, "samples", caption, f"Grids of generated samples: {', '.join(names)}.", [_grid(frame, n) for n in names]
+    seeds = {which: int(row["seed_sample"]) for which, row in shown.items()}
+    latents = (
+        f"All from the latents of sample seed {next(iter(seeds.values()))}."
+        if len(set(seeds.values())) == 1
+        else f"From different latents: sample seeds {', '.join(f'{seed} ({which})' for which, seed in seeds.items())}."
     )
+    caption = (
+        f"64 samples a grid. {latents} Best and worst by mean over seeds among configurations without failures: raw extremes."
+    )
+    alt = f"Grids of generated samples: {', '.join(shown)}."
+    block = figure(folder, "samples", caption, alt, [_grid(frame, str(row["cell_id"]), n) for n, row in shown.items()])
     return Section("samples", "Samples", (block,))
 
 
-def _grid(frame: pd.DataFrame, which: str) -> Callable[[Axes], object]:
-    return lambda ax: plot_samples(frame, which, ax=ax)
+def _grid(frame: pd.DataFrame, cell: str, which: str) -> Callable[[Axes], object]:
+    def draw(ax: Axes) -> None:
+        plot_samples(frame, cell, ax=ax)
+        ax.set_title(samples_title(frame, frame.loc[frame["cell_id"].eq(cell)].iloc[0], which), fontsize=9)
+
+    return draw

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.levels import seed_variance
-from analysis.load import Axis, is_default, searched_axes, study_of, tolerance_of
+from analysis.load import Axis, design_of, is_default, searched_axes, study_of, tolerance_of
 from analysis.plots import ANCHORS, anchors, format_value, metric_label
 from analysis.report_blocks import Block, Items, Section, TableBlock, Text
 from analysis.robustness import ToleranceInterval
@@ -32,11 +32,28 @@ EQUIVALENCE_FACTOR = 1.25
 def short(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> Section:
     """The question, and the verdict in words made from the numbers."""
     answers = tuple(Text(sentence, lead=True) for sentence in verdict_sentences(frame, intervals))
-    return Section("short", "In short", (Text(_question(frame)), *answers))
+    return Section("short", "In short", (Text(question(frame)), *answers, Text(rule(frame))))
 
 
-def _question(frame: pd.DataFrame) -> str:
+def rule(frame: pd.DataFrame) -> str:
+    """The rule by which parameters are rated, with its numbers."""
+    if design_of(frame) == "tpe":
+        return "Nothing is rated: the tpe design moves to good values, so its rows favour them."
+    return (
+        f"The rule. Robust: the upper 95 % bound of the ratio to the default, simultaneous over the tested values, is at most"
+        f" {1 + tolerance_of(frame):.2f} at every one of them. Sensitive: at some value the lower bound is above it, or"
+        " cells fail or diverge there. Undetermined: neither; the smallest gap that could have been seen is printed."
+    )
+
+
+def question(frame: pd.DataFrame, plural: bool = False) -> str:
+    """What the study asks; ``plural``: what several studies ask, whose metrics and data may differ."""
     study = study_of(frame)
+    if plural:
+        return (
+            "How far can hyperparameters and sampler move in each study before its metric is more than the tolerance above its"
+            " own default, and do the studies agree?"
+        )
     data, process = study.get("data") or {}, (study.get("train") or {}).get("process", "pfgm")
     label = metric_label(frame, default_metric(frame))
     return (
@@ -229,20 +246,6 @@ def failures(frame: pd.DataFrame) -> Section:
             shown = counts.assign(value=counts["value"].map(format_value))
             blocks.append(TableBlock(f"failures-{axis.name}", f"Outcomes by {axis.label}.", shown))
     return Section("failures", "Failures", tuple(blocks))
-
-
-def full_table(frame: pd.DataFrame) -> Section:
-    """Every planned cell, sortable and filterable; every column is in tables/rows.csv."""
-    columns = {"cell_id": "cell", "status": "status", "design_role": "training point", "design_sampler_role": "sampler point",
-               "seed_train": "train seed", "seed_sample": "sample seed"}  # fmt: skip
-    columns |= {axis.column: axis.name for axis in searched_axes(frame) if axis.column in frame.columns}
-    names = ("metric_fid", "metric_sliced_wasserstein", "metric_precision", "metric_recall", "metric_nn_ratio",
-             "metric_outlier_fraction", "metric_solver_error", "cost_nfe")  # fmt: skip
-    columns |= {name: name.split("_", 1)[1] for name in names if frame[name].notna().any()}
-    shown = frame[list(columns)].rename(columns=columns)
-    text = pd.DataFrame({column: [format_value(v) for v in shown[column]] for column in shown.columns})
-    caption = f"All {len(text)} cells. Click a heading to sort. Every column of every row is in tables/rows.csv."
-    return Section("rows", "Full table", (TableBlock("cells", caption, text, interactive=True),))
 
 
 def methods(frame: pd.DataFrame) -> Section:

@@ -1,0 +1,86 @@
+"""The sections of one study's report, in reading order, and the files that the page is made from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from analysis import report_design, report_figures, report_sections, report_table, report_yaml
+from analysis.load import searched_axes
+from analysis.report_blocks import Section, TableBlock, Text, to_html, to_markdown
+from analysis.robustness import ToleranceInterval, tolerance_interval
+from study.records import write_text
+
+logger = logging.getLogger("analysis.report")
+
+
+def rate(frame: pd.DataFrame) -> list[ToleranceInterval]:
+    """The verdict on every searched parameter."""
+    return [tolerance_interval(frame, axis) for axis in searched_axes(frame) if axis.column in frame.columns]
+
+
+def build_sections(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], figures: Path) -> list[Section]:
+    """All sections in reading order; figures are written to ``figures`` on the way, and the seconds of each logged."""
+    rated = list(intervals)
+    parts: dict[str, Callable[[], Section | None]] = {
+        "short": lambda: report_sections.short(frame, rated),
+        "design": lambda: report_design.overview(frame),
+        "verdict": lambda: report_sections.verdict(frame, rated),
+        "noise": lambda: report_sections.noise(frame),
+        "training": lambda: report_figures.training_section(frame, figures, rated),
+        "sampler": lambda: report_figures.sampler_section(frame, figures, rated),
+        "interaction": lambda: report_figures.interaction_section(frame, figures),
+        "equivalence": lambda: _equivalence(frame),
+        "failures": lambda: report_sections.failures(frame),
+        "learning": lambda: report_figures.learning_section(frame, figures),
+        "samples": lambda: report_figures.samples_section(frame, figures),
+        "yaml": lambda: report_yaml.runnable(frame),
+        "rows": lambda: report_table.full_table(frame),
+        "methods": lambda: report_sections.methods(frame),
+    }
+    sections = []
+    for name, make in parts.items():
+        start = time.perf_counter()
+        section = make()
+        logger.debug("section %s: %.2f s", name, time.perf_counter() - start)
+        sections += [section] if section is not None else []
+    return sections
+
+
+def _equivalence(frame: pd.DataFrame) -> Section | None:
+    found = report_sections.equivalence_result(frame)
+    return Section("equivalence", "Equivalence", (Text(found[4], lead=True),)) if found is not None else None
+
+
+def write_files(folder: Path, title: str, subtitle: str, sections: Sequence[Section], rows: dict[str, pd.DataFrame]) -> Path:
+    """Write the tables, every row, the Markdown and, last, the page, whose path is returned.
+
+    Args:
+        folder: the report's folder; ``tables/`` is made in it.
+        title: of the page.
+        subtitle: one line below it.
+        sections: from `build_sections`.
+        rows: tables/<name>.csv of every row and column, by name.
+    """
+    start = time.perf_counter()
+    tables = folder / "tables"
+    for block in (b for section in sections for b in section.blocks if isinstance(b, TableBlock)):
+        if block.source is None:
+            path = tables / f"{block.name}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            block.frame.to_csv(path, index=False)
+    for name, frame in rows.items():
+        (tables / name).parent.mkdir(parents=True, exist_ok=True)
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        csv.write_csv(table, tables / f"{name}.csv", csv.WriteOptions(quoting_style="needed"))
+    write_text(folder / "report.md", to_markdown(title, subtitle, sections))
+    page = folder / "report.html"
+    write_text(page, to_html(title, subtitle, sections))
+    logger.debug("section %s: %.2f s", "files", time.perf_counter() - start)
+    return page
