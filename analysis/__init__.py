@@ -9,25 +9,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from analysis.checks import validate
+    from analysis.interchange import load_studies, of_study, to_csv, to_optuna
     from analysis.load import AnalysisError, Axis, load_history, load_study, searched_axes
+    from analysis.outliers import outlier_map, plot_outlier_map
     from analysis.pairs import interaction, plot_interaction
     from analysis.pareto import (
         pareto_front,
         plot_quality_cost,
         plot_solver_tolerance,
+        seed_fronts,
         solver_tolerance,
     )
+    from analysis.perturbation import perturbation_robustness, plot_perturbation_robustness
     from analysis.plots import learning_curves, plot_learning_curves, plot_samples
+    from analysis.published import published_points
     from analysis.report import write_report
     from analysis.robustness import plot_robustness, robustness_curve, tolerance_interval
     from analysis.statistics import failure_table, log_ratio, seeds_needed, summarize
+    from analysis.theory import DataMoments, data_moments, plot_theory_curves, theory_curves
 
 _HOME = {
     "load": ("AnalysisError", "Axis", "load_history", "load_study", "searched_axes"),
     "statistics": ("failure_table", "log_ratio", "seeds_needed", "summarize"),
     "robustness": ("plot_robustness", "robustness_curve", "tolerance_interval"),
     "pairs": ("interaction", "plot_interaction"),
-    "pareto": ("pareto_front", "plot_quality_cost", "plot_solver_tolerance", "solver_tolerance"),
+    "pareto": ("pareto_front", "plot_quality_cost", "plot_solver_tolerance", "seed_fronts", "solver_tolerance"),
+    "outliers": ("outlier_map", "plot_outlier_map"),
+    "theory": ("DataMoments", "data_moments", "plot_theory_curves", "theory_curves"),
+    "perturbation": ("perturbation_robustness", "plot_perturbation_robustness"),
+    "published": ("published_points",),
+    "interchange": ("load_studies", "of_study", "to_csv", "to_optuna"),
+    "checks": ("validate",),
     "plots": ("learning_curves", "plot_learning_curves", "plot_samples"),
     "report": ("write_report",),
 }
@@ -36,25 +49,40 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "AnalysisError",
     "Axis",
+    "DataMoments",
+    "data_moments",
     "failure_table",
     "interaction",
     "learning_curves",
     "load_history",
+    "load_studies",
     "load_study",
     "log_ratio",
+    "of_study",
+    "outlier_map",
     "pareto_front",
+    "perturbation_robustness",
     "plot_interaction",
     "plot_learning_curves",
+    "plot_outlier_map",
+    "plot_perturbation_robustness",
     "plot_quality_cost",
     "plot_robustness",
     "plot_samples",
     "plot_solver_tolerance",
+    "plot_theory_curves",
+    "published_points",
     "robustness_curve",
     "searched_axes",
+    "seed_fronts",
     "seeds_needed",
     "solver_tolerance",
     "summarize",
+    "theory_curves",
+    "to_csv",
+    "to_optuna",
     "tolerance_interval",
+    "validate",
     "write_report",
 ]
 

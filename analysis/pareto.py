@@ -1,8 +1,10 @@
 """Quality against cost: FID against network calls (NFE), and what the solver's tolerance buys.
 
 A configuration (training point × sampler point) is non-dominated when no other has both mean FID and mean NFE at most
-as large, one of them smaller. Fronts of single train seeds show how far the front is luck. FID barely sees the solver
-below rtol = 1e-2, so the solver error stands beside it.
+as large, one of them smaller. Fronts of single train seeds show how far the front is luck. Its knee is where more network
+calls begin to buy little: the point of the front farthest below the chord between its ends, log NFE and log metric each
+scaled to [0, 1] (Satopää et al. 2011, "Finding a kneedle in a haystack"). FID barely sees the solver below rtol = 1e-2, so
+the solver error stands beside it.
 """
 
 from __future__ import annotations
@@ -12,10 +14,9 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis.load import design_of, field_key, find_axis, has_role, is_default, searched_axes, tolerance_of
+from analysis.pareto_marks import draw_cloud, draw_curves, draw_front, draw_published, nfe_ticks, show_legend
 from analysis.plots import (
     FAILURE_COLOUR,
     draw_anchors,
@@ -28,6 +29,7 @@ from analysis.plots import (
     palette,
     plain_log_ticks,
 )
+from analysis.published import published_points
 from analysis.statistics import default_metric, is_log, metric_values, outcome_counts, summarize, t_interval
 
 _KEY = ["point_id", "sampler_id"]
@@ -63,7 +65,8 @@ def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame
     Returns:
         point_id, sampler_id, roles, searched values, mean, low, high, min, max, nfe, n_train_seeds, n_failed,
         n_diverged, solver, is_default, on_front, front_seeds (train seeds on whose own front it lies),
-        within_tolerance (mean ≤ (1 + tolerance) × the default's), cheapest_within; sorted by NFE.
+        knee (at most one row), min_of_seeds (EDM's dot, biased low), within_tolerance (mean ≤ (1 + tolerance) × the
+        default's), cheapest_within (at most one row: the fewest NFE of those); sorted by NFE.
     """
     metric = metric or default_metric(frame)
     table = summarize(frame, metric, by=_KEY)
@@ -76,7 +79,10 @@ def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame
     table["is_default"] = table["design_role"].eq("default") & table["design_sampler_role"].eq("default")
     broken = (table["n_failed"] + table["n_diverged"]).gt(0)
     table["on_front"] = non_dominated(table["nfe"].to_numpy(float), table["mean"].where(~broken).to_numpy(float))
-    table["front_seeds"] = _front_seeds(rows).reindex(pd.MultiIndex.from_frame(table[_KEY]), fill_value=0).to_numpy()
+    table["knee"] = table.index == knee_of(table.loc[table["on_front"]])
+    table["front_seeds"] = (
+        seed_fronts(frame, metric).groupby(_KEY).size().reindex(pd.MultiIndex.from_frame(table[_KEY]), fill_value=0).to_numpy()
+    )
     reference = table.loc[table["is_default"], "mean"]
     limit = float(reference.iloc[0]) * (1 + tolerance_of(frame)) if len(reference) else math.nan
     table["within_tolerance"] = table["mean"].le(limit) & ~broken
@@ -89,21 +95,72 @@ def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame
     return result
 
 
-def _front_seeds(rows: pd.DataFrame) -> pd.Series:
-    """Number of train seeds on whose own front each configuration lies."""
-    seeds = rows.dropna(subset=["_y", "cost_nfe"]).groupby(["seed_train", *_KEY], as_index=False)[["_y", "cost_nfe"]].mean()
+def knee_of(front: pd.DataFrame) -> object:
+    """Index of the knee of a front with columns ``nfe`` and ``mean``; -1 where fewer than three points or no bend.
+
+    With u, v the logarithms of NFE and metric scaled to [0, 1] over the front, the knee maximises 1 − u − v: the distance
+    below the chord from (0, 1) to (1, 0), times √2.
+    """
+    known = front.loc[front["nfe"].gt(0) & front["mean"].gt(0)].sort_values("nfe")
+    if len(known) < 3:
+        return -1
+    u, v = np.log(known["nfe"].to_numpy(float)), np.log(known["mean"].to_numpy(float))
+    if np.ptp(u) == 0 or np.ptp(v) == 0:
+        return -1
+    depth = 1 - (u - u.min()) / np.ptp(u) - (v - v.min()) / np.ptp(v)
+    return known.index[int(depth.argmax())] if depth.max() > 1e-9 else -1
+
+
+def seed_fronts(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
+    """The non-dominated configurations of each train seed by itself: how far the front is luck.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        metric: default ``fid``.
+    Returns:
+        seed_train, point_id, sampler_id, nfe, mean (over sample seeds; geometric where the metric is averaged on the log),
+        by seed and NFE; ``attrs["skipped"]``.
+    """
+    metric = metric or default_metric(frame)
+    values, skipped = metric_values(frame, metric)
+    known = frame.assign(_y=values).dropna(subset=["_y", "cost_nfe"])
+    bad = frame.loc[frame["status"].isin(["failed", "timeout", "diverged", "solver_limit"]), ["seed_train", *_KEY]]
+    known.attrs = {}
+    seeds = known.groupby(["seed_train", *_KEY], as_index=False).agg(nfe=("cost_nfe", "mean"), mean=("_y", "mean"))
+    seeds["mean"] = np.exp(seeds["mean"]) if is_log(metric) else seeds["mean"]
+    broken = pd.MultiIndex.from_frame(seeds[["seed_train", *_KEY]]).isin(pd.MultiIndex.from_frame(bad))
     parts = [
-        part.loc[non_dominated(part["cost_nfe"].to_numpy(float), part["_y"].to_numpy(float)), _KEY]
-        for _, part in seeds.groupby("seed_train")
+        part.loc[non_dominated(part["nfe"].to_numpy(float), part["mean"].to_numpy(float))]
+        for _, part in seeds.loc[~broken].groupby("seed_train")
     ]
-    members = pd.concat(parts) if parts else seeds[_KEY]
-    return members.groupby(_KEY).size()
+    result = (pd.concat(parts) if parts else seeds).sort_values(["seed_train", "nfe"], kind="stable").reset_index(drop=True)
+    result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
+    return result
+
+
+def solver_curves(table: pd.DataFrame, one_at_a_time: bool) -> pd.DataFrame:
+    """The rows of `pareto_front` that differ from the default in the solver and its budget only, by solver and budget.
+
+    The budget is steps upwards or rtol downwards, so that a line runs from cheap to exact even where NFE stands still.
+    Empty for other designs, where T and the rest vary from point to point and a line would join unlike things.
+    """
+    if not one_at_a_time:
+        return table.iloc[:0]
+    arms = has_role(table["design_sampler_role"], "default", "arm:rtol", "arm:steps", "arm:solver")
+    chosen = table.loc[table["design_role"].eq("default") & arms].dropna(subset=["mean", "nfe"])
+    budget = [chosen[c] if c in chosen else pd.Series(math.nan, chosen.index) for c in ("sampler_steps", "sampler_rtol")]
+    order = chosen.assign(_budget=budget[0].astype(float).fillna(-budget[1].astype(float)))
+    return order.sort_values(["solver", "_budget"], kind="stable").drop(columns="_budget")
 
 
 def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
-    """A metric against NFE (log2): one mark a configuration, min–max as a thin line, the front as steps.
+    """A metric against NFE (log2 axis): every configuration, the curve of each solver, and the front.
 
-    Star: the default. Hollow: some cells failed or diverged. Colour and shape: the solver.
+    Light marks: one a configuration, shape and colour the solver, hollow where some cells failed or diverged. Lines
+    (one_at_a_time): the default training point under each solver's budget, mean with t-interval over fields and min–max
+    band of rows; small dots: the least over seeds, EDM's custom, which reads low. Star: the default. Dark steps: the front
+    of means, faint steps: the fronts of single train seeds; ring: the knee; square: the cheapest within tolerance.
+    Published points appear where data, features and sample count are theirs.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -120,64 +177,26 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
     ax.set_xscale("log", base=2)
     if is_log(metric):
         ax.set_yscale("log")
-    _draw_configurations(ax, drawn)
+    curves = solver_curves(drawn, design_of(frame) == "one_at_a_time")
+    handles = draw_cloud(ax, drawn, faint=len(curves) > 1)
+    handles += draw_curves(ax, curves, sorted(drawn["solver"].dropna().unique()), dots=is_log(metric))
     if metric == main:
-        front = drawn.loc[drawn["on_front"]]
-        ax.step(front["nfe"], front["mean"], where="post", color="0.25", lw=1, zorder=1)
+        handles += draw_front(ax, drawn, seed_fronts(frame, metric), tolerance_of(frame))
     if len(drawn):
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(metric))
-        _nfe_ticks(ax, drawn["nfe"])
+        nfe_ticks(ax, drawn["nfe"])
     else:
         note(ax, "no complete row")
-    if metric == "fid" and len(drawn):
-        draw_anchors(ax, frame)
+    if metric == "fid":
+        handles += draw_published(ax, published_points(frame))
+        if len(drawn):
+            draw_anchors(ax, frame)
+    show_legend(ax, handles)
     absent = int(table["mean"].isna().sum())
     if absent:
         ax.text(0.02, 0.98, f"× {absent} without a complete row", transform=ax.transAxes, va="top",
                 fontsize=7, color=FAILURE_COLOUR)  # fmt: skip
     return ax
-
-
-def _nfe_ticks(ax: Axes, nfe: pd.Series) -> None:
-    ax.set_xlim(float(nfe.min()) / 1.3, float(nfe.max()) * 1.3)
-    ax.xaxis.set_major_locator(LogLocator(base=2))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _draw_configurations(ax: Axes, drawn: pd.DataFrame) -> None:
-    solvers = sorted(drawn["solver"].dropna().unique())
-    handles = []
-    for i, solver in enumerate(solvers):
-        colour, shape = palette()[i % 10], "osD^vP<>"[i % 8]
-        part = drawn.loc[drawn["solver"].eq(solver)]
-        ax.vlines(part["nfe"], part["min"], part["max"], color=colour, alpha=0.25, lw=2)
-        hollow = (part["n_failed"] + part["n_diverged"]).gt(0)
-        ax.scatter(part["nfe"], part["mean"], s=22, marker=shape, edgecolors=[colour], linewidths=0.9, zorder=2,
-                   facecolors=[("none" if h else colour) for h in hollow])  # fmt: skip
-        handles.append(Line2D([], [], marker=shape, color=colour, ls="none", label=solver, markersize=5))
-    star = drawn.loc[drawn["is_default"]]
-    ax.plot(star["nfe"], star["mean"], "*", color=palette()[1], markeredgecolor="black", markersize=14, zorder=4)
-    if len(star):
-        handles.append(
-            Line2D(
-                [],
-                [],
-                marker="*",
-                color=palette()[1],
-                markeredgecolor="black",
-                ls="none",
-                label="default",
-                markersize=10,
-            )
-        )
-    if (drawn["n_failed"] + drawn["n_diverged"]).gt(0).any():
-        handles.append(
-            Line2D([], [], marker="o", color="0.3", markerfacecolor="none", ls="none", label="some failed", markersize=5)
-        )
-    if handles:
-        ax.legend(handles=handles, fontsize=7, frameon=False)  # over a cloud of marks, which must not be dimmed
 
 
 def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
