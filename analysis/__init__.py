@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.checks import validate
+    from analysis.comparison import Comparison, compare
+    from analysis.components import plot_variance_components, variance_components
+    from analysis.importance import (
+        parameter_importance,
+        plot_parameter_importance,
+        plot_regional_sensitivity,
+        regional_sensitivity,
+    )
     from analysis.interchange import load_studies, of_study, to_csv, to_optuna
     from analysis.load import AnalysisError, Axis, load_history, load_study, searched_axes
     from analysis.outliers import outlier_map, plot_outlier_map
@@ -28,10 +36,15 @@ if TYPE_CHECKING:
     from analysis.robustness import plot_robustness, robustness_curve, tolerance_interval
     from analysis.statistics import failure_table, log_ratio, seeds_needed, summarize
     from analysis.theory import DataMoments, data_moments, plot_theory_curves, theory_curves
+    from analysis.volume import tolerance_volume, worst_case
 
 _HOME = {
     "load": ("AnalysisError", "Axis", "load_history", "load_study", "searched_axes"),
     "statistics": ("failure_table", "log_ratio", "seeds_needed", "summarize"),
+    "comparison": ("Comparison", "compare"),
+    "components": ("plot_variance_components", "variance_components"),
+    "importance": ("parameter_importance", "plot_parameter_importance", "plot_regional_sensitivity", "regional_sensitivity"),
+    "volume": ("tolerance_volume", "worst_case"),
     "robustness": ("plot_robustness", "robustness_curve", "tolerance_interval"),
     "pairs": ("interaction", "plot_interaction"),
     "pareto": ("pareto_front", "plot_quality_cost", "plot_solver_tolerance", "seed_fronts", "solver_tolerance"),
@@ -49,7 +62,9 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "AnalysisError",
     "Axis",
+    "Comparison",
     "DataMoments",
+    "compare",
     "data_moments",
     "failure_table",
     "interaction",
@@ -60,18 +75,23 @@ __all__ = [
     "log_ratio",
     "of_study",
     "outlier_map",
+    "parameter_importance",
     "pareto_front",
     "perturbation_robustness",
     "plot_interaction",
     "plot_learning_curves",
     "plot_outlier_map",
+    "plot_parameter_importance",
     "plot_perturbation_robustness",
     "plot_quality_cost",
+    "plot_regional_sensitivity",
     "plot_robustness",
     "plot_samples",
     "plot_solver_tolerance",
     "plot_theory_curves",
+    "plot_variance_components",
     "published_points",
+    "regional_sensitivity",
     "robustness_curve",
     "searched_axes",
     "seed_fronts",
@@ -82,7 +102,10 @@ __all__ = [
     "to_csv",
     "to_optuna",
     "tolerance_interval",
+    "tolerance_volume",
     "validate",
+    "variance_components",
+    "worst_case",
     "write_report",
 ]
 

@@ -1,8 +1,8 @@
 """Measured values of one parameter as groups of independent units, and their log ratios to the default.
 
-What counts as one unit follows the design. *one_at_a_time*: a training parameter compares fields (Welch, or one pooled
-seed variance where a test of equal variances allows it); a sampler parameter compares each field with itself at the
-default sampler point (paired, fields as blocks). *sobol, grid, random*: the other parameters vary too, so the unit is a
+What counts as one unit follows the design. *one_at_a_time*: a training parameter compares fields (unequal variances, each
+moderated by the study's, see `analysis.variance`); a sampler parameter compares each field with itself at the default
+sampler point (paired, fields as blocks). *sobol, grid, random*: the other parameters vary too, so the unit is a
 training point (its fields averaged), or a sampler point (averaged over the fields, which are blocks), values are binned
 by quantiles, and the reference is the bin that holds the default: a marginal effect. Bounds are simultaneous over the
 K values of the parameter (Bonferroni: each at 1 − 0.05/K).
@@ -18,11 +18,10 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import Axis, design_of, field_key, has_role, is_default
-from analysis.statistics import metric_values, outcome_counts, welch
+from analysis.statistics import metric_values, outcome_counts
+from analysis.variance import Pooled, moderate, pool, satterthwaite
 
 MAX_BINS = 6
-LEVENE_P, BARTLETT_P = 0.10, 0.25
-"""Variances are pooled above these p-values: Brown–Forsythe with three fields a configuration, else Bartlett, stricter."""
 
 _HELD = ("sigma", "tau", "M", "height_max", "gamma", "reference_batch_size", "T", "T_ratio", "t_min", "solver", "rtol")
 
@@ -34,14 +33,6 @@ class Cells(NamedTuple):
     """With columns ``level`` (value, or the median of its bin), ``field`` and ``unit``."""
     held_fixed: str
     skipped: dict[str, int]
-
-
-class Pooled(NamedTuple):
-    """One variance for every configuration."""
-
-    variance: float
-    df: int
-    how: str
 
 
 def axis_cells(frame: pd.DataFrame, axis: Axis) -> Cells:
@@ -153,7 +144,9 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
         compared = _paired(cells.rows, values, reference)
     else:
         pooled = seed_variance(frame, metric) if one else None
-        compared = _unpaired(unit_values(_reference_rows(cells, axis, one), values), reference, pooled)
+        units = unit_values(_reference_rows(cells, axis, one), values)
+        groups = {level: group["y"].to_numpy() for level, group in units.groupby("level", sort=False)}
+        compared = _unpaired(groups, reference, pooled if one else pool(list(groups.values())), units)
     counted, elsewhere = _attributable(frame, cells.rows, axis)
     skipped |= elsewhere
     result = compared.merge(_outcomes(counted), on="level", how="outer", sort=False)
@@ -229,8 +222,7 @@ def _paired(rows: pd.DataFrame, values: pd.Series, reference: Any) -> pd.DataFra
     return _typed(table, rows)
 
 
-def _unpaired(units: pd.DataFrame, reference: Any, pooled: Pooled | None) -> pd.DataFrame:
-    groups = {level: group["y"].to_numpy() for level, group in units.groupby("level", sort=False)}
+def _unpaired(groups: dict[Any, np.ndarray], reference: Any, pooled: Pooled | None, like: pd.DataFrame) -> pd.DataFrame:
     base = groups.get(reference, np.array([])) if reference is not None else np.array([])
     table = []
     for level, y in groups.items():
@@ -239,7 +231,7 @@ def _unpaired(units: pd.DataFrame, reference: Any, pooled: Pooled | None) -> pd.
             difference, error, df = 0.0, 0.0, 1.0
         sd = float(y.std(ddof=1)) if len(y) > 1 else math.nan
         table.append([level, difference, error, df, len(y), len(base), sd, assumed])
-    return _typed(table, units)
+    return _typed(table, like)
 
 
 def _typed(table: list[list[Any]], like: pd.DataFrame) -> pd.DataFrame:
@@ -251,38 +243,22 @@ def _compare(base: np.ndarray, y: np.ndarray, pooled: Pooled | None) -> tuple[fl
     if not len(base) or not len(y):
         return math.nan, math.nan, 1.0, ""
     difference = float(y.mean() - base.mean())
-    if pooled is not None:
-        return difference, math.sqrt(pooled.variance * (1 / len(base) + 1 / len(y))), pooled.df, pooled.how
-    if len(base) >= 2 and len(y) >= 2:
-        return *welch(base, y), ""
-    if len(base) >= 2:
-        variance = float(base.var(ddof=1))
-        how = f"n = 1 here: the reference's variance (n = {len(base)})"
-        return difference, math.sqrt(variance * (1 / len(base) + 1 / len(y))), len(base) - 1, how
-    return difference, math.nan, 1.0, "one reference seed: no interval"
+    sides = [(moderate(side, pooled), len(side)) for side in (base, y)]
+    if any(spread.df <= 0 for spread, _ in sides):
+        return difference, math.nan, 1.0, "one unit a value: no interval"
+    variance, df = satterthwaite([(spread.variance / n, spread.df) for spread, n in sides])
+    how = "n = 1 here: the variance of the other configurations" if len(y) == 1 else ""
+    return difference, math.sqrt(variance), df, how
 
 
 def seed_variance(frame: pd.DataFrame, metric: str) -> Pooled | None:
-    """Variance of the log metric between train seeds, pooled over training points at the default sampler point.
-
-    Pooled only when equal variances are not contradicted (Brown–Forsythe p ≥ 0.10 with three or more fields in every
-    replicated configuration, else Bartlett p ≥ 0.25): pooling unequal variances covers 76 % in the noisiest fifth.
+    """Variance of the log metric between train seeds, the mean over training points at the default sampler point.
 
     Returns:
-        The pooled variance with its degrees of freedom Σ(n_i − 1), or None.
+        s₀² = Σ (n_i − 1) s_i² / Σ (n_i − 1) with its degrees of freedom, or None where no training point has two fields.
     """
     rows = frame.loc[is_default(frame, "sampler")]
     values, _ = metric_values(rows, metric)
     usable = rows.assign(y=values, field=field_key(rows)).dropna(subset=["y"])
     of_field = usable.groupby(["point_id", "field"])["y"].mean()
-    groups = [group.to_numpy() for _, group in of_field.groupby("point_id") if len(group) >= 2]
-    if len(groups) < 2 or any(group.var() == 0 for group in groups):
-        return None
-    robust = all(len(group) >= 3 for group in groups)
-    test = stats.levene(*groups, center="median") if robust else stats.bartlett(*groups)
-    name, limit = ("Brown–Forsythe", LEVENE_P) if robust else ("Bartlett", BARTLETT_P)
-    if not test.pvalue >= limit:
-        return None
-    df = sum(len(group) - 1 for group in groups)
-    variance = sum(float(group.var(ddof=1)) * (len(group) - 1) for group in groups) / df
-    return Pooled(variance, df, f"pooled seed variance of {len(groups)} configurations ({name} p = {test.pvalue:.2f})")
+    return pool([group.to_numpy() for _, group in of_field.groupby("point_id")])

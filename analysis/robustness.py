@@ -33,6 +33,7 @@ from analysis.plots import (
     set_parameter_axis,
 )
 from analysis.statistics import default_metric, is_log, metric_values, seeds_needed, t_interval
+from analysis.variance import detectable
 
 MIN_BINS = 3
 """Fewer bins of a range are never rated robust."""
@@ -60,7 +61,7 @@ class ToleranceInterval(NamedTuple):
     """Largest ratio of mean metric to the reference over the tested values."""
     worst_value: Any
     detectable_gap: float
-    """Smallest relative gap that the widest simultaneous bound can tell from none; NaN without an interval."""
+    """Smallest relative gap that the widest comparison finds with 80 % power (simultaneous 5 %); NaN without an interval."""
     n_needed: int | None
     """Fields a side (paired: fields) that would settle the tolerance with 80 % power."""
     tolerance: float
@@ -225,8 +226,10 @@ def _inner_run(levels: pd.DataFrame) -> tuple[Any, ...]:
 def _rate(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, limit: float) -> tuple[str, str, float, int | None]:
     """Rating, the printed rule, the smallest detectable gap, the fields that would settle the tolerance."""
     others = levels.loc[~levels["is_reference"]]
-    half = (others["high"] - others["low"]) / 2
-    gap = math.expm1(min(float(half.max()), 700.0)) if half.notna().any() else math.nan
+    known = others.loc[others["se"].notna() & others["n"].fillna(0).gt(0)]
+    pairs = zip(known["se"].astype(float), known["df"].astype(float), strict=True)
+    gaps = [detectable(se**2, df, comparisons=len(others)) for se, df in pairs]
+    gap = max((g for g in gaps if math.isfinite(g)), default=math.nan)
     needed = _needed(frame, axis, levels, limit)
     if design_of(frame) == "tpe":
         return "not rated", "tpe moves to good values, so its rows favour them; use one_at_a_time or sobol", gap, needed

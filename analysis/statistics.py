@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import AnalysisError, Axis, design_of, field_key, find_axis, has_role, is_default, searched_axes
+from analysis.variance import moderate_all, sample_seed_variance
 from study.records import STATUSES
 
 LOG_METRICS = ("fid", "sliced_wasserstein", "nn_ratio", "solver_error", "solver_error_95", "nfe", "nfe_max", "sample_s")
@@ -112,10 +113,15 @@ def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -
 def summarize(
     frame: pd.DataFrame, metric: str = "fid", by: Sequence[str] = ("point_id", "sampler_id"), confidence: float = 0.95
 ) -> pd.DataFrame:
-    """One row per configuration: geometric mean over fields with its t-interval.
+    """One row per configuration: geometric mean over fields with its interval.
 
-    With y_f the mean of the log metric over the sample seeds of field f:
-    mean = exp(ȳ), bounds = exp(ȳ ± t·s/√n), n the number of fields. Precision and other shares stay linear.
+    With y_f the mean of the log metric over the sample seeds of field f, n fields and S sample seeds:
+
+        mean = exp(ȳ),  bounds = exp(ȳ ± t √(ν/n + σ_S²/S))
+
+    ν is the variance between fields, moderated by that of the other training points at the same sampler point, σ_S² what equal
+    sample seeds add to all fields alike (`analysis.variance`), t Student's quantile with Satterthwaite's degrees of freedom.
+    With one sample seed σ_S² cannot be known, and the interval holds for those latents. Precision and other shares stay linear.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -124,51 +130,67 @@ def summarize(
         confidence: coverage of the interval.
     Returns:
         ``by``, roles, searched values, n_train_seeds, n_sample_seeds, n_rows, mean, low, high (NaN when n = 1),
-        min_of_seeds (biased low), n_failed, n_diverged, n_pending; ``attrs["skipped"]``.
+        se and df (of the log mean), min_of_seeds (biased low), n_failed, n_diverged, n_pending; ``attrs["skipped"]``.
     """
     values, skipped = metric_values(frame, metric)
-    rows = frame.assign(_y=values, _field=field_key(frame))
-    keep = [axis.column for axis in searched_axes(frame) if axis.column in frame.columns]
-    keep = ["design_role", "design_sampler_role", *keep]
+    rows = frame.assign(y=values, field=field_key(frame), config=frame.groupby(list(by), sort=False, dropna=False).ngroup())
     rows.attrs = {}  # grouping would copy them once a group
-    table = [
-        _configuration(dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)), group, keep, metric, confidence)
-        for key, group in rows.groupby(list(by), sort=False, dropna=False)
-    ]
-    result = pd.DataFrame(table)
+    keep = [axis.column for axis in searched_axes(frame) if axis.column in frame.columns]
+    keep = [column for column in ["design_role", "design_sampler_role", *keep] if column not in by]
+    table = rows.groupby("config")[[*by, *keep]].first()
+    usable = rows.dropna(subset=["y"])
+    within = [column for column in by if column != "point_id"]
+    pooled = table.groupby(within, dropna=False).ngroup() if within else pd.Series(0, index=table.index)
+    table = table.join(
+        _intervals(usable, table.index, pooled.to_numpy() if "point_id" in by else np.arange(len(table)), confidence)
+    )
+    if is_log(metric):
+        table[["mean", "low", "high", "min_of_seeds"]] = np.exp(
+            table[["mean", "low", "high", "min_of_seeds"]].clip(upper=700.0)
+        )
+    for name, statuses in OUTCOMES.items():
+        table[name] = rows["status"].isin(statuses).groupby(rows["config"]).sum()
+    result = table.reset_index(drop=True)
+    result.insert(list(result.columns).index("mean"), "n_rows", rows.groupby("config").size().to_numpy())
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
     return result
 
 
-def _configuration(
-    key: dict[str, object], group: pd.DataFrame, keep: list[str], metric: str, confidence: float
-) -> dict[str, object]:
-    usable = group.dropna(subset=["_y"])
-    interval = t_interval(usable.groupby("_field")["_y"].mean().to_numpy(), confidence)
-    back = math.exp if is_log(metric) else float
-    seeds_per_field = usable.groupby("_field")["seed_sample"].nunique()
-    return {
-        **key,
-        **{column: group[column].iloc[0] for column in keep if column not in key},
-        "n_train_seeds": interval.n,
-        "n_sample_seeds": int(seeds_per_field.max()) if len(seeds_per_field) else 0,
-        "n_rows": len(group),
-        "mean": back(interval.mean),
-        "low": back(interval.low),
-        "high": back(interval.high),
-        "min_of_seeds": back(usable["_y"].min()) if len(usable) else math.nan,
-        **outcome_counts(group),
-    }
+def _intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, confidence: float) -> pd.DataFrame:
+    """Mean, moderated interval and counts of every configuration, on the averaging scale."""
+    cells = usable.groupby(["config", "field", "seed_sample"], sort=False)["y"].mean().reset_index()
+    of_field = cells.groupby(["config", "field"], sort=False)["y"].mean().groupby(level="config")
+    seeds = cells.groupby(["config", "field"], sort=False)["seed_sample"].size().groupby(level="config").max()
+    n = of_field.size().reindex(configs, fill_value=0)
+    mean, s2 = of_field.mean().reindex(configs), of_field.var(ddof=1).reindex(configs)
+    variance, df = moderate_all(s2.to_numpy(), np.maximum(n.to_numpy() - 1.0, 0.0), pooled)
+    shared = np.zeros((2, len(configs)))
+    for group, part in cells.groupby(pd.Series(pooled, index=configs)[cells["config"]].to_numpy()):
+        shared[:, pooled == group] = np.asarray(sample_seed_variance(part), dtype=float)[:, None]
+    n_seeds = seeds.reindex(configs, fill_value=0).to_numpy(float)
+    known = (n.to_numpy() > 1) & (df > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own, from_seeds = variance / n.to_numpy(), np.where(shared[0] > 0, shared[0] / n_seeds, 0.0)
+        total = own + from_seeds
+        total_df = np.where(total > 0, total**2 / (own**2 / df + np.where(from_seeds > 0, from_seeds**2 / shared[1], 0.0)), df)
+    half = np.where(known, stats.t.ppf((1 + confidence) / 2, np.where(known, total_df, 1.0)) * np.sqrt(total), np.nan)
+    return pd.DataFrame(
+        {
+            "n_train_seeds": n, "n_sample_seeds": n_seeds.astype(int), "mean": mean, "low": mean - half, "high": mean + half,
+            "se": np.where(known, np.sqrt(total), np.nan), "df": np.where(known, total_df, 0.0),
+            "min_of_seeds": usable.groupby("config")["y"].min().reindex(configs),
+        },
+        index=configs,
+    )  # fmt: skip
+
+
+OUTCOMES = {"n_failed": ["failed", "timeout"], "n_diverged": ["diverged", "solver_limit"], "n_pending": ["pending"]}
+"""Columns that count what is not complete, and the statuses in each."""
 
 
 def outcome_counts(rows: pd.DataFrame) -> dict[str, int]:
     """n_failed (failed, timeout), n_diverged (diverged, solver_limit) and n_pending of some rows."""
-    status = rows["status"]
-    return {
-        "n_failed": int(status.isin(["failed", "timeout"]).sum()),
-        "n_diverged": int(status.isin(["diverged", "solver_limit"]).sum()),
-        "n_pending": int(status.eq("pending").sum()),
-    }
+    return {name: int(rows["status"].isin(statuses).sum()) for name, statuses in OUTCOMES.items()}
 
 
 def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataFrame:

@@ -1,0 +1,146 @@
+"""How much of the declared box is within tolerance, and the worst that was met in it.
+
+Both speak of the box that the design filled, so they need a design that fills it: iid or Sobol' points. A grid counts as one.
+The units are whole training points, and for the joint box training points × sampler points, which are crossed: every field is
+sampled at every sampler point, so neither the rows nor the fields alone are independent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.load import is_default, searched_axes, tolerance_of
+from analysis.points import BAD, as_frame, design_points, need_space_filling
+from analysis.statistics import default_metric, metric_values, summarize
+
+_VOLUME = ["box", "share", "low", "high", "n_points", "n_failed", "held_fixed"]
+_WORST = ["box", "ratio", "low", "high", "n_configurations", "n_without_value", "point_id", "sampler_id"]
+
+
+def tolerance_volume(
+    frame: pd.DataFrame, metric: str | None = None, *, tolerance: float | None = None, confidence: float = 0.95,
+    force: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """Share of the declared box whose metric is at most (1 + tolerance) times the default's.
+
+    One group: x of n independent points are inside, with the Clopper–Pearson interval. The joint box of training × sampler
+    points: the share of pairs, with variance s²_train/n_train + s²_sampler/n_sampler (variances of the shares of whole training
+    points and of whole sampler points), Student's t with the smaller n − 1, cut to [0, 1]; where every pair agrees,
+    Clopper–Pearson with the smaller n. Failed points are outside. Noise of the metric itself is not taken off.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        metric: default ``fid``.
+        tolerance: default: the study's.
+        confidence: coverage of the intervals.
+        force: compute for any design.
+    Returns:
+        box (train, sampler, joint), share, low, high, n_points, n_failed, held_fixed; ``attrs``: skipped.
+    Raises:
+        AnalysisError: a design that does not fill the box.
+    """
+    need_space_filling(frame, "tolerance_volume", force)
+    metric = metric or default_metric(frame)
+    limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, int] = {}
+    searched = {axis.group for axis in searched_axes(frame)}
+    for group in ("train", "sampler"):
+        if group not in searched:
+            continue
+        points = design_points(frame, group, metric)
+        skipped |= points.skipped
+        if math.isnan(points.reference) or points.table.empty:
+            skipped[f"{group} box: the default has no value"] = len(points.table)
+            continue
+        inside = points.table["y"] <= points.reference + limit
+        share, low, high = _clopper_pearson(int(inside.sum()), len(inside), confidence)
+        rows.append({"box": group, "share": share, "low": low, "high": high, "n_points": len(inside),
+                     "n_failed": int(points.table["failed"].sum()), "held_fixed": points.held_fixed})  # fmt: skip
+    if searched == {"train", "sampler"} and len(rows) == 2:
+        rows.append(_joint(frame, metric, limit, confidence))
+    return as_frame(rows, _VOLUME, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
+
+
+def _clopper_pearson(x: int, n: int, confidence: float) -> tuple[float, float, float]:
+    interval = stats.binomtest(x, n).proportion_ci(confidence, method="exact")
+    return x / n, float(interval.low), float(interval.high)
+
+
+def _joint(frame: pd.DataFrame, metric: str, limit: float, confidence: float) -> dict[str, Any]:
+    values, _ = metric_values(frame, metric)
+    both = is_default(frame, "train") & is_default(frame, "sampler")
+    reference = float(values[both].mean())
+    rows = frame.assign(y=values).loc[~is_default(frame, "train") & ~is_default(frame, "sampler")]
+    rows = rows.loc[rows["status"].ne("pending")]
+    bad = rows["status"].isin(BAD)
+    y = rows["y"].where(~bad, math.inf).groupby([rows["point_id"], rows["sampler_id"]]).mean()
+    inside = (y <= reference + limit).astype(float)
+    sides = [inside.groupby(level=level).mean() for level in (0, 1)]
+    n = min(len(side) for side in sides)
+    share = float(inside.mean())
+    variance = sum(float(side.var(ddof=1)) / len(side) for side in sides) if n > 1 else math.nan
+    if variance > 0:
+        half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(variance)
+        low, high = max(share - half, 0.0), min(share + half, 1.0)
+    else:
+        _, low, high = _clopper_pearson(round(share * n), n, confidence) if n else (share, math.nan, math.nan)
+    return {"box": "joint", "share": share, "low": low, "high": high, "n_points": len(inside),
+            "n_failed": int(bad.groupby([rows["point_id"], rows["sampler_id"]]).any().sum()),
+            "held_fixed": f"{len(sides[0])} training points × {len(sides[1])} sampler points"}  # fmt: skip
+
+
+def worst_case(
+    frame: pd.DataFrame, metric: str | None = None, *, confidence: float = 0.95, force: bool = False
+) -> pd.DataFrame:
+    """The largest ratio to the default met in each box: the sampled maximum, with an interval that knows it was picked.
+
+    Over K configurations the largest mean is biased upwards, so its bounds are simultaneous:
+    d_max ± t_{1 − α/2K} √(se² + se_default²), Satterthwaite's degrees of freedom taken as the smaller of the two. The true
+    maximum over the box is at least as large as that over the sampled points.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        metric: default ``fid``.
+        confidence: coverage of the intervals.
+        force: compute for any design.
+    Returns:
+        box (train: at the default sampler point; joint: all), ratio, low, high, n_configurations, n_without_value (failed ones,
+        worse than any number), point_id, sampler_id; ``attrs``: skipped.
+    Raises:
+        AnalysisError: a design that does not fill the box.
+    """
+    need_space_filling(frame, "worst_case", force)
+    metric = metric or default_metric(frame)
+    table = summarize(frame, metric)
+    reference = table.loc[table["design_role"].eq("default") & table["design_sampler_role"].eq("default")]
+    rows: list[dict[str, Any]] = []
+    skipped = dict(table.attrs["skipped"])
+    if reference.empty or not math.isfinite(reference["mean"].iloc[0]):
+        skipped["the default has no value"] = len(table)
+        return as_frame(rows, _WORST, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
+    at_default = table["design_sampler_role"].eq("default")
+    others = table.index != reference.index[0]
+    boxes = {"train": table.loc[at_default & others], "joint": table.loc[others]}
+    for box, part in boxes.items():
+        if part["mean"].notna().any() and (box == "train" or len(part) > len(boxes["train"])):
+            rows.append({"box": box, **_worst(part, reference.iloc[0], confidence)})
+    return as_frame(rows, _WORST, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
+
+
+def _worst(part: pd.DataFrame, reference: pd.Series, confidence: float) -> dict[str, Any]:
+    row = part.iloc[int(np.nanargmax(part["mean"].to_numpy(float)))]
+    d = math.log(row["mean"] / reference["mean"])
+    error = math.hypot(row["se"], reference["se"])
+    df = min(row["df"], reference["df"])
+    half = float(stats.t.ppf(1 - (1 - confidence) / (2 * len(part)), df)) * error if df > 0 else math.nan
+    bounds = np.exp(np.clip([d - half, d + half], -700, 700)) if math.isfinite(half) else [math.nan, math.nan]
+    return {
+        "ratio": math.exp(d), "low": float(bounds[0]), "high": float(bounds[1]), "n_configurations": len(part),
+        "n_without_value": int(part["mean"].isna().sum()), "point_id": row["point_id"], "sampler_id": row["sampler_id"],
+    }  # fmt: skip
