@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-small test faults lint type bench setup clean
+.PHONY: demo demo-small test browser-tools faults lint type bench setup clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -25,6 +25,13 @@ demo-small: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# The accessibility rules of tests/test_report_browser.py; Chromium comes from the system.
+browser-tools: tests/browser/node_modules/.package-lock.json
+
+tests/browser/node_modules/.package-lock.json: tests/browser/package.json tests/browser/package-lock.json
+	npm --prefix tests/browser ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
 faults: $(STAMP)
 	$(BIN)/python benchmarks/fault_campaign.py --kills 8
 
@@ -39,6 +46,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/field_target.py
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/shared_fields.py
+	$(BIN)/python benchmarks/analysis_scale.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -89,7 +89,7 @@ def within_study(section: Section, name: str) -> Section:
     sources = tuple(
         replace(b, source=f"{name}/{b.source}") if isinstance(b, TableBlock) and b.source is not None else b for b in blocks
     )
-    return Section(f"{name}-{section.key}", section.title, sources, 3)
+    return Section(f"{name}-{section.key}", f"{name}: {section.title}", sources, 3)
 
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

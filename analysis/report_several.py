@@ -162,7 +162,7 @@ def overlay_curves(studies: Sequence[Study], group: str, parameter: str) -> pd.D
 def comparable(studies: Sequence[Study]) -> bool:
     """Whether FID compares between the studies: the same data, feature network and sample count."""
     columns = ("data_name", "data_hash", "data_n", "metric_features", "metric_n")
-    kinds = {tuple(tuple(sorted(map(str, s.frame[c].dropna().unique()))) for c in columns) for s in studies}
+    kinds = {tuple(frozenset(s.frame[c].dropna()) for c in columns) for s in studies}
     return len(kinds) == 1 and all(default_metric(s.frame) == "fid" and s.frame["metric_fid"].notna().any() for s in studies)
 
 
@@ -255,6 +255,7 @@ def _draw(ax: Axes, axis: Axis, table: pd.DataFrame, names: Sequence[str]) -> No
             ax.plot([p for p, _ in chosen], [y for _, y in chosen], shape, color=colour, markersize=5,
                     markerfacecolor=colour if filled else "white", label=name if filled else None)  # fmt: skip
     low, high = float(known["y"].min()), float(known["y"].max())
-    ax.set_ylim(min(low, 0.95 * high) / 1.4, high * 1.6)
+    bottom, top = max(float(known["low"].min()), low / 2), min(float(known["high"].max()), high * 2)  # NaN leaves the means
+    ax.set_ylim(min(low, bottom, 0.95 * high) / 1.1, max(high, top, 1.05 * low) * 1.25)
     plain_log_ticks(ax, "y")
     draw_legend(ax)
