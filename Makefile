@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-small test browser-tools faults lint type bench setup clean
+.PHONY: demo demo-small test browser-tools faults lint type bench notebooks setup clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -47,6 +47,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/shared_fields.py
 	$(BIN)/python benchmarks/analysis_scale.py
+
+notebooks: $(STAMP)
+	$(BIN)/python experiments/notebooks/build.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -185,6 +185,8 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
     if len(drawn):
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(metric))
         nfe_ticks(ax, drawn["nfe"])
+        if metric.removeprefix("metric_") in ("precision", "recall"):
+            ax.set_ylim(top=min(ax.get_ylim()[1], 1.03))  # a share
     else:
         note(ax, "no complete row")
     if metric == "fid":

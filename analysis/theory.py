@@ -274,7 +274,8 @@ def plot_theory_curves(
     elif which == "coverage":
         ax.set_ylim(-0.03, 1.03)
     plain_log_ticks(ax, "x")
-    draw_legend(ax)
+    if which != "prior_error":  # whose two axes say it, and whose curve it would cover
+        draw_legend(ax)
     return ax
 
 
@@ -297,4 +298,3 @@ def _draw_prior_error(ax: Axes, curve: pd.DataFrame, measured: pd.DataFrame, val
     right.set_yscale("log")
     right.plot(curve["x"], curve["y"], "--", color="0.25", lw=1.1)
     right.set_ylabel("theory: KL to the true law (nats), dashed", color="0.25")
-    ax.plot([], [], "--", color="0.25", lw=1.1, label="theory (right axis)")

@@ -1,23 +1,104 @@
-"""The notebook runs from top to bottom on a study, and draws three plots."""
+"""The notebooks run from top to bottom on the bundled study and on synthetic ones; the committed ones hold their source."""
 
+from __future__ import annotations
+
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
-import jupytext
 import nbformat
+import pandas as pd
 import pytest
 from analysis_study import Truth, write_study
-from nbclient import NotebookClient
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "experiments" / "notebooks").glob("*.py"))
+from analysis import load_history, load_study, plot_samples, validate
+
+FOLDER = Path(__file__).parents[1] / "experiments" / "notebooks"
+BUNDLE = FOLDER / "digits_bundle"
+
+
+def script(name: str) -> ModuleType:
+    """A script beside the notebooks, as a module."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+build, make_bundle = script("build"), script("make_bundle")
+NOTEBOOKS = build.sources()
+
+
+def pictures(notebook: nbformat.NotebookNode) -> int:
+    return sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+def test_there_are_four() -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_runs(path, tmp_path, monkeypatch):
-    study = write_study(tmp_path / "synthetic", Truth())
-    monkeypatch.setenv("STUDY", str(study))
-    notebook = jupytext.read(path)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    pictures = [o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
-    assert len(pictures) >= 3
+def test_it_runs_on_the_bundle(path: Path) -> None:
+    notebook = build.run(path)
     nbformat.validate(notebook)
+    assert pictures(notebook) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs_on_a_study_with_failures(path: Path, tmp_path: Path) -> None:
+    def status(row: dict[str, object]) -> str:
+        bad = row["train_sigma"] == 0.3 and row["seed_train"] == 0
+        return "failed" if bad else "diverged" if row["sampler_rtol"] == 0.1 else "complete"
+
+    study = write_study(tmp_path / "synthetic", Truth(status=status, sample_seeds=2))
+    assert pictures(build.run(path, str(study))) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs_on_a_small_sobol_study(path: Path, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "sobol", Truth(design="sobol", trials=6, train_seeds=1, samples=False))
+    assert pictures(build.run(path, str(study))) >= 2
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_committed_notebook_is_the_source_with_outputs(path: Path) -> None:
+    stored, source = nbformat.read(path.with_suffix(".ipynb"), 4), build.read(path)
+    assert [(c.cell_type, c.source) for c in stored.cells] == [(c.cell_type, c.source) for c in source.cells]
+    assert all(cell.execution_count is not None for cell in stored.cells if cell.cell_type == "code")
+    assert not [o for c in stored.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    assert pictures(stored) >= 2
+    assert path.with_suffix(".ipynb").stat().st_size <= build.LIMIT
+
+
+def test_the_bundle_is_a_whole_small_study() -> None:
+    assert sum(path.stat().st_size for path in BUNDLE.rglob("*.parquet")) < make_bundle.LIMIT
+    frame = load_study(BUNDLE)
+    assert len(frame) == 816 and frame["status"].eq("complete").all()
+    assert frame.attrs["skipped"] == {} and validate(BUNDLE).empty
+    assert load_history(BUNDLE)["train_id"].nunique() == frame["train_id"].nunique() == 24
+    assert len(plot_samples(frame, "default").images) == 1
+
+
+def test_packing_keeps_every_row_and_column(tmp_path: Path) -> None:
+    truth = Truth(train_axes=("sigma",), status=lambda row: "pending" if row["sampler_rtol"] == 0.1 else "complete")
+    source = write_study(tmp_path / "study", truth)
+    make_bundle.pack(source, tmp_path / "packed")
+    pd.testing.assert_frame_equal(load_study(tmp_path / "packed"), load_study(source))
+    pd.testing.assert_frame_equal(load_history(tmp_path / "packed"), load_history(source))
+    assert len(list((tmp_path / "packed" / "evals").iterdir())) == 1
+    assert 1 <= len(list((tmp_path / "packed" / "samples").iterdir())) <= 3
+    with pytest.raises(ValueError, match="remove it first"):
+        make_bundle.pack(source, tmp_path / "packed")
+
+
+def test_too_big_a_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_study(tmp_path / "study", Truth(train_axes=(), sampler_axes=(), samples=False))
+    monkeypatch.setattr(make_bundle, "LIMIT", 100)
+    with pytest.raises(ValueError, match="plan fewer cells"):
+        make_bundle.pack(source, tmp_path / "packed")
