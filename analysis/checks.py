@@ -110,10 +110,10 @@ def _box(frame: pd.DataFrame) -> Iterator[Problem]:
             column = next((c for c in (f"{group}_{name}", f"network_{name}") if c in frame), None)
             if column is None:
                 continue
-            own = role.map(lambda r, name=name: f"arm:{name}" in r.split("+"))
-            made = own | ~(role.str.contains("arm:") | role.eq("default"))
+            own = [r for r in role.unique() if f"arm:{name}" in r.split("+") or not ("arm:" in r or r == "default")]
+            made = role.isin(own)
             rows = frame.loc[made & frame[column].notna()]
-            outside = rows[column].map(lambda v, spec=spec: not _inside(v, spec)).astype(bool)
+            outside = ~rows[column].isin([value for value in rows[column].unique() if _inside(value, spec)])
             if outside.any():
                 values = ", ".join(
                     sorted({f"{v:g}" if as_number(v) is not None else str(v) for v in rows.loc[outside, column]})
@@ -163,8 +163,10 @@ def _fields(frame: pd.DataFrame) -> Iterator[Problem]:
     rows = frame.dropna(subset=["train_id"])
     shared = [c for c in rows.columns if c == "seed_train" or (c.startswith("train_") and c not in ("train_id",))]
     shared = [c for c in shared if c != "train_height_ratio"]  # declared, not resolved: two declarations may meet in one field
-    counts = rows.groupby("train_id")[shared].nunique(dropna=False)
+    kinds = rows[["train_id", *shared]].drop_duplicates()
+    kinds = kinds.loc[kinds["train_id"].duplicated(keep=False)]  # fields of several kinds: none, as a rule
     for column in shared:
-        mixed = counts.index[counts[column] > 1]
+        counts = kinds.groupby("train_id")[column].nunique(dropna=False)
+        mixed = counts.index[counts > 1]
         if len(mixed):
             yield _problem(rows.loc[rows["train_id"].isin(mixed)], "one field with two configurations", column, str(mixed[0]))
