@@ -66,7 +66,7 @@ def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame
         point_id, sampler_id, roles, searched values, mean, low, high, min, max, nfe, n_train_seeds, n_failed,
         n_diverged, solver, is_default, on_front, front_seeds (train seeds on whose own front it lies),
         knee (at most one row), min_of_seeds (EDM's dot, biased low), within_tolerance (mean ≤ (1 + tolerance) × the
-        default's), cheapest_within (at most one row: the fewest NFE of those); sorted by NFE.
+        default's), cheapest_within (at most one row: the fewest NFE of those, then the least mean); sorted by NFE.
     """
     metric = metric or default_metric(frame)
     table = summarize(frame, metric, by=_KEY)
@@ -86,8 +86,8 @@ def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame
     reference = table.loc[table["is_default"], "mean"]
     limit = float(reference.iloc[0]) * (1 + tolerance_of(frame)) if len(reference) else math.nan
     table["within_tolerance"] = table["mean"].le(limit) & ~broken
-    candidates = table.loc[table["within_tolerance"] & table["nfe"].notna(), "nfe"]
-    table["cheapest_within"] = table.index == (candidates.idxmin() if len(candidates) else -1)
+    candidates = table.loc[table["within_tolerance"] & table["nfe"].notna()].sort_values(["nfe", "mean"], kind="stable")
+    table["cheapest_within"] = table.index == (candidates.index[0] if len(candidates) else -1)
     result = table.sort_values(["nfe", "mean"], kind="stable").reset_index(drop=True)
     unmeasured = int(result["mean"].isna().sum())
     skipped = {"configuration without a complete row": unmeasured} if unmeasured else {}

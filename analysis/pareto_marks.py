@@ -90,19 +90,19 @@ def draw_front(ax: Axes, drawn: pd.DataFrame, fronts: pd.DataFrame, tolerance: f
 
 
 def draw_published(ax: Axes, points: pd.DataFrame) -> list[Line2D]:
-    """Published points as labelled crosses, widening the axis that they need; nothing for an empty table."""
+    """Published points as numbers that the legend explains, the axes widened for them; nothing for an empty table."""
     if points.empty:
         return []
-    ax.plot(points["nfe"], points["fid"], "x", color="0.2", markersize=6, zorder=5)
-    for point in points.itertuples():
-        ax.annotate(
-            str(point.model), (point.nfe, point.fid), xytext=(4, 3), textcoords="offset points", fontsize=6, color="0.2"
-        )
+    handles = []
+    style: dict[str, Any] = {"ls": "none", "color": "0.15", "markersize": 6}
+    for i, point in enumerate(points.itertuples(), start=1):
+        ax.plot([point.nfe], [point.fid], marker=f"${i}$", zorder=8, **style)
+        handles.append(Line2D([], [], marker=f"${i}$", label=f"published: {point.model}", **style))
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, points["nfe"].min() / 1.3), max(high, points["nfe"].max() * 1.3))
     bottom, top = ax.get_ylim()
     ax.set_ylim(min(bottom, points["fid"].min() / 1.3), max(top, points["fid"].max() * 1.3))
-    return [Line2D([], [], marker="x", color="0.2", ls="none", markersize=5, label="published")]
+    return handles
 
 
 def show_legend(ax: Axes, handles: list[Line2D]) -> None:
