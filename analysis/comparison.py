@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.load import AnalysisError, Axis, field_key, find_axis, has_role, is_default, searched_axes, tolerance_of
 from analysis.statistics import default_metric, is_log, metric_values
-from analysis.variance import Moderated, detectable, half_width, moderate, pool, satterthwaite
+from analysis.variance import Moderated, detectable, half_width, moderate, of_means, pool
 
 Configuration = Mapping[str, Any] | tuple[str, str] | str
 """What `compare` takes: values of searched parameters (the others at their defaults), (point_id, sampler_id), or "default"."""
@@ -96,8 +96,7 @@ def compare(
     paired = keys[0][0] == keys[1][0]
     measure = _paired if paired else _unpaired
     difference, parts, sizes = measure(sides[0], sides[1], keys[0][0], keys[1][0])
-    known = all(spread.df > 0 and n > 0 for spread, n in parts) and bool(parts)
-    variance, df = satterthwaite([(s.variance / n, s.df) for s, n in parts]) if known else (math.nan, 0.0)
+    variance, df = of_means(parts)
     half = half_width(variance, df, confidence)
     low, high = difference - half, difference + half
     bounds = [math.exp(min(v, 700.0)) if math.isfinite(v) else math.nan for v in (difference, low, high)]

@@ -83,7 +83,9 @@ def _mean_squares(cells: pd.DataFrame) -> _Squares:
     v = s2[n > 1].to_numpy(float)
     df_nominal = float(d.sum())
     fields = float((d * v).sum() / df_nominal) if df_nominal else math.nan
-    fourth = float((d * v**2 * d / (d + 2)).sum())
+    fourth = float(
+        (d * v**2 * (d + 1) / (d + 2)).sum()
+    )  # E[s⁴] = σ⁴ (d + 2)/d; half of that is taken off, since it errs with s²
     df_fields = min(float((d * v).sum()) ** 2 / fourth, df_nominal) if fourth > 0 else df_nominal
     n_seeds = cells["seed"].nunique()
     n_fields = len(of_field)

@@ -255,11 +255,8 @@ def regional_sensitivity(
         inside = (points.table["y"] <= points.reference + limit).to_numpy()
         sides = min(int(inside.sum()), int((~inside).sum()))
         if math.isnan(points.reference) or sides < MIN_SIDE:
-            why = (
-                "the default has no value"
-                if math.isnan(points.reference)
-                else f"{int(inside.sum())} of {len(inside)} points inside"
-            )
+            counted = f"{int(inside.sum())} of {len(inside)} points inside the tolerance; it takes {MIN_SIDE} on either side"
+            why = "the default has no value" if math.isnan(points.reference) else counted
             skipped[f"{group} parameters: {why}"] = len(points.axes)
             continue
         rows += [_regional(points, axis, inside, n_permutations) for axis in points.axes]
@@ -332,7 +329,7 @@ def _dots(table: pd.DataFrame, column: str, label: str, ax: Axes | None) -> Axes
         ax.hlines(places, table["low"], table["high"], color=colour, lw=1.2)
     for real, face in ((True, colour), (False, "white")):
         chosen = table["p_value"].le(0.05).to_numpy() == real
-        ax.plot(table[column][chosen], places[chosen], "o", color=colour, markerfacecolor=face)
+        ax.plot(table[column][chosen], places[chosen], "o", color=colour, markerfacecolor=face, ls="none")
     for place, p in zip(places, table["p_value"], strict=True):
         ax.annotate(f"p = {p:.3f}", (1.0, place), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
                     fontsize=7, va="center", color="0.35")  # fmt: skip

@@ -19,7 +19,7 @@ from scipy import stats
 
 from analysis.load import Axis, design_of, field_key, has_role, is_default
 from analysis.statistics import metric_values, outcome_counts
-from analysis.variance import Pooled, moderate, pool, satterthwaite
+from analysis.variance import Pooled, moderate, of_means, pool
 
 MAX_BINS = 6
 
@@ -244,9 +244,9 @@ def _compare(base: np.ndarray, y: np.ndarray, pooled: Pooled | None) -> tuple[fl
         return math.nan, math.nan, 1.0, ""
     difference = float(y.mean() - base.mean())
     sides = [(moderate(side, pooled), len(side)) for side in (base, y)]
-    if any(spread.df <= 0 for spread, _ in sides):
+    variance, df = of_means(sides)
+    if df <= 0:
         return difference, math.nan, 1.0, "one unit a value: no interval"
-    variance, df = satterthwaite([(spread.variance / n, spread.df) for spread, n in sides])
     how = "n = 1 here: the variance of the other configurations" if len(y) == 1 else ""
     return difference, math.sqrt(variance), df, how
 

@@ -164,9 +164,11 @@ def _intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, conf
     n = of_field.size().reindex(configs, fill_value=0)
     mean, s2 = of_field.mean().reindex(configs), of_field.var(ddof=1).reindex(configs)
     variance, df = moderate_all(s2.to_numpy(), np.maximum(n.to_numpy() - 1.0, 0.0), pooled)
-    shared = np.zeros((2, len(configs)))
-    for group, part in cells.groupby(pd.Series(pooled, index=configs)[cells["config"]].to_numpy()):
-        shared[:, pooled == group] = np.asarray(sample_seed_variance(part), dtype=float)[:, None]
+    if cells.empty:
+        shared = np.zeros((2, len(configs)))
+    else:
+        by_pool = pd.Series(pooled, index=configs)[cells["config"]].to_numpy()
+        shared = np.stack(sample_seed_variance(cells.assign(pooled=by_pool)))[:, np.minimum(pooled, by_pool.max())]
     n_seeds = seeds.reindex(configs, fill_value=0).to_numpy(float)
     known = (n.to_numpy() > 1) & (df > 0)
     with np.errstate(invalid="ignore", divide="ignore"):

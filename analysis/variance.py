@@ -36,10 +36,19 @@ class Pooled(NamedTuple):
 
 
 class Moderated(NamedTuple):
-    """A configuration's variance after moderation; NaN and 0 where nothing is known."""
+    """A configuration's variance after moderation, in the parts that it is the sum of; both 0 where nothing is known."""
 
-    variance: float
-    df: float
+    prior: float
+    """d₀ s₀² / (d₀ + d): what the other configurations say, the same luck for every configuration."""
+    prior_df: float
+    own: float
+    """d s² / (d₀ + d)."""
+    own_df: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any variance to go by."""
+        return self.prior_df + self.own_df > 0
 
 
 def pool(groups: Sequence[np.ndarray]) -> Pooled | None:
@@ -55,13 +64,30 @@ def pool(groups: Sequence[np.ndarray]) -> Pooled | None:
 
 def moderate(values: np.ndarray, pooled: Pooled | None) -> Moderated:
     """Variance of one configuration's values, moderated by the pooled one (which includes it)."""
-    own = max(len(values) - 1, 0)
+    own = float(max(len(values) - 1, 0))
     s2 = float(np.var(values, ddof=1)) if own else 0.0
-    if pooled is None:
-        return Moderated(s2 if own else math.nan, float(own))
-    prior = max(min(PRIOR_DF, float(pooled.df - own)), 0.0)
+    prior = max(min(PRIOR_DF, pooled.df - own), 0.0) if pooled is not None else 0.0
     df = prior + own
-    return Moderated((prior * pooled.variance + own * s2) / df if df else math.nan, df)
+    if not df:
+        return Moderated(0.0, 0.0, 0.0, 0.0)
+    return Moderated(prior * (pooled.variance if pooled is not None else 0.0) / df, prior, own * s2 / df, own)
+
+
+def of_means(sides: Sequence[tuple[Moderated, int]]) -> tuple[float, float]:
+    """Variance of a sum or difference of means of independent values, and its degrees of freedom.
+
+    Each side contributes ν/n. The pooled part is common to the sides, so it counts once, not once a side.
+
+    Args:
+        sides: (moderated variance of the values, how many there are).
+    Returns:
+        Variance and degrees of freedom; NaN and 0 where a side has no values or no variance.
+    """
+    if not sides or not all(spread.known and n > 0 for spread, n in sides):
+        return math.nan, 0.0
+    prior = sum(spread.prior / n for spread, n in sides)
+    parts = [(prior, max(spread.prior_df for spread, _ in sides))]
+    return satterthwaite([*parts, *((spread.own / n, spread.own_df) for spread, n in sides)])
 
 
 def moderate_all(s2: np.ndarray, df: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,33 +122,45 @@ def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return variance, variance**2 / sum(a**2 / d for a, d in parts if a > 0)
 
 
-def sample_seed_variance(rows: pd.DataFrame) -> tuple[float, int]:
+def sample_seed_variance(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Variance that sample seeds add to every field alike, for it does not shrink with more fields.
 
     Equal sample seeds start from equal latents, so their luck is shared. With r the deviations from each field's mean, r̄_cs
-    their mean over the n_c fields of configuration c, and MS_E what is left:
+    their mean over the n_c fields of configuration c, and MS_E what is left in all configurations that are pooled together:
 
         σ_S² = mean over c of [ Var_s(r̄_cs) − MS_E / n_c ],  not below 0.
 
     Args:
-        rows: columns ``config``, ``field``, ``seed_sample``, ``y``; one row a cell.
+        rows: one row a cell: ``config``, ``field``, ``seed_sample``, ``y``, and ``pooled``, integers 0, 1, … that say which
+            configurations are pooled.
     Returns:
-        σ_S² and its degrees of freedom S − 1; (0, 0) with a single sample seed or field.
+        σ_S² and its degrees of freedom S − 1 for each value of ``pooled``; 0 and 0 with a single sample seed or field.
     """
-    n_seeds = rows["seed_sample"].nunique()
-    if n_seeds < 2:
-        return 0.0, 0
-    r = rows["y"] - rows.groupby("field")["y"].transform("mean")
-    of_seed = r.groupby([rows["config"], rows["seed_sample"]]).agg(["mean", "size"]).reset_index()
-    left = r - r.groupby([rows["config"], rows["seed_sample"]]).transform("mean")
-    n_fields = rows.groupby("config")["field"].nunique()
-    df_error = float(((n_fields - 1) * (n_seeds - 1)).sum())
-    error = float((left**2).sum()) / df_error if df_error > 0 else 0.0
-    of_config = of_seed.groupby("config")["mean"].var(ddof=1)
-    usable = (n_fields > 1) & of_config.notna()
-    if not usable.any():
-        return 0.0, 0
-    return max(float((of_config[usable] - error / n_fields[usable]).mean()), 0.0), n_seeds - 1
+    config, field, seed = (pd.factorize(rows[name])[0] for name in ("config", "field", "seed_sample"))
+    field = pd.factorize(config * (int(field.max()) + 1) + field)[0]  # a field at one sampler point
+    pooled, y = rows["pooled"].to_numpy(), rows["y"].to_numpy(float)
+    n_pools, n_configs, n_seeds = int(pooled.max()) + 1, int(config.max()) + 1, int(seed.max()) + 1
+    r = y - (np.bincount(field, y) / np.bincount(field))[field]
+    cell = config * n_seeds + seed
+    count = np.bincount(cell, minlength=n_configs * n_seeds)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_seed = np.bincount(cell, r, minlength=n_configs * n_seeds) / count
+        left = np.bincount(pooled, (r - of_seed[cell]) ** 2, minlength=n_pools)
+        first = np.unique(field, return_index=True)[1]
+        n_fields = np.bincount(config[first], minlength=n_configs)
+        pool_of = pooled[np.unique(config, return_index=True)[1]]
+        seeds = pd.Series(seed).groupby(pooled).nunique().reindex(range(n_pools), fill_value=0).to_numpy()
+        df_error = np.bincount(pool_of, np.maximum(n_fields - 1, 0), minlength=n_pools) * (seeds - 1)
+        error = np.where(df_error > 0, left / df_error, 0.0)
+        table = of_seed.reshape(n_configs, n_seeds)
+        known = (count > 0).reshape(n_configs, n_seeds)
+        mean = np.where(known, table, 0.0).sum(axis=1) / known.sum(axis=1)
+        spread = np.where(known, (table - mean[:, None]) ** 2, 0.0).sum(axis=1) / (known.sum(axis=1) - 1)
+        usable = (n_fields > 1) & (known.sum(axis=1) > 1)
+        excess = np.where(usable, spread - error[pool_of] / n_fields, 0.0)
+    configs = np.bincount(pool_of, usable, minlength=n_pools)
+    variance = np.maximum(np.bincount(pool_of, excess, minlength=n_pools) / np.maximum(configs, 1), 0.0)
+    return variance, np.where(configs > 0, np.maximum(seeds - 1, 0), 0)
 
 
 def half_width(variance: float, df: float, confidence: float = 0.95, comparisons: int = 1) -> float:

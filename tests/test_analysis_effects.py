@@ -1,0 +1,287 @@
+"""Comparison, components, importance, sensitivity, volume: against the printed formulas and against known truths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import analysis
+from analysis import (
+    AnalysisError,
+    compare,
+    parameter_importance,
+    plot_parameter_importance,
+    plot_regional_sensitivity,
+    plot_variance_components,
+    regional_sensitivity,
+    tolerance_volume,
+    variance_components,
+    worst_case,
+)
+from analysis.load import study_of
+from analysis.points import design_points
+from analysis.synthetic import quantiles
+from analysis.testing import Truth, draw_noise, synthetic_frame, synthetic_plan
+from analysis.variance import detectable, moderate, moderate_all, of_means, pool
+
+mpl.use("Agg")
+
+ARMS = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",))
+BOX = Truth(design="sobol", trials=40, train_seeds=2, train_axes=("sigma", "tau", "reference_batch_size"), seed_noise=0.02,
+            sampler_axes=("T_ratio",), sampler_points=8, effects={"sigma": lambda s: 0.4 * math.log(s / 0.03)})  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.fixture(scope="module")
+def box() -> pd.DataFrame:
+    return synthetic_frame(BOX)
+
+
+# --- variances
+
+
+def test_moderation_is_between_alone_and_pooled() -> None:
+    groups = [np.array([0.0, 2.0, 4.0]), np.array([0.0, 0.2, 0.4]), np.array([1.0])]
+    pooled = pool(groups)
+    assert pooled is not None and (pooled.variance, pooled.df) == (pytest.approx((4 + 0.04) / 2), 4)
+    one = moderate(groups[0], pooled)
+    assert (one.prior_df, one.own_df) == (2.0, 2.0), "the others have two degrees of freedom, fewer than the prior's three"
+    assert one.prior + one.own == pytest.approx((2 * 2.02 + 2 * 4) / 4)
+    single = moderate(groups[2], pooled)
+    assert (single.prior, single.prior_df, single.own) == (pytest.approx(2.02), 3.0, 0.0)
+    variance, df = moderate_all(np.array([4.0, 0.04, 0.0]), np.array([2.0, 2.0, 0.0]), np.zeros(3, dtype=int))
+    assert variance == pytest.approx([3.01, 1.03, 2.02]) and df.tolist() == [4.0, 4.0, 3.0]
+    alone, nothing = moderate_all(np.array([4.0, np.nan]), np.array([2.0, 0.0]), np.array([0, 1]))
+    assert alone[0] == 4.0 and math.isnan(alone[1]) and nothing.tolist() == [2.0, 0.0]
+
+
+def test_two_sides_share_one_prior() -> None:
+    """Equal sides of three with three prior degrees of freedom: 6.25, not 2 × 5."""
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(0, 1, 3) for _ in range(50)]
+    groups[:2] = [np.array([-1.0, 0.0, 1.0])] * 2
+    pooled = pool(groups)
+    assert pooled is not None
+    side = moderate(groups[0], pooled._replace(variance=1.0))
+    variance, df = of_means([(side, 3), (side, 3)])
+    assert (variance, df) == (pytest.approx(2 / 3), pytest.approx(1 / (0.6**2 / 3 + 2 * 0.2**2 / 2)))
+    assert math.isnan(of_means([(side, 3), (moderate(np.array([]), None), 0)])[0])
+
+
+def test_detectable_gap_is_detected_four_times_in_five() -> None:
+    """4,000 comparisons at the printed gap: the standard error of the share is 0.6 %."""
+    rng = np.random.default_rng(0)
+    n, sd = 4, 0.08
+    gap = detectable(2 * sd**2 / n, 2 * (n - 1))
+    a, b = rng.normal(0, sd, (2, 4000, n))
+    found = (stats.ttest_ind(a, b + math.log1p(gap), axis=1).pvalue < 0.05).mean()
+    assert 0.77 <= found <= 0.83
+
+
+def test_components_find_the_truth_and_say_what_one_seed_cannot_tell() -> None:
+    truth = Truth(design="random", trials=60, train_seeds=4, sample_seeds=6, train_axes=("sigma",), sampler_axes=(),
+                  sampler_points=0, point_noise=0.2, seed_noise=0.1, shared_noise=0.05, sample_noise=0.03)  # fmt: skip
+    table = variance_components(synthetic_frame(truth)).set_index("component")
+    known = {"configuration": 0.2, "train seed": 0.1, "sample seed": 0.05, "residual": 0.03}
+    total = sum(sd**2 for sd in known.values())
+    for name, sd in known.items():
+        row = table.loc[name]
+        assert row["sd_low"] <= sd <= row["sd_high"] and row["low"] <= sd**2 / total <= row["high"]
+        assert row["sd"] == pytest.approx(sd, rel=0.15) or name == "sample seed"
+    assert table["n"].tolist() == [61, 244, 6, 61 * 4 * 6]
+    one = variance_components(synthetic_frame(truth.changed(sample_seeds=1))).set_index("component")
+    assert one["sd"].isna().tolist() == [False, False, True, True]
+    none = variance_components(synthetic_frame(truth.changed(sample_seeds=1, train_seeds=1)))
+    assert none["sd"].isna().all()
+    ax = plot_variance_components(synthetic_frame(truth))
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx(table["share"].tolist())
+    assert ax.get_yticklabels()[0].get_text() == "configuration (n = 61)"
+
+
+# --- compare
+
+
+def test_compare_is_the_printed_formula() -> None:
+    frame = synthetic_frame(ARMS.changed(effects={"sigma": lambda s: 0.5 if s == 0.3 else 0.0}))
+    at = frame.loc[frame["design_sampler_role"].eq("default")]
+    groups = {v: np.log(g["metric_fid"]).to_numpy() for v, g in at.groupby("train_sigma")}
+    s2 = {v: y.var(ddof=1) for v, y in groups.items()}
+    s0 = np.mean(list(s2.values()))
+    parts = [(3 * s0 / 5 / 3) * 2, 2 * s2[0.1] / 5 / 3, 2 * s2[0.3] / 5 / 3]
+    df = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 2 + parts[2] ** 2 / 2)
+    d = groups[0.3].mean() - groups[0.1].mean()
+    half = stats.t.ppf(0.975, df) * math.sqrt(sum(parts))
+    result = compare(frame, "default", {"sigma": 0.3})
+    assert [result.ratio, result.low, result.high] == pytest.approx(np.exp([d, d - half, d + half]).tolist(), rel=1e-12)
+    assert (result.verdict, result.n_a, result.n_b, result.paired) == ("worse", 3, 3, False)
+    assert compare(frame, {"sigma": 0.3}, "default").verdict == "better"
+    assert "worse at a tolerance of 10%" in result.sentence
+
+
+def test_the_same_fields_are_paired_and_equal_latents_cancel() -> None:
+    noisy = ARMS.changed(
+        seed_noise=0.5, shared_noise=0.5, sample_seeds=2, effects={"T_ratio": lambda v: 0.3 if v == 5.0 else 0.0}
+    )
+    result = compare(synthetic_frame(noisy), "default", {"T_ratio": 5.0})
+    assert result.paired and result.ratio == pytest.approx(math.exp(0.3), rel=0.03) and result.verdict == "worse"
+    same = compare(synthetic_frame(noisy), "default", {"T_ratio": 2.0})
+    assert same.verdict == "equivalent" and same.detectable_gap < 0.1
+
+
+def test_compare_says_what_it_cannot_do() -> None:
+    frame = synthetic_frame(ARMS)
+    with pytest.raises(AnalysisError, match=r"sigma = 0.2: no train point has it; tested sigma: 0.03, 0.1, 0.3"):
+        compare(frame, "default", {"sigma": 0.2})
+    with pytest.raises(AnalysisError, match=r"gamma: not a searched parameter"):
+        compare(frame, "default", {"gamma": 1})
+    with pytest.raises(AnalysisError, match="precision is averaged as it is"):
+        compare(frame, "default", {"sigma": 0.3}, metric="precision")
+    with pytest.raises(AnalysisError, match=r'say "default", a dictionary'):
+        compare(frame, "best", "default")
+    lonely = compare(synthetic_frame(ARMS.changed(train_seeds=1)), "default", {"sigma": 0.3})
+    assert lonely.verdict == "inconclusive" and math.isnan(lonely.low) and "raise seeds.train" in lonely.sentence
+    frame.loc[frame["train_sigma"].eq(0.3), "status"] = "diverged"
+    gone = compare(frame, "default", {"sigma": 0.3})
+    assert (gone.verdict, gone.n_b, gone.skipped) == ("inconclusive", 0, {"status diverged": 3})
+
+
+# --- importance and sensitivity
+
+
+def test_importance_finds_the_truth(box: pd.DataFrame) -> None:
+    before = box.copy()
+    for method in ("fanova", "ped_anova"):
+        table = parameter_importance(box, method=method, n_bootstrap=8).set_index("parameter")
+        assert table.index[0] == "sigma" and table["importance"].idxmax() == "sigma"
+        assert table.loc["sigma", "p_value"] == 0.001 and table.loc[["tau", "reference_batch_size"], "p_value"].min() > 0.02
+        assert (table["low"] <= table["high"]).all() and set(table["n_points"]) == {40}
+    assert BOX.importance("sigma") == 1.0 and BOX.importance("tau") == 0.0
+    shares = parameter_importance(box, n_bootstrap=2)
+    assert shares["importance"].iloc[0] > 0.7 and shares.attrs["surrogate_r2"]["train"] > 0.6
+    assert shares.attrs["skipped"] == {"1 sampler parameters: 8 sampler points, fewer than 32": 1}
+    pd.testing.assert_frame_equal(box, before)
+    ax = plot_parameter_importance(box, table=shares)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == shares["parameter"].tolist()
+    filled = next(line for line in ax.lines if line.get_marker() == "o" and line.get_markerfacecolor() != "white")
+    assert list(filled.get_xdata()) == shares.loc[shares["p_value"].le(0.05), "importance"].tolist()
+
+
+def test_effect_is_eta_squared_of_ranks(box: pd.DataFrame) -> None:
+    table = parameter_importance(box, n_bootstrap=0, n_permutations=19).set_index("parameter")
+    points = design_points(box, "train", "fid").table
+    ranks = points["y"].rank()
+    groups = [g.to_numpy() for _, g in ranks.groupby(points["train_reference_batch_size"])]
+    between = sum(len(g) * (g.mean() - ranks.mean()) ** 2 for g in groups)
+    assert table.loc["reference_batch_size", "effect"] == pytest.approx(between / ((ranks - ranks.mean()) ** 2).sum())
+    assert table["low"].isna().all(), "no resampling, no interval"
+
+
+def test_sensitivity_is_scipys_ks_and_sees_failures(box: pd.DataFrame) -> None:
+    default = {"sigma": lambda s: 1.0 * max(math.log(s / 0.1), 0.0)}
+    frame = synthetic_frame(BOX.changed(effects=default, seed_noise=0.01))
+    table = regional_sensitivity(frame).set_index("parameter")
+    points = design_points(frame, "train", "fid")
+    inside = points.table["y"] <= points.reference + math.log(1.1)
+    ks = stats.ks_2samp(points.table["train_sigma"][inside], points.table["train_sigma"][~inside]).statistic
+    assert table.loc["sigma", "statistic"] == pytest.approx(ks)
+    assert table.loc["sigma", "p_value"] == 0.001 and table.loc["tau", "p_value"] > 0.02
+    flat = synthetic_frame(BOX.changed(effects={}, seed_noise=0.01))
+    none = regional_sensitivity(flat)
+    assert none.empty and all("points inside the tolerance; it takes 5" in reason for reason in none.attrs["skipped"])
+    flat.loc[flat["train_sigma"].gt(0.15), "status"] = "diverged"
+    flat.loc[flat["status"].eq("diverged"), "metric_fid"] = math.nan
+    assert regional_sensitivity(flat).set_index("parameter").loc["sigma", "p_value"] == 0.001
+    fixed = synthetic_frame(BOX.changed(train_axes=(), sampler_axes=()))
+    assert plot_regional_sensitivity(fixed).texts[0].get_text() == "no parameter to compare"
+
+
+def test_invalid_designs_are_refused_with_the_cure() -> None:
+    frame = synthetic_frame(BOX.changed(design="tpe"))
+    message = (
+        r"tolerance_volume needs an iid or Sobol' design; this study used tpe \(search.yaml: design.name\)."
+        r" Use design: sobol, or pass force=True."
+    )
+    with pytest.raises(ValueError, match=message):
+        tolerance_volume(frame)
+    for function in (worst_case, regional_sensitivity, parameter_importance):
+        with pytest.raises(ValueError, match=rf"{function.__name__} needs an iid or Sobol' design; this study used tpe"):
+            function(frame)
+    assert len(tolerance_volume(frame, force=True))
+    with pytest.raises(AnalysisError, match=r"32 distinct training points, this study has 12.*Raise design.trials"):
+        parameter_importance(synthetic_frame(BOX.changed(trials=12)))
+    assert len(parameter_importance(synthetic_frame(BOX.changed(trials=12)), force=True, n_bootstrap=2))
+    with pytest.raises(AnalysisError, match="use fanova or ped_anova"):
+        parameter_importance(synthetic_frame(BOX), method="shap")
+
+
+# --- volume
+
+
+def test_volume_and_worst_case() -> None:
+    """log FID is 0.4 log(σ / 0.03), the default at σ = 0.1: within 10 % up to σ = 0.1 · 1.1^2.5, 55 % of the box."""
+    frame = synthetic_frame(BOX.changed(trials=200, seed_noise=0.005))
+    true = math.log(0.1 * 1.1**2.5 / 0.03) / math.log(10)
+    volume = tolerance_volume(frame).set_index("box")
+    assert volume["low"].le(true)["train"] and volume["high"].ge(true)["train"]
+    assert volume.loc["train", "share"] == pytest.approx(true, abs=0.1) and volume.loc["train", "n_points"] == 200
+    x = round(volume.loc["train", "share"] * 200)
+    exact = stats.binomtest(x, 200).proportion_ci()
+    assert (volume.loc["train", "low"], volume.loc["train", "high"]) == pytest.approx((exact.low, exact.high))
+    assert volume.loc["joint", "low"] <= true <= volume.loc["joint", "high"] and volume.loc["joint", "n_points"] == 1600
+    worst = worst_case(frame).set_index("box")
+    sampled = 0.4 * math.log(frame["train_sigma"].max() / 0.1)
+    assert worst.loc["train", "low"] <= math.exp(sampled) <= worst.loc["train", "high"]
+    assert worst.loc["train", "point_id"] in set(frame.loc[frame["train_sigma"].gt(0.27), "point_id"])
+    failed = frame.copy()
+    failed.attrs = frame.attrs
+    failed.loc[frame["point_id"].eq("p003"), ["status", "metric_fid"]] = ["failed", math.nan]
+    assert tolerance_volume(failed).set_index("box").loc["train", "n_failed"] == 1
+    assert worst_case(failed).set_index("box").loc["train", "n_without_value"] == 1
+
+
+def test_a_study_without_default_says_so() -> None:
+    frame = synthetic_frame(BOX.changed(with_default=False))
+    volume, worst = tolerance_volume(frame), worst_case(frame)
+    assert volume.empty and volume.attrs["skipped"]["train box: the default has no value"] == 40
+    assert worst.empty and "the default has no value" in worst.attrs["skipped"]
+
+
+# --- the generator
+
+
+def test_the_generator_is_what_it_says() -> None:
+    """Sample moments of 400 points × 8 fields × 4 sampler points × 3 sample seeds; tolerances of five standard errors."""
+    truth = Truth(design="random", trials=400, train_seeds=8, sample_seeds=3, sampler_points=4, seed_noise=0.1, seed_spread=3.0,
+                  pair_noise=0.05, shared_noise=0.0, sample_noise=0.02, effects={"sigma": lambda s: s})  # fmt: skip
+    plan = synthetic_plan(truth)
+    draw = draw_noise(plan, truth, np.random.default_rng(0))
+    noise = pd.Series(draw.log_fid - draw.mean)
+    field = noise.groupby(plan["train_id"]).mean().groupby(plan.groupby("train_id")["point"].first())
+    expected = draw.seed_sd**2 + 0.05**2 / 5 + 0.02**2 / 15
+    assert (field.var(ddof=1) / expected).mean() == pytest.approx(1.0, abs=5 * math.sqrt(2 / 7 / 400))
+    assert draw.seed_sd.max() / draw.seed_sd.min() == pytest.approx(3.0, rel=0.03)
+    within = noise.groupby([plan["train_id"], plan["sampler_id"]]).var(ddof=1).mean()
+    assert within == pytest.approx(0.02**2, rel=0.05)
+    assert draw.mean - math.log(0.8) == pytest.approx(plan["train_sigma"].to_numpy())
+    assert plan.loc[plan["sampler_solver"].eq("dopri5"), "sampler_steps"].isna().all(), "conditional"
+    assert np.log(plan["train_sigma"]).between(math.log(0.03), math.log(0.3)).all() and len(quantiles("sigma")) == 400
+    assert truth.within("sigma", 0.15) and not truth.within("sigma", 0.3) and truth.within("tau", 0.1)
+
+
+def test_public_names_exist() -> None:
+    assert not [name for name in analysis.__all__ if getattr(analysis, name) is None]
+    assert callable(analysis.compare) and study_of(synthetic_frame(ARMS))["design"]["name"] == "one_at_a_time"
