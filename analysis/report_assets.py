@@ -26,7 +26,8 @@ th { background: var(--soft); position: sticky; top: 0; }
 td { overflow-wrap: break-word; max-width: 28rem; }
 .full td { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 ::placeholder { color: var(--open); opacity: 1; }
-th button { text-align: left; font: inherit; font-weight: bold; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th button { text-align: left;
+  font: inherit; font-weight: bold; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 th[aria-sort=ascending] button::after { content: " ▲"; }
 th[aria-sort=descending] button::after { content: " ▼"; }
 td.robust { color: var(--good); font-weight: bold; white-space: nowrap; }

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from analysis import report_design, report_figures, report_sections, report_table, report_yaml
+from analysis import report_design, report_figures, report_results, report_sections, report_table, report_yaml
 from analysis.load import searched_axes
-from analysis.report_blocks import Section, TableBlock, Text, to_html, to_markdown
+from analysis.report_blocks import Block, Section, TableBlock, Text, to_html, to_markdown
 from analysis.robustness import ToleranceInterval, tolerance_interval
 from study.records import write_text
 
@@ -28,14 +29,24 @@ def rate(frame: pd.DataFrame) -> list[ToleranceInterval]:
 def build_sections(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], figures: Path) -> list[Section]:
     """All sections in reading order; figures are written to ``figures`` on the way, and the seconds of each logged."""
     rated = list(intervals)
+    start = time.perf_counter()
+    importance = report_results.importances(frame)
+    logger.debug("section %s: %.2f s", "importances", time.perf_counter() - start)
+    known, why = report_results.importance_words(importance), report_results.why_no_importance(frame, importance)
     parts: dict[str, Callable[[], Section | None]] = {
         "short": lambda: report_sections.short(frame, rated),
         "design": lambda: report_design.overview(frame),
-        "verdict": lambda: report_sections.verdict(frame, rated),
-        "noise": lambda: report_sections.noise(frame),
+        "verdict": lambda: report_sections.verdict(frame, rated, known, why),
+        "noise": lambda: _more(report_sections.noise(frame), report_results.components_blocks(frame, figures)),
         "training": lambda: report_figures.training_section(frame, figures, rated),
-        "sampler": lambda: report_figures.sampler_section(frame, figures, rated),
+        "sampler": lambda: _more(
+            report_figures.sampler_section(frame, figures, rated), report_results.outlier_blocks(frame, figures)
+        ),
         "interaction": lambda: report_figures.interaction_section(frame, figures),
+        "box": lambda: report_results.box_section(frame),
+        "importance": lambda: report_results.importance_section(frame, figures, importance),
+        "theory": lambda: report_results.theory_section(frame, figures),
+        "degradation": lambda: report_results.degradation_section(frame, figures),
         "equivalence": lambda: _equivalence(frame),
         "failures": lambda: report_sections.failures(frame),
         "learning": lambda: report_figures.learning_section(frame, figures),
@@ -51,6 +62,10 @@ def build_sections(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], 
         logger.debug("section %s: %.2f s", name, time.perf_counter() - start)
         sections += [section] if section is not None else []
     return sections
+
+
+def _more(section: Section, blocks: Sequence[Block]) -> Section:
+    return replace(section, blocks=(*section.blocks, *blocks))
 
 
 def _equivalence(frame: pd.DataFrame) -> Section | None:

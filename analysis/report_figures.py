@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -44,14 +45,27 @@ def figure(folder: Path, name: str, caption: str, alt: str, draws: list[Callable
         canvas = Canvas(figsize=(3.7 * max(len(draws), 1.35), 3.2), layout="constrained")
         for draw, ax in zip(draws, canvas.subplots(1, len(draws), squeeze=False)[0], strict=True):
             draw(ax)
+        _rasterize_clouds(canvas)
         canvas.draw_without_rendering()
         canvas.set_layout_engine(None)  # keep the positions found: each file would lay out again
         png = io.BytesIO()
         canvas.savefig(png, format="png", dpi=120, metadata={"Software": None})
         folder.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        canvas.savefig(folder / f"{name}.svg", dpi=150, metadata={"Date": None, "Creator": None})
     (folder / f"{name}.png").write_bytes(png.getvalue())
     return Figure(name, caption, alt, png.getvalue())
+
+
+CLOUD = 1000
+"""Marks of one artist above which an SVG holds them as a picture: a shape each would make files of many megabytes."""
+
+
+def _rasterize_clouds(canvas: Canvas) -> None:
+    for ax in canvas.axes:
+        for marks in ax.collections:
+            marks.set_rasterized(max(np.shape(marks.get_offsets())[0], len(marks.get_paths())) > CLOUD)
+        for line in ax.lines:
+            line.set_rasterized(np.size(line.get_xdata()) > CLOUD)
 
 
 def measured(frame: pd.DataFrame, *metrics: str) -> list[str]:
@@ -168,18 +182,36 @@ def interaction_section(frame: pd.DataFrame, folder: Path) -> Section:
         why = "Not shown: the tpe design moves to good values, so its cells are no sample of the two parameters."
     else:
         why = "Not shown: it takes a numeric training parameter and a numeric sampler parameter, both searched."
+    pairs = interaction_pairs(frame)
+    n = max((len(frame[[a.column, b.column]].dropna().drop_duplicates()) for a, b in pairs), default=0)
+    if n > MAX_PAIRS:
+        a, b = pairs[0]
+        text = (
+            f"Not drawn: up to {n} pairs of values would hide each other in a figure."
+            f" analysis.plot_interaction(frame, {a.name!r}, {b.name!r}) draws them at any size."
+        )
+        return Section("interaction", "Training × sampler", (Text(text),))
     blocks: Sequence[Block] = interaction_panels(frame, folder) or [Text(why)]
     return Section("interaction", "Training × sampler", tuple(blocks))
 
 
-def interaction_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
-    """Every training parameter against the searched T (or the first numeric sampler parameter): measured cells only."""
-    axes = searched_axes(frame)
-    seconds = [a for a in axes if a.group == "sampler" and not a.categorical]
+MAX_PAIRS = 1000
+"""Marks that a panel of pairs can hold and still be read."""
+
+
+def interaction_pairs(frame: pd.DataFrame) -> list[tuple[Axis, Axis]]:
+    """Every numeric training parameter with the searched T (or the first numeric sampler parameter); none for tpe."""
+    axes = [axis for axis in searched_axes(frame) if axis.column in frame.columns and not axis.categorical]
+    seconds = [a for a in axes if a.group == "sampler"]
     seconds.sort(key=lambda a: a.name not in ("T", "T_ratio"))
-    firsts = [a for a in axes if a.group == "train" and not a.categorical]
-    if not seconds or not firsts or design_of(frame) == "tpe":
-        return []
+    firsts = [a for a in axes if a.group == "train"]
+    return [(first, seconds[0]) for first in firsts if seconds and design_of(frame) != "tpe"]
+
+
+def interaction_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
+    """The pairs of `interaction_pairs`, two a figure: measured cells only."""
+    pairs = interaction_pairs(frame)
+    firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
     blocks: list[Block] = []
     for i in range(0, len(firsts), 2):
         pair = firsts[i : i + 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from analysis.statistics import (
 from study.records import STATUSES
 
 EQUIVALENCE_FACTOR = 1.25
+Importance = Mapping[tuple[str, str], str]
+"""(group, parameter) → the parameter's importance in words."""
 
 
 def short(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> Section:
@@ -63,8 +65,17 @@ def question(frame: pd.DataFrame, plural: bool = False) -> str:
     )
 
 
-def verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> Section:
-    """The table of ratings with the printed rule, what was held fixed and what was assumed."""
+def verdict(
+    frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], importance: Importance | None = None, why: str = ""
+) -> Section:
+    """The table of ratings with the printed rule, what was held fixed and what was assumed.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        intervals: the verdict on every searched parameter.
+        importance: words on the importance of each parameter; None where it is not known.
+        why: the sentence that says why it is not.
+    """
     limit = tolerance_of(frame)
     blocks: list[Block] = [] if intervals else [Text("Nothing was searched, so there is nothing to rate.")]
     if intervals:
@@ -76,7 +87,8 @@ def verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> Sect
             " fail or diverge. undetermined: neither. The interval is the inner set of tested values; nothing is"
             " claimed between."
         )
-        blocks.append(TableBlock("verdict", caption, verdict_table(intervals)))
+        blocks.append(TableBlock("verdict", caption, verdict_table(intervals, importance)))
+        blocks += [Text(why)] if why else []
         held = [f"{t.parameter}: {t.held_fixed}" + (f". Variance: {t.assumed}" if t.assumed else "") for t in intervals]
         blocks += [Text("What each comparison held fixed, and what it assumed:"), Items(tuple(held))]
     return Section("verdict", "Verdict", tuple(blocks))
@@ -122,8 +134,8 @@ def _short(interval: ToleranceInterval) -> str:
     return interval.parameter
 
 
-def verdict_table(intervals: Sequence[ToleranceInterval]) -> pd.DataFrame:
-    """The verdict per parameter as text: default, tested values, tolerance interval, rating, rule."""
+def verdict_table(intervals: Sequence[ToleranceInterval], importance: Importance | None = None) -> pd.DataFrame:
+    """The verdict per parameter as text: default, tested values, tolerance interval, rating, rule, importance if known."""
     columns = ["parameter", "default", "tested", "tolerance interval", "width (decades)", "rating", "rule"]
     rows = []
     for t in intervals:
@@ -133,7 +145,8 @@ def verdict_table(intervals: Sequence[ToleranceInterval]) -> pd.DataFrame:
         tested = ", ".join(format_value(v) for v in t.tested)
         width = f"{t.decades:.2f}" if t.decades is not None else "–"
         rows.append([t.parameter, format_value(t.default), tested, span or "none", width, t.rating, t.rule])
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(importance=[importance.get((t.group, t.parameter), "–") for t in intervals]) if importance else table
 
 
 def noise(frame: pd.DataFrame) -> Section:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import html
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from analysis_study import Truth, write_study
+from conftest import Folder
 from matplotlib.figure import Figure
 
 from analysis import load_study, write_report
 from analysis.report import main
+from analysis.report_design import cost
 from analysis.report_yaml import run_yaml
 from study.config import load_study_config
 from study.records import MANIFEST, read_table, write_table
@@ -36,8 +42,9 @@ def test_the_page_is_self_contained_and_in_order(tmp_path: Path) -> None:
     assert not re.search(r"@import|url\(|fetch\(", page)
     headings = re.findall(r"<h2[^>]*>([^<]*)", page)
     assert headings == ["In short", "Data and design", "Verdict", "Noise floor and power", "Training parameters", "Sampler",
-                        "Training × sampler", "Failures", "Learning curves", "Samples", "Default and best as runnable YAML",
-                        "Full table", "Methods and limits"]  # fmt: skip
+                        "Training × sampler", "The whole searched box", "Importance", "Theory beside measurement", "Failures",
+                        "Learning curves", "Samples", "Default and best as runnable YAML", "Full table",
+                        "Methods and limits"]  # fmt: skip
     images = re.findall(r"<img [^>]*>", page)
     assert images
     assert all(re.search(r'alt="[^"]{20,}"', image) and 'src="data:image/png;base64,' in image for image in images)
@@ -51,33 +58,111 @@ def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: None)
 
 
-DEGENERATE = {
-    "all failed": TINY.changed(status=lambda row: "failed"),
-    "all diverged but one": TINY.changed(status=lambda row: "complete" if row["cell_id"] == "c000-0-00-0" else "diverged"),
-    "nothing measured": TINY.changed(status=lambda row: "pending"),
-    "one field, no search, no metrics, no samples": Truth(
-        train_axes=(), sampler_axes=(), train_seeds=1, metrics=False, samples=False
+ONE_FIELD = Truth(train_axes=(), sampler_axes=(), train_seeds=1)
+SOBOL = TINY.changed(design="sobol", trials=40, train_seeds=1, sampler_points=3, sampler_axes=("T_ratio",))
+
+DEGENERATE: dict[str, tuple[Truth, list[str]]] = {
+    "one trial": (ONE_FIELD, [
+        "FID (digits-cnn, n = 1000) = 0.8", "in one field: no interval", "Nothing was searched, so there is nothing to rate.",
+        "the seed noise is unknown. Raise seeds.train to 3", "No training parameter was searched.",
+        "No sampler parameter was searched: every field was sampled one way, the default.",
+        "it takes a numeric training parameter and a numeric sampler parameter, both searched",
+        "No cell failed, diverged, met the step limit or timed out.",
+    ]),
+    "one seed": (TINY.changed(train_seeds=1), [
+        "Undetermined: sigma", "one train seed: no variance, so no interval; raise seeds.train to 3 or more",
+        "the seed noise is unknown",
+    ]),
+    "all failed": (TINY.changed(status=lambda row: "failed"), [
+        "The default point has no complete row with FID", "(10 failed, 0 diverged)", "logs/t0-0.log", "30 failed of 30 cells",
+        "30 planned, 0 complete, 30 failed or diverged, 0 pending", "No configuration is known to be within tolerance",
+        "No sample grid was stored for the default, best or worst configuration.",
+    ]),
+    "all diverged but one": (
+        TINY.changed(status=lambda row: "complete" if row["cell_id"] == "c000-0-00-0" else "diverged"),
+        ["29 diverged of 30 cells", "in one field: no interval"],
     ),
-    "tpe without a default": TINY.changed(design="tpe", trials=4, sampler_points=3, with_default=False, train_seeds=1),
-    "pixels": TINY.changed(features="pixels"),
-    "sobol with conditional sampler": TINY.changed(
-        design="sobol", trials=3, train_seeds=1, sampler_axes=("solver", "steps"), sampler_points=4
+    "nothing measured": (TINY.changed(status=lambda row: "pending"), [
+        "30 planned, 0 complete, 0 failed or diverged, 30 pending", "The default point has no complete row with FID",
+    ]),
+    "no sampler sweep": (TINY.changed(sampler_axes=()), [
+        "No sampler parameter was searched: every field was sampled one way, the default.", "Undetermined: sigma",
+    ]),
+    "every metric null": (TINY.changed(metrics=False), [
+        "The default point has no complete row with FID", "fid missing: 30", "No configuration is known to be within tolerance",
+        "30 planned, 30 complete",
+    ]),
+    "no search, no metrics, no samples": (ONE_FIELD.changed(metrics=False, samples=False), [
+        "Nothing was searched, so there is nothing to rate.", "No sample grid was stored",
+    ]),
+    "categorical only": (TINY.changed(train_axes=(), sampler_axes=("solver",)), [
+        "Robust: solver", "dopri5, heun2", "No training parameter was searched.",
+        "it takes a numeric training parameter and a numeric sampler parameter, both searched",
+    ]),
+    "tpe without a default": (
+        TINY.changed(design="tpe", trials=4, sampler_points=3, with_default=False, train_seeds=1),
+        ["The default point is not part of this study.", "Not rated: sigma, T_ratio", "Nothing is rated: the tpe design",
+         "Not shown: the tpe design moves to good values", "design: sobol"],
     ),
-}
+    "pixels": (TINY.changed(features="pixels"), ["The default reaches sliced Wasserstein (data units)"]),
+    "sobol with conditional sampler": (
+        TINY.changed(design="sobol", trials=3, train_seeds=1, sampler_axes=("solver", "steps"), sampler_points=4),
+        ["needs 32 distinct training points, this study has 3"],
+    ),
+    "sobol, all failed": (SOBOL.changed(status=lambda row: "failed"), ["The default point has no complete row with FID"]),
+    "sobol, no cell at the default": (
+        SOBOL.changed(status=lambda row: "pending" if row["design_role"] == "default" else "complete"),
+        ["The default point has no complete row with FID", "the default has no value"],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.usefixtures("no_rendering")
 @pytest.mark.parametrize("name", DEGENERATE)
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_degenerate_studies_have_a_report(tmp_path: Path, name: str) -> None:
-    page = Path(write_report(write_study(tmp_path / "study", DEGENERATE[name]))).read_text()
-    assert "<h2" in page
-    if name == "all failed":
-        assert "The default point has no complete row" in page
-        assert "logs/t0-0.log" in page
-        assert "30 failed of 30 cells" in page
-    if name == "pixels":
-        assert "sliced Wasserstein" in page
+    truth, sentences = DEGENERATE[name]
+    page = html.unescape(Path(write_report(write_study(tmp_path / "study", truth))).read_text())
+    assert [sentence for sentence in sentences if sentence not in page] == []
+    sections = re.findall(r"<section .*?</section>", page, flags=re.DOTALL)
+    assert len(sections) >= 15
+    empty = [section[:80] for section in sections if not re.search(r"<(p|li|td|img)\b", section)]
+    assert empty == [], "a section without content says why in a sentence"
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_one_level_of_a_parameter(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "study", ONE_FIELD.changed(train_seeds=3))
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    (folder / "study.yaml").write_text(yaml.safe_dump(study | {"search": {"train": {"sigma": {"choice": [0.1]}}}}))
+    page = Path(write_report(folder)).read_text()
+    assert "Undetermined: sigma." in page and "no other value was measured" in page
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_a_page_shows_some_rows_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = TINY.changed(status=lambda row: "diverged" if row["cell_id"] == "c002-1-04-0" else "complete", samples=False)
+    folder = write_study(tmp_path / "study", truth)
+    monkeypatch.setattr("analysis.report_table.PAGE_ROWS", 12)
+    page = Path(write_report(folder))
+    text = page.read_text()
+    assert "12 of 30 cells, so that the page stays quick" in text and "Every column of every row is in tables/rows.csv" in text
+    shown = re.findall(r"<td>(c\d{3}-[\d-]+)</td>", text.split('id="rows"')[1])
+    assert len(shown) == 12 and {"c000-0-00-0", "c000-1-00-0", "c002-1-04-0"} <= set(shown) and shown == sorted(shown)
+    rows = pd.read_csv(page.parent / "tables" / "rows.csv")
+    frame = load_study(folder)
+    assert rows["cell_id"].tolist() == frame["cell_id"].tolist() and list(rows.columns) == list(frame.columns)
+    np.testing.assert_array_equal(rows["metric_fid"], frame["metric_fid"])
+    assert not (page.parent / "tables" / "cells.csv").exists()
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_a_static_table_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.report_blocks.MAX_ROWS", 3)
+    page = Path(write_report(write_study(tmp_path / "study", TINY.changed(status=lambda row: "failed"))))
+    assert "The first 3 of 6 rows; all are in tables/failures.csv." in page.read_text()
+    assert len(pd.read_csv(page.parent / "tables" / "failures.csv")) == 6
+    assert "The first 3 of 6 rows" in (page.parent / "report.md").read_text()
 
 
 @pytest.mark.usefixtures("no_rendering")
@@ -127,6 +212,73 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main([str(folder), "--tolerance", "-1"]) == 2
     assert "must be a fraction above 0" in capsys.readouterr().err
     shutil.rmtree(folder / "report")
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_cost_counts_processor_and_gpu_hours(tmp_path: Path) -> None:
+    """60 s of training a field, shared by its rows; measuring adds up; GPU-hours only where the row names a GPU."""
+    frame = load_study(write_study(tmp_path / "study", TINY.changed(samples=False)))
+    on_gpu = frame["design_role"].ne("default")
+    frame["prov_device"] = np.where(on_gpu, "cuda (a card)", "cpu")
+    frame["prov_threads"] = 2
+    seconds = frame["cost_sample_s"] + frame["cost_metric_s"]
+    used = cost(frame)
+    assert used.training_core_hours == pytest.approx(6 * 60 * 2 / 3600)
+    assert used.measuring_core_hours == pytest.approx(2 * seconds.sum() / 3600)
+    assert used.gpu_hours == pytest.approx((4 * 60 + seconds[on_gpu].sum()) / 3600)
+
+
+def test_a_moved_study_reports_unchanged(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "study", TINY)
+    write_report(folder)
+    before = {p.relative_to(folder): p.read_bytes() for p in (folder / "report").rglob("*") if p.is_file()}
+    moved = tmp_path / "elsewhere" / "renamed"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    shutil.rmtree(moved / "report")
+    write_report(moved)
+    assert len(before) > 15
+    assert before == {p.relative_to(moved): p.read_bytes() for p in (moved / "report").rglob("*") if p.is_file()}
+
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "ray", "pfgm"):
+            raise ImportError(f"{name} is not to be had here")
+sys.meta_path.insert(0, Blocked())
+from analysis import load_study, write_report
+print(len(load_study(sys.argv[1])), write_report(sys.argv[1]))
+"""
+
+
+def test_analysis_runs_without_torch_ray_pfgm(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "study", TINY)
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", BLOCKED, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["30", f"{folder}/report/report.html"]
+    refused = subprocess.run([sys.executable, "-c", BLOCKED.replace("from analysis", "import torch\nfrom analysis")],
+                             capture_output=True, text=True, cwd=root)  # fmt: skip
+    assert "torch is not to be had here" in refused.stderr, "the block works"
+
+
+@pytest.mark.slow
+def test_a_run_writes_the_report_and_refreshes_it(folder: Folder) -> None:
+    def run(*options: str) -> str:
+        command = [sys.executable, "-m", "study.run", "search.yaml", "--inline", *options]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder.path)
+        assert done.returncode == 0, done.stderr
+        return (folder.path / "results" / "tiny" / "report" / "report.html").read_text()
+
+    folder.write(seeds={"train": 1})
+    first = run()
+    assert "4 planned, 4 complete" in first and "one train seed: no variance" in first
+    assert run() == first, "a finished study and its report stay as they are"
+    grown = run("--set", "seeds.train=2")
+    assert "8 planned, 8 complete" in grown and "2 fields" in grown
 
 
 def test_import_loads_nothing_heavy() -> None:
