@@ -104,7 +104,7 @@ def _levels(rows: pd.DataFrame, axis: Axis, design: str) -> pd.Series:
     edges = np.unique(np.quantile(of_unit, np.linspace(0, 1, n_bins + 1)))
     index = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     middles = of_unit.groupby(np.clip(np.searchsorted(edges, of_unit, side="right") - 1, 0, len(edges) - 2)).median()
-    return pd.Series([float(middles.loc[i]) for i in index], index=rows.index)
+    return pd.Series(middles.reindex(index).to_numpy(float), index=rows.index)
 
 
 def reference_level(cells: Cells, axis: Axis) -> Any:
