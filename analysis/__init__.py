@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from analysis.perturbation import perturbation_robustness, plot_perturbation_robustness
     from analysis.plots import learning_curves, plot_learning_curves, plot_samples
+    from analysis.power import power_table
     from analysis.published import published_points
     from analysis.report import write_report
     from analysis.robustness import plot_robustness, robustness_curve, tolerance_interval
@@ -44,6 +45,7 @@ _HOME = {
     "comparison": ("Comparison", "compare"),
     "components": ("plot_variance_components", "variance_components"),
     "importance": ("parameter_importance", "plot_parameter_importance", "plot_regional_sensitivity", "regional_sensitivity"),
+    "power": ("power_table",),
     "volume": ("tolerance_volume", "worst_case"),
     "robustness": ("plot_robustness", "robustness_curve", "tolerance_interval"),
     "pairs": ("interaction", "plot_interaction"),
@@ -90,6 +92,7 @@ __all__ = [
     "plot_solver_tolerance",
     "plot_theory_curves",
     "plot_variance_components",
+    "power_table",
     "published_points",
     "regional_sensitivity",
     "robustness_curve",

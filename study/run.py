@@ -34,6 +34,7 @@ EPILOG = """\
 examples:
   python -m study.run experiments/digits.yaml                        the demo study
   python -m study.run my.yaml --dry-run                              what would run, and how long it would take
+  python -m study.run my.yaml --dry-run --pilot results/digits       and what its seeds could tell, from another study's noise
   python -m study.run my.yaml --set train.steps=500 --set name=quick a variant, without editing the file
   python -m study.run my.yaml --inline                               no Ray: trials one by one, for a debugger
   python -m study.run my.yaml --address 10.0.0.5:6379                on a standing Ray cluster (or set RAY_ADDRESS)
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.inline and options.address:
             raise ConfigError("--inline: runs in this process, without Ray; remove --address")
+        if options.pilot and not options.dry_run:
+            raise ConfigError("--pilot: tells the power of a plan; add --dry-run")
         return run(options)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -68,6 +71,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("study", type=Path, metavar="search.yaml", help="the study file")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override one key")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; create nothing")
+    p.add_argument(
+        "--pilot", metavar="STUDY", help="with --dry-run: what the plan could tell, from the noise of this measured study"
+    )
     p.add_argument("--no-report", action="store_true", help="measure the rows only; python -m analysis.report makes it later")
     p.add_argument(
         "--retry-failed", action="store_true", help="measure rows that failed or ran out of time again (old rows are dropped)"
@@ -94,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
         check_against_existing(source, config)
         work = Worklist(config)
         if options.dry_run:
-            return dry_run(config, work)
+            return dry_run(config, work, options.pilot)
         if work.rows_left == 0 and not options.retry_failed and is_written(config, options.no_report):
             print(f"{describe_plan(config, work)}\nfinished, nothing to do", flush=True)
             return summarise(work)
@@ -103,8 +109,8 @@ def run(options: argparse.Namespace) -> int:
         raise source.error(("storage",), f"{error}; name a storage that you may read and write") from error
 
 
-def dry_run(config: StudyConfig, work: Worklist) -> int:
-    """Print the plan and what it would cost on this machine."""
+def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
+    """Print the plan, what it would cost on this machine, and what it could tell if there is a pilot's noise to go by."""
     from study.cluster import gpu_count, usable_cpus
     from study.cost import estimate
     from study.scheduler import slots
@@ -112,8 +118,19 @@ def dry_run(config: StudyConfig, work: Worklist) -> int:
     n_slots = slots(config, usable_cpus(), gpu_count())
     print(describe_plan(config, work), flush=True)
     wall, core = estimate(config, work, n_slots)
-    print(f"  estimated cost  {_clock(wall)} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now")
-    return 0
+    text = f"  estimated cost  {_clock(wall)} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
+    print(text, flush=True)
+    if pilot is None:
+        return 0
+    n_seeds = len(config.seeds.train_seeds)
+    if n_seeds < 2:
+        print("  power           none: one train seed has no noise to compare with; raise seeds.train")
+        return 0
+    arms = Counter(arm for role in {t.point_id: t.role for t in work.trials}.values() for arm in role.split("+"))
+    values = max((n for arm, n in arms.items() if arm.startswith("arm:")), default=1)
+    told = {"seeds": n_seeds, "fields": len(work.trials), "comparisons": values, "tolerance": config.analysis.tolerance}
+    command = [sys.executable, "-m", "analysis.power", pilot, *(f"--{name}={value}" for name, value in told.items())]
+    return subprocess.run(command, check=False).returncode
 
 
 def is_written(config: StudyConfig, no_report: bool) -> bool:

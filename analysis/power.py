@@ -1,0 +1,157 @@
+"""What a study can tell, from the noise of one already measured: ``python -m analysis.power results/pilot --seeds 5``.
+
+The smallest gap that is found with 80 % power, and the fields it takes to settle a tolerance, follow from the standard
+deviation of log FID between train seeds (and, for sampler parameters, of the log ratio within a field). Both are estimates
+from few fields, so each answer is given for the estimate and for the upper end of its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.levels import level_ratios, seed_variance
+from analysis.load import AnalysisError, design_of, load_study, searched_axes, tolerance_of
+from analysis.statistics import default_metric, sd_interval, seeds_needed
+from analysis.variance import PRIOR_DF, Moderated, detectable, of_means
+
+EPILOG = """\
+examples
+  python -m analysis.power results/pilot                         what more seeds would buy, from the pilot's noise
+  python -m analysis.power results/pilot --seeds 5 --comparisons 8
+  python -m study.run big.yaml --dry-run --pilot results/pilot   the same, for the plan of big.yaml
+
+exit codes: 0 told, 2 no such study, or one without two seeds at any configuration.
+"""
+
+
+class Noise(NamedTuple):
+    """Standard deviation of log metric with its 95 % interval."""
+
+    what: str
+    sd: float
+    high: float
+    """Upper end of the interval of sd."""
+    df: int
+    paired: bool
+
+
+def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
+    """Noise between train seeds, and within fields between sampler points, of a study.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        metric: default ``fid``.
+    Raises:
+        AnalysisError: no configuration with two fields.
+    """
+    metric = metric or default_metric(frame)
+    pooled = seed_variance(frame, metric)
+    if pooled is None or not pooled.variance > 0:
+        raise AnalysisError(
+            "no training point has two measured fields, so the seed noise is unknown; raise seeds.train to 2 or more"
+        )
+    sd = math.sqrt(pooled.variance)
+    found = [Noise("train seeds", sd, sd_interval(sd, pooled.df)[1], pooled.df, False)]
+    if design_of(frame) == "one_at_a_time":
+        levels = [level_ratios(frame, axis, metric) for axis in searched_axes(frame) if axis.group == "sampler"]
+        rows = pd.concat(levels) if levels else pd.DataFrame()
+        rows = rows.loc[~rows["is_reference"] & rows["sd"].gt(0)] if len(rows) else rows
+        if len(rows):
+            sd, df = float(rows["sd"].median()), int(rows["n"].median()) - 1
+            found.append(Noise("within fields (median over sampler values)", sd, sd_interval(sd, df)[1], df, True))
+    return found
+
+
+def power_table(
+    frame: pd.DataFrame, seeds: Sequence[int] = (2, 3, 5, 10), comparisons: int = 1, fields: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Smallest gap found with 80 % power for several numbers of seeds, and the seeds that settle the study's tolerance.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        seeds: train seeds a side, for training parameters.
+        comparisons: values compared with the default at once (Bonferroni).
+        fields: fields in the whole study, each sampled both ways, for sampler parameters; default: as ``seeds``.
+    Returns:
+        noise, sd, sd_high, df, fields, gap, gap_high (of sd_high), settle and settle_high (fields that settle the tolerance).
+    """
+    rows = []
+    for noise in noise_of(frame):
+        settle = [seeds_needed(sd, tolerance_of(frame), comparisons, paired=noise.paired) for sd in (noise.sd, noise.high)]
+        for n in (fields or seeds) if noise.paired else seeds:
+            gap, gap_high = (_gap(sd, n, comparisons, noise.paired) for sd in (noise.sd, noise.high))
+            rows.append(
+                {"noise": noise.what, "sd": noise.sd, "sd_high": noise.high, "df": noise.df, "fields": n, "gap": gap,
+                 "gap_high": gap_high, "settle": settle[0], "settle_high": settle[1]}
+            )  # fmt: skip
+    result = pd.DataFrame(rows)
+    result.attrs = {**frame.attrs, "skipped": {}, "comparisons": comparisons}
+    return result
+
+
+def _gap(sd: float, n: int, comparisons: int, paired: bool) -> float:
+    own = n - 1.0
+    df = PRIOR_DF + own
+    side = Moderated(PRIOR_DF * sd**2 / df, PRIOR_DF, own * sd**2 / df, own)
+    variance, freedom = (sd**2 / n, own) if paired else of_means([(side, n)] * 2)
+    return detectable(variance, freedom, comparisons=comparisons)
+
+
+def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
+    """The table in words, one sentence a kind of noise and number of fields."""
+    found = []
+    for (name, sd, high, df), part in table.groupby(["noise", "sd", "sd_high", "df"], sort=False):
+        side = "fields" if str(name).startswith("within") else "seeds"
+        gaps = ", ".join(
+            f"{n} {side} find a gap of {_percent(gap)} (up to {_percent(worst)})"
+            for n, gap, worst in zip(part["fields"], part["gap"], part["gap_high"], strict=True)
+        )
+        first = part.iloc[0]
+        found.append(
+            f"{name}: the log metric has sd {sd:.3g} ({df} degrees of freedom; up to {high:.3g}). With 80 % power {gaps};"
+            f" {tolerance:.0%} is settled by {first['settle']} (up to {first['settle_high']})."
+        )
+    return found
+
+
+def _percent(gap: float) -> str:
+    return f"{gap:.0%}" if np.isfinite(gap) and gap < 10 else "more than 1000%"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.power", description="What more seeds would tell, from the noise of a study already measured.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("pilot", help="the folder of a study, results/<study>, or its s3:// URI")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10], help="train seeds to tell the power of")
+    parser.add_argument(
+        "--fields", type=int, nargs="+", help="fields in the whole study, for sampler parameters; default: --seeds"
+    )
+    parser.add_argument("--comparisons", type=int, default=1, help="values of a parameter compared with the default at once")
+    parser.add_argument("--tolerance", type=float, default=None, help="the tolerance to settle; default: the pilot's")
+    options = parser.parse_args(arguments)
+    try:
+        if min([*options.seeds, *(options.fields or [])]) < 2:
+            raise AnalysisError("--seeds, --fields: at least 2; one alone has no noise to compare with")
+        frame = load_study(options.pilot)
+        tolerance = tolerance_of(frame) if options.tolerance is None else options.tolerance
+        frame.attrs["study"]["analysis"] = {**(frame.attrs["study"].get("analysis") or {}), "tolerance": tolerance}
+        for sentence in sentences(power_table(frame, options.seeds, options.comparisons, options.fields), tolerance):
+            print(sentence)
+    except AnalysisError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
