@@ -77,14 +77,14 @@ if unknown:
     say(f"Not told apart in this study: {', '.join(unknown)} (that takes more seeds).")
 
 # %%
-seed = components.loc[components["component"].str.contains("train"), "sd"].dropna()
-for sd in seed[seed > 0]:
-    needed = {gap: analysis.seeds_needed(float(sd), gap) for gap in (0.03, tolerance, 0.30)}
-    say(
-        "Fields a side that would find a difference with 80 % power: "
-        + ", ".join(f"{n} for {gap:.0%}" for gap, n in needed.items())
-        + "."
-    )
+noise = components.loc[components["component"].ne("configuration"), "sd"].dropna()
+sd = float((noise**2).sum() ** 0.5)  # of one cell of one field
+if sd > 0:
+    needed = {gap: analysis.seeds_needed(sd, gap) for gap in (0.03, tolerance, 0.30)}
+    fields = ", ".join(f"{n} for {gap:.0%}" for gap, n in needed.items())
+    say(f"All of it together: {sd:.1%}. Fields a side, one cell each, that find a difference with 80 % power: {fields}.")
+else:
+    say("No noise is known here, so no power: raise seeds.train and seeds.sample.")
 
 # %% [markdown]
 # ## 3. One curve for each parameter

@@ -50,7 +50,8 @@ def say(text: str) -> None:
 # %% [markdown]
 # ## pandas: the unit is the field
 # The default sampler point at each training point: first one number a field (the mean of log FID over its sample seeds), then
-# a mean and Student's t over fields. The wrong way, over rows, claims more certainty than there is.
+# a mean and Student's t over fields. The wrong way, over rows, claims more certainty than there is. (`analysis.summarize` goes
+# one step further: all fields share their latents, so it adds what the sample seeds contribute and its intervals are wider.)
 
 # %%
 complete = rows.loc[rows["status"].eq("complete") & rows["metric_fid"].gt(0)].copy()
