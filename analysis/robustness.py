@@ -117,7 +117,7 @@ def robustness_curve(
                 **_spread(units["y"].to_numpy(), metric),
                 "n_fields": n_fields,
             }
-            row |= {name: int(counted[name].loc[level]) for name in counted.columns}
+            row |= {name: int(counted[name].get(level, 0)) for name in counted.columns}
             row["is_default"] = level == reference
             shift = ratios["d"].get(level, math.nan)
             row |= {
@@ -171,7 +171,7 @@ def tolerance_interval(
     levels.loc[usable & (levels["high"] <= bound), "verdict"] = "inside"
     levels.loc[usable & levels["is_reference"], "verdict"] = "inside"
     # marginal designs: every training point lies in a bin of every parameter, so one failure blames none of them
-    blamed = failed.gt(0) & (levels["failure_p"].lt(0.05 / len(levels)) | (design_of(frame) == "one_at_a_time"))
+    blamed = failed.gt(0) & (levels["failure_p"].lt(0.05 / max(len(levels), 1)) | (design_of(frame) == "one_at_a_time"))
     levels.loc[(levels["low"] > bound) | blamed, "verdict"] = "outside"
     unsure = failed.gt(0) | levels["n_pending"].fillna(0).gt(0) | (_too_coarse(frame, axis, levels) & ~levels["is_reference"])
     levels.loc[unsure & levels["verdict"].eq("inside"), "verdict"] = "undetermined"
