@@ -63,8 +63,9 @@ SOBOL = TINY.changed(design="sobol", trials=40, train_seeds=1, sampler_points=3,
 
 DEGENERATE: dict[str, tuple[Truth, list[str]]] = {
     "one trial": (ONE_FIELD, [
-        "The default reaches FID (digits-cnn, n = 1000) =", "in one field: no interval", "Nothing was searched, so there is nothing to rate.",
-        "the seed noise is unknown. Raise seeds.train to 3", "No training parameter was searched.",
+        "The default reaches FID (digits-cnn, n = 1000) =", "in one field: no interval",
+        "Nothing was searched, so there is nothing to rate.", "the seed noise is unknown. Raise seeds.train to 3",
+        "No training parameter was searched.",
         "No sampler parameter was searched: every field was sampled one way, the default.",
         "it takes a numeric training parameter and a numeric sampler parameter, both searched",
         "No cell failed, diverged, met the step limit or timed out.",
