@@ -180,7 +180,7 @@ def _table_html(block: TableBlock) -> str:
         else ""
     )
     return (
-        f'{search}<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
+        f'{search}<div class="scroll" tabindex="0" role="region" aria-label="Table {name}: {caption}">'
         f'<table id="table-{name}"{" class=full" if wide else ""}><caption>{caption}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
     )
