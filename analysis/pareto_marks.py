@@ -95,9 +95,9 @@ def draw_published(ax: Axes, points: pd.DataFrame) -> list[Line2D]:
         return []
     handles = []
     style: dict[str, Any] = {"ls": "none", "color": "0.15", "markersize": 6}
-    for i, point in enumerate(points.itertuples(), start=1):
-        ax.plot([point.nfe], [point.fid], marker=f"${i}$", zorder=8, **style)
-        handles.append(Line2D([], [], marker=f"${i}$", label=f"published: {point.model}", **style))
+    for i, point in enumerate(points.to_dict("records"), start=1):
+        ax.plot(point["nfe"], point["fid"], marker=f"${i}$", zorder=8, **style)
+        handles.append(Line2D([], [], marker=f"${i}$", label=f"published: {point['model']}", **style))
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, points["nfe"].min() / 1.3), max(high, points["nfe"].max() * 1.3))
     bottom, top = ax.get_ylim()

@@ -28,7 +28,7 @@ from analysis.testing import Truth
 NOISE = Truth(seed_noise=0.06, seed_spread=3.0, pair_noise=0.02, shared_noise=0.02, sample_noise=0.02, sample_seeds=2,
               sampler_axes=("T_ratio",))  # fmt: skip
 ARMS = NOISE.changed(train_seeds=3)
-SOBOL = NOISE.changed(seed_noise=0.2, design="sobol", trials=40, train_seeds=2, sampler_points=4)
+SOBOL = NOISE.changed(seed_noise=0.3, design="sobol", trials=40, train_seeds=2, sampler_points=4)
 PERMUTATIONS = 199
 
 Result = dict[str, list[bool]]

@@ -65,7 +65,7 @@ def test_summary_is_the_printed_formula(tmp_path: Path) -> None:
     own = (3 * s2.mean() + 2 * s2[row["point_id"]]) / (3 + 2) / 3
     seeds = []
     for _, point in at.groupby("point_id"):
-        table = point.pivot(index="train_id", columns="seed_sample", values="y")
+        table = point.pivot_table(index="train_id", columns="seed_sample", values="y")
         r = table.sub(table.mean(axis=1), axis=0)
         seeds.append((r.mean().var(ddof=1), ((r - r.mean()) ** 2).to_numpy().sum() / (2 * 1)))
     shared = np.mean([v - np.mean([e for _, e in seeds]) / 3 for v, _ in seeds])

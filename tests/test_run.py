@@ -18,8 +18,10 @@ import psutil
 import pytest
 from conftest import Folder, same_rows
 
+from analysis import load_study
 from study.fields import FieldStore
 from study.plan import make_plan
+from study.records import read_table
 from study.run import main
 from study.scheduler import run_inline
 from study.storage import Place
@@ -172,6 +174,12 @@ def test_a_killed_driver_leaves_nothing_behind_and_continues(reference: tuple[Fo
     wait_for(lambda: not alive(children) and not own.exists(), 15, "end of everything")
     measured, trained = files(folder.path / "results/tiny/evals"), folder.fields()
     assert 0 < len(folder.rows()) < 8
+    frame = load_study(folder.path / "results/tiny")
+    assert not (folder.path / "results/tiny/report").exists(), "it died before the first report"
+    planned = [row["cell_id"] for row in read_table(folder.path / "results/tiny/manifest.parquet")]
+    assert frame["cell_id"].tolist() == planned and len(planned) == 8
+    counts = {"complete": len(measured), "pending": 8 - len(measured)}
+    assert frame["status"].value_counts().to_dict() == counts, "every trial, with its status"
     folder.run()
     same_rows(folder.rows(), whole.rows())
     after = files(folder.path / "results/tiny/evals")
