@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from analysis.checks import validate
     from analysis.comparison import Comparison, compare
     from analysis.components import plot_variance_components, variance_components
+    from analysis.curves import plot_robustness, robustness_curve
     from analysis.importance import (
         parameter_importance,
         plot_parameter_importance,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from analysis.power import power_table
     from analysis.published import published_points
     from analysis.report import write_report
-    from analysis.robustness import plot_robustness, robustness_curve, tolerance_interval
+    from analysis.robustness import tolerance_interval
     from analysis.statistics import failure_table, log_ratio, seeds_needed, summarize
     from analysis.theory import DataMoments, data_moments, plot_theory_curves, theory_curves
     from analysis.volume import tolerance_volume, worst_case
@@ -47,7 +48,8 @@ _HOME = {
     "importance": ("parameter_importance", "plot_parameter_importance", "plot_regional_sensitivity", "regional_sensitivity"),
     "power": ("power_table",),
     "volume": ("tolerance_volume", "worst_case"),
-    "robustness": ("plot_robustness", "robustness_curve", "tolerance_interval"),
+    "curves": ("plot_robustness", "robustness_curve"),
+    "robustness": ("tolerance_interval",),
     "pairs": ("interaction", "plot_interaction"),
     "pareto": ("pareto_front", "plot_quality_cost", "plot_solver_tolerance", "seed_fronts", "solver_tolerance"),
     "outliers": ("outlier_map", "plot_outlier_map"),

@@ -35,7 +35,7 @@ from analysis.statistics import default_metric
 MIN_POINTS = 32
 MIN_SIDE = 5
 """Regional sensitivity needs this many points inside and outside the tolerance."""
-N_TREES, MAX_DEPTH = 32, 6
+N_TREES, MAX_DEPTH = 16, 6
 _COLUMNS = ["parameter", "group", "importance", "low", "high", "effect", "p_value", "n_points"]
 _REGIONAL = ["parameter", "group", "statistic", "p_value", "n_inside", "n_outside"]
 

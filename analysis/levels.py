@@ -18,12 +18,21 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import Axis, design_of, field_key, has_role, is_default
-from analysis.statistics import metric_values, outcome_counts
+from analysis.statistics import metric_column, metric_values, outcome_counts
 from analysis.variance import Pooled, moderate, of_means, pool
 
 MAX_BINS = 6
 
 _HELD = ("sigma", "tau", "M", "height_max", "gamma", "reference_batch_size", "T", "T_ratio", "t_min", "solver", "rtol")
+
+
+_KEYS = ("cell_id", "point_id", "sampler_id", "train_id", "seed_train", "seed_sample", "design_role", "design_sampler_role")
+
+
+def slim(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The frame with the columns that a comparison needs: to select rows of a hundred columns takes most of its time."""
+    names = [*_KEYS, "status", *(f"{group}_{name}" for group in ("train", "sampler") for name in _HELD), *columns]
+    return frame[[name for name in dict.fromkeys(names) if name in frame.columns]]
 
 
 class Cells(NamedTuple):
@@ -135,6 +144,7 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
         level, d, se, df, low, high (log scale; NaN where no variance is known), n, n_reference, sd, is_reference,
         assumed (where the variance comes from), n_failed, n_diverged, n_pending, failure_p.
     """
+    frame = slim(frame, axis.column, metric_column(frame, metric))
     cells = axis_cells(frame, axis)
     values, skipped = metric_values(cells.rows, metric)
     one = design_of(frame) == "one_at_a_time"

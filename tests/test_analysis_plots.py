@@ -105,7 +105,10 @@ def test_learning_curves_know_roles(frame: pd.DataFrame) -> None:
     history = learning_curves(frame.attrs["path"])
     assert set(history["design_role"]) >= {"default", "arm:sigma"}
     ax = plot_learning_curves(history)
-    assert len(ax.lines) == history["train_id"].nunique()
+    segments = [line for collection in ax.collections for line in collection.get_segments()]
+    assert len(segments) == history["train_id"].nunique()
+    first = history.loc[history["train_id"].eq(history["train_id"].iloc[0]), ["step", "loss"]].to_numpy()
+    assert any(len(line) == len(first) and (line == first).all() for line in segments)
     assert ax.get_xlabel() == "training step"
 
 
