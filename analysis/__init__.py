@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from analysis.published import published_points
     from analysis.report import write_report
     from analysis.robustness import tolerance_interval
-    from analysis.statistics import failure_table, log_ratio, seeds_needed, summarize
+    from analysis.statistics import failure_table, seeds_needed, summarize
     from analysis.theory import DataMoments, data_moments, plot_theory_curves, theory_curves
     from analysis.volume import tolerance_volume, worst_case
 
 _HOME = {
     "load": ("AnalysisError", "Axis", "load_history", "load_study", "searched_axes"),
-    "statistics": ("failure_table", "log_ratio", "seeds_needed", "summarize"),
+    "statistics": ("failure_table", "seeds_needed", "summarize"),
     "comparison": ("Comparison", "compare"),
     "components": ("plot_variance_components", "variance_components"),
     "importance": ("parameter_importance", "plot_parameter_importance", "plot_regional_sensitivity", "regional_sensitivity"),
@@ -76,7 +76,6 @@ __all__ = [
     "load_history",
     "load_studies",
     "load_study",
-    "log_ratio",
     "of_study",
     "outlier_map",
     "parameter_importance",

@@ -9,8 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.load import AnalysisError, Axis, field_key, find_axis, has_role, is_default, searched_axes, tolerance_of
-from analysis.statistics import default_metric, is_log, metric_values
+from analysis.load import (
+    AnalysisError,
+    Axis,
+    as_number,
+    field_key,
+    find_axis,
+    has_role,
+    is_default,
+    searched_axes,
+    tolerance_of,
+)
+from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric
 from analysis.variance import Moderated, detectable, half_width, moderate, of_means, pool
 
 Configuration = Mapping[str, Any] | tuple[str, str] | str
@@ -30,6 +40,9 @@ class Comparison(NamedTuple):
     n_a: int
     n_b: int
     """Fields a side."""
+    n_bad_a: int
+    n_bad_b: int
+    """Cells a side that failed, diverged, timed out or met the step limit."""
     paired: bool
     """Whether the two are samplings of the same fields."""
     df: float
@@ -42,8 +55,11 @@ class Comparison(NamedTuple):
     def sentence(self) -> str:
         """The comparison in words."""
         sides = f"{self.n_a} fields, paired" if self.paired else f"{self.n_a} and {self.n_b} fields"
+        if self.n_bad_a or self.n_bad_b:
+            sides += f"; {self.n_bad_a} and {self.n_bad_b} cells failed or diverged"
         if math.isnan(self.low):
-            return f"{self.metric} ratio {self.ratio:.3f}, no interval ({sides}): {self.verdict}; raise seeds.train."
+            why = "no common sample seed" if "sample seed not on both sides" in self.skipped else "raise seeds.train"
+            return f"{self.metric} ratio {self.ratio:.3f}, no interval ({sides}): {self.verdict}; {why}."
         return (
             f"{self.metric} ratio {self.ratio:.3f}, {self.confidence:.0%} interval {self.low:.3f} to {self.high:.3f} ({sides}):"
             f" {self.verdict} at a tolerance of {self.tolerance:.0%}; a gap of {_percent(self.detectable_gap)} would be seen"
@@ -72,7 +88,7 @@ def compare(
     training points (`analysis.variance`).
 
     *equivalent*: the interval lies inside ± log(1 + tolerance); else *better* or *worse* where it excludes 1; else
-    *inconclusive*.
+    *inconclusive*. Failures are outcomes: the side with more of them is never called equivalent or better.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -86,13 +102,16 @@ def compare(
         AnalysisError: no such configuration, or a metric that is not averaged on the log.
     """
     metric = metric or default_metric(frame)
-    if not is_log(metric):
-        raise AnalysisError(f"metric: compare is for ratios; {metric} is averaged as it is. Use fid, sliced_wasserstein or nfe")
+    need_ratio_metric(metric, "compare")
     limit = tolerance_of(frame) if tolerance is None else tolerance
     keys = [configuration(frame, a), configuration(frame, b)]
     used = [frame["point_id"].eq(point) & frame["sampler_id"].eq(sampler) for point, sampler in keys]
     _, skipped = metric_values(frame.loc[used[0] | used[1]], metric)
     sides = [_cells(frame, metric, sampler) for _, sampler in keys]
+    bad = [int(frame.loc[here, "status"].isin(BAD).sum()) for here in used]
+    seeds = [set(cells.loc[cells["point"].eq(key[0]), "seed"]) for cells, key in zip(sides, keys, strict=True)]
+    if alone := len(seeds[0] ^ seeds[1]):
+        skipped["sample seed not on both sides"] = alone
     paired = keys[0][0] == keys[1][0]
     measure = _paired if paired else _unpaired
     difference, parts, sizes = measure(sides[0], sides[1], keys[0][0], keys[1][0])
@@ -100,16 +119,20 @@ def compare(
     half = half_width(variance, df, confidence)
     low, high = difference - half, difference + half
     bounds = [math.exp(min(v, 700.0)) if math.isfinite(v) else math.nan for v in (difference, low, high)]
-    return Comparison(bounds[0], bounds[1], bounds[2], _verdict(low, high, limit), detectable(variance, df), sizes[0], sizes[1],
-                      paired, df, confidence, limit, metric, skipped)  # fmt: skip
+    verdict = _verdict(low, high, limit, bad)
+    return Comparison(
+        bounds[0], bounds[1], bounds[2], verdict, detectable(variance, df), sizes[0], sizes[1], bad[0], bad[1], paired, df,
+        confidence, limit, metric, skipped,
+    )  # fmt: skip
 
 
-def _verdict(low: float, high: float, limit: float) -> str:
+def _verdict(low: float, high: float, limit: float, bad: list[int]) -> str:
     if math.isnan(low):
         return "inconclusive"
-    if low >= -math.log1p(limit) and high <= math.log1p(limit):
-        return "equivalent"
-    return "worse" if low > 0 else "better" if high < 0 else "inconclusive"
+    inside = low >= -math.log1p(limit) and high <= math.log1p(limit)
+    word = "equivalent" if inside else "worse" if low > 0 else "better" if high < 0 else "inconclusive"
+    spoilt = {"worse", "equivalent"} if bad[0] > bad[1] else {"better", "equivalent"} if bad[1] > bad[0] else set()
+    return "inconclusive" if word in spoilt else word
 
 
 def _cells(frame: pd.DataFrame, metric: str, sampler: str) -> pd.DataFrame:
@@ -162,11 +185,20 @@ def configuration(frame: pd.DataFrame, wanted: Configuration) -> tuple[str, str]
         raise AnalysisError(f'{wanted}: say "default", a dictionary of parameter values, or (point_id, sampler_id)')
     values = {} if isinstance(wanted, str) else dict(wanted)
     axes = {name: find_axis(frame, name) for name in values}
+    values = {name: _as_measured(frame, axes[name], value) for name, value in values.items()}
     ids = []
     for group, column in (("train", "point_id"), ("sampler", "sampler_id")):
         chosen = {axes[name]: value for name, value in values.items() if axes[name].group == group}
         ids.append(_one_point(frame, group, column, chosen))
     return ids[0], ids[1]
+
+
+def _as_measured(frame: pd.DataFrame, axis: Axis, value: Any) -> Any:
+    """A value as the rows hold it: numbers for ``1e-3`` and ``all``, which YAML hands over as words."""
+    if axis.name == "reference_batch_size" and value == "all":
+        return float(frame["data_n"].iloc[0])
+    number = as_number(value)
+    return value if axis.categorical or number is None else number
 
 
 def _one_point(frame: pd.DataFrame, group: str, column: str, chosen: dict[Axis, Any]) -> str:
@@ -191,7 +223,9 @@ def _one_point(frame: pd.DataFrame, group: str, column: str, chosen: dict[Axis, 
 
 
 def equals(values: pd.Series, value: object) -> pd.Series:
-    """Whether values are a given one: numbers to nine digits, all else as text."""
+    """Whether values are a given one: None where null, numbers to nine digits, all else as text."""
+    if value is None:
+        return values.isna()
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return pd.Series(np.isclose(pd.to_numeric(values, errors="coerce"), float(value), rtol=1e-9), index=values.index)
     return values.astype(str).eq(str(value)) & values.notna()

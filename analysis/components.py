@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 
 from analysis.load import field_key, is_default
 from analysis.plots import metric_label, new_axes, note, palette
-from analysis.statistics import default_metric, metric_values
+from analysis.statistics import default_metric, is_log, metric_values
 
 N_DRAWS = 4000
 COMPONENTS = ("configuration", "train seed", "sample seed", "residual")
@@ -49,7 +49,8 @@ def variance_components(frame: pd.DataFrame, metric: str | None = None, confiden
     """Standard deviation and share of variance of configuration, train seed, sample seed and residual.
 
     Rows of the default sampler point (without one: means over all sampler points). With one sample seed the last two cannot be
-    told from the train seed and are NaN; with one field a point, the train seed cannot be told from the configuration.
+    told from the train seed and are NaN; with one field a point, the train seed cannot be told from the configuration, and no
+    share is known. Fields that lack a sample seed count for their means only.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -90,8 +91,10 @@ def _mean_squares(cells: pd.DataFrame) -> _Squares:
     n_seeds = cells["seed"].nunique()
     n_fields = len(of_field)
     seeds = error = math.nan
-    df_error = float((n_fields - 1) * (n_seeds - 1))
+    whole = cells.loc[cells.groupby("field")["seed"].transform("size").eq(n_seeds)]  # the others lack a seed
+    df_error = float((whole["field"].nunique() - 1) * (n_seeds - 1))
     if n_seeds > 1 and df_error > 0:
+        cells = whole
         r = cells["y"] - cells.groupby("field")["y"].transform("mean")
         of_seed = r.groupby(cells["seed"]).mean()
         seeds = float(of_seed.var(ddof=1))
@@ -130,15 +133,16 @@ def _table(estimates: np.ndarray, draws: np.ndarray, s: _Squares, cells: pd.Data
     counts = [cells["point"].nunique(), s.n_fields, s.n_seeds, len(cells)]
     df = [s.df_points, s.df_fields, s.df_seeds, s.df_error]
     known = np.isfinite(estimates) & (np.asarray(df) > 0)
+    whole = known & (np.isfinite(estimates[1]) or counts[0] < 2)  # one field a point: the train seed's part is unknown
     return pd.DataFrame(
         {
             "component": COMPONENTS,
             "sd": np.where(known, np.sqrt(estimates), np.nan),
             "sd_low": np.where(known, np.sqrt(bounds[0]), np.nan),
             "sd_high": np.where(known, np.sqrt(bounds[1]), np.nan),
-            "share": np.where(known, shares(estimates[:, None])[:, 0], np.nan),
-            "low": np.where(known, share_bounds[0], np.nan),
-            "high": np.where(known, share_bounds[1], np.nan),
+            "share": np.where(whole, shares(estimates[:, None])[:, 0], np.nan),
+            "low": np.where(whole, share_bounds[0], np.nan),
+            "high": np.where(whole, share_bounds[1], np.nan),
             "df": df,
             "n": counts,
         }
@@ -153,11 +157,12 @@ def plot_variance_components(frame: pd.DataFrame, *, metric: str | None = None, 
         metric: default ``fid``.
         ax: axes to draw on; new ones if None.
     """
+    metric = metric or default_metric(frame)
     table = variance_components(frame, metric)
     ax = ax or new_axes()
     known = table.dropna(subset=["share"]).reset_index(drop=True)
     ax.set_xlim(0, 1)
-    ax.set_xlabel(f"share of the variance of log {metric_label(frame, table.attrs['metric'])}")
+    ax.set_xlabel(f"share of the variance of {'log ' * is_log(metric)}{metric_label(frame, metric)}")
     if known.empty:
         note(ax, "one field and one sample seed: no variance to divide")
         return ax

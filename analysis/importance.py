@@ -30,7 +30,7 @@ from analysis.points import (
     permutations,
     ranked,
 )
-from analysis.statistics import default_metric
+from analysis.statistics import default_metric, need_ratio_metric
 
 MIN_POINTS = 32
 MIN_SIDE = 5
@@ -66,6 +66,7 @@ def parameter_importance(
         raise AnalysisError(f"method: got {method}; use fanova or ped_anova")
     need_space_filling(frame, "parameter_importance", force)
     metric = metric or default_metric(frame)
+    need_ratio_metric(metric, "parameter_importance")
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
     r2: dict[str, float] = {}
@@ -87,7 +88,7 @@ def parameter_importance(
             skipped[f"failed {group} points, ranked last"] = n_failed
         rows += _importances(points, method, n_permutations, n_bootstrap)
         r2[group] = surrogate_r2(points)
-    rows.sort(key=lambda row: (row["group"] != "train", -row["importance"]))
+    rows.sort(key=lambda row: (row["group"] != "train", -np.nan_to_num(row["importance"], nan=-1.0)))
     return as_frame(
         rows, _COLUMNS, {**dict(frame.attrs), "skipped": skipped, "method": method, "surrogate_r2": r2, "metric": metric}
     )
@@ -244,6 +245,7 @@ def regional_sensitivity(
     """
     need_space_filling(frame, "regional_sensitivity", force)
     metric = metric or default_metric(frame)
+    need_ratio_metric(metric, "regional_sensitivity")
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
@@ -260,7 +262,7 @@ def regional_sensitivity(
             skipped[f"{group} parameters: {why}"] = len(points.axes)
             continue
         rows += [_regional(points, axis, inside, n_permutations) for axis in points.axes]
-    rows.sort(key=lambda row: (row["group"] != "train", -row["statistic"]))
+    rows.sort(key=lambda row: (row["group"] != "train", -np.nan_to_num(row["statistic"], nan=-1.0)))
     return as_frame(rows, _REGIONAL, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
 
 

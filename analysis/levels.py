@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import Axis, design_of, field_key, has_role, is_default
-from analysis.statistics import metric_column, metric_values, outcome_counts
+from analysis.statistics import BAD, metric_column, metric_values, outcome_counts
 from analysis.variance import Pooled, moderate, of_means, pool
 
 MAX_BINS = 6
@@ -42,6 +42,8 @@ class Cells(NamedTuple):
     """With columns ``level`` (value, or the median of its bin), ``field`` and ``unit``."""
     held_fixed: str
     skipped: dict[str, int]
+    own_bin: Any = None
+    """The level of the bin that holds the declared default, where values were binned."""
 
 
 def axis_cells(frame: pd.DataFrame, axis: Axis) -> Cells:
@@ -58,10 +60,10 @@ def axis_cells(frame: pd.DataFrame, axis: Axis) -> Cells:
     if inactive.any():
         skipped[f"{axis.name} inactive"] = int(inactive.sum())
     rows = rows.loc[~inactive].copy()
-    rows["level"] = _levels(rows, axis, design_of(frame))
+    rows["level"], own = _levels(rows, axis, design_of(frame))
     if design_of(frame) == "one_at_a_time" and axis.default is not None and not axis.categorical:
         rows.loc[reference.loc[rows.index], "level"] = float(f"{axis.default:.10g}")  # `T: rule` differs from field to field
-    return Cells(rows, held, skipped)
+    return Cells(rows, held, skipped, own)
 
 
 def _select(frame: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, str, dict[str, int]]:
@@ -102,23 +104,31 @@ def _constants(rows: pd.DataFrame, axis: Axis) -> str:
     return "held fixed: " + ", ".join(same) + (f" ({', '.join(moved)})" if moved else "") if same or moved else ""
 
 
-def _levels(rows: pd.DataFrame, axis: Axis, design: str) -> pd.Series:
+def _levels(rows: pd.DataFrame, axis: Axis, design: str) -> tuple[pd.Series, Any]:
+    """The level of each row, and the one that holds the default (None: the nearest of the values)."""
     if axis.categorical:
-        return rows[axis.column].astype(object)
+        return rows[axis.column].astype(object), None
     values = rows[axis.column].astype(float).map(lambda v: float(f"{v:.10g}") if math.isfinite(v) else v)
     of_unit = values.groupby(rows["unit"]).first()
     if design == "one_at_a_time" or of_unit.nunique() <= MAX_BINS:
-        return values
+        return values, None
     n_bins = max(2, min(MAX_BINS, len(of_unit) // 3))
     edges = np.unique(np.quantile(of_unit, np.linspace(0, 1, n_bins + 1)))
-    index = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    middles = of_unit.groupby(np.clip(np.searchsorted(edges, of_unit, side="right") - 1, 0, len(edges) - 2)).median()
-    return pd.Series(middles.reindex(index).to_numpy(float), index=rows.index)
+
+    def bins(v: Any) -> np.ndarray:
+        return np.clip(np.searchsorted(edges, v, side="right") - 1, 0, len(edges) - 2)
+
+    middles = of_unit.groupby(bins(of_unit)).median()
+    default = axis.default if isinstance(axis.default, (int, float)) else None
+    own = float(middles.loc[int(bins(float(default)))]) if default is not None else None
+    return pd.Series(middles.reindex(bins(values)).to_numpy(float), index=rows.index), own
 
 
 def reference_level(cells: Cells, axis: Axis) -> Any:
     """The level that holds the declared default (nearest bin; None where the default has no value here)."""
     levels = cells.rows["level"].dropna().unique()
+    if cells.own_bin is not None:
+        return cells.own_bin
     if axis.default is None or len(levels) == 0:
         return None
     if axis.categorical:
@@ -152,6 +162,8 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
     pooled = None
     if axis.group == "sampler" and one:
         compared = _paired(cells.rows, values, reference)
+        alone = int(compared.attrs["alone"])
+        skipped |= {"no value at the default sampler point": alone} if alone else {}
     else:
         pooled = seed_variance(frame, metric) if one else None
         units = unit_values(_reference_rows(cells, axis, one), values)
@@ -183,23 +195,20 @@ def _reference_rows(cells: Cells, axis: Axis, one: bool) -> pd.DataFrame:
     return cells.rows.loc[cells.rows["level"].notna()] if one or axis.group == "train" else cells.rows
 
 
-_BAD = ("failed", "timeout", "diverged", "solver_limit")
-
-
 def _attributable(frame: pd.DataFrame, rows: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows whose failure says something about the value: a field that fails at the default sampler point is not one."""
-    default = frame.loc[is_default(frame, "sampler")]
-    if axis.group == "train" or default.empty:
+    """Rows whose failure says something about the value: a field with no complete cell at all blames no sampler."""
+    if axis.group == "train":
         return rows, {}
-    sound = field_key(default).loc[default["status"].eq("complete")]
-    broken = ~rows["field"].isin(sound) & rows["status"].isin(_BAD)
-    return rows.loc[~broken], {"failed also at the default sampler point": int(broken.sum())} if broken.any() else {}
+    fields = field_key(frame)
+    sound = fields.loc[frame["status"].eq("complete")]
+    broken = ~rows["field"].isin(sound) & rows["status"].isin(BAD)
+    return rows.loc[~broken], {"rows of fields without a complete cell": int(broken.sum())} if broken.any() else {}
 
 
 def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:
     """Counts by level; ``failure_p``: one-sided Fisher p-value that more units have a failure there than elsewhere."""
     known = rows.dropna(subset=["level"])
-    bad = known["status"].isin(_BAD).groupby([known["level"], known["unit"]], sort=False).any()
+    bad = known["status"].isin(BAD).groupby([known["level"], known["unit"]], sort=False).any()
     of_level = bad.groupby(level="level", sort=False).agg(["sum", "count"])
     counts = []
     for level, group in known.groupby("level", sort=False):
@@ -220,6 +229,7 @@ def _paired(rows: pd.DataFrame, values: pd.Series, reference: Any) -> pd.DataFra
     base = used.loc[is_default(used, "sampler")].groupby(["field", "seed_sample"])["y"].mean().rename("base")
     used = used.join(base, on=["field", "seed_sample"])
     used["ratio"] = used["y"] - used["base"]
+    alone = int((used["y"].notna() & used["base"].isna()).sum())
     table = []
     for level, group in used.dropna(subset=["level"]).groupby("level", sort=False):
         d = group.dropna(subset=["ratio"]).groupby("field")["ratio"].mean().to_numpy()
@@ -229,7 +239,9 @@ def _paired(rows: pd.DataFrame, values: pd.Series, reference: Any) -> pd.DataFra
         error, df = (0.0, 1.0) if self_reference and n else (sd / math.sqrt(n) if n > 1 else math.nan, max(n - 1, 1))
         mean = float(d.mean()) if n else math.nan
         table.append([level, mean, error, df, n, int(base.groupby("field").count().gt(0).sum()), sd, ""])
-    return _typed(table, rows)
+    result = _typed(table, rows)
+    result.attrs = {"alone": alone}
+    return result
 
 
 def _unpaired(groups: dict[Any, np.ndarray], reference: Any, pooled: Pooled | None, like: pd.DataFrame) -> pd.DataFrame:
@@ -262,12 +274,15 @@ def _compare(base: np.ndarray, y: np.ndarray, pooled: Pooled | None) -> tuple[fl
 
 
 def seed_variance(frame: pd.DataFrame, metric: str) -> Pooled | None:
-    """Variance of the log metric between train seeds, the mean over training points at the default sampler point.
+    """Variance of the log metric between train seeds, the mean over training points.
+
+    At the default sampler point; where there is none, of the means over all sampler points.
 
     Returns:
         s₀² = Σ (n_i − 1) s_i² / Σ (n_i − 1) with its degrees of freedom, or None where no training point has two fields.
     """
-    rows = frame.loc[is_default(frame, "sampler")]
+    default = is_default(frame, "sampler")
+    rows = frame.loc[default] if default.any() else frame
     values, _ = metric_values(rows, metric)
     usable = rows.assign(y=values, field=field_key(rows)).dropna(subset=["y"])
     of_field = usable.groupby(["point_id", "field"])["y"].mean()

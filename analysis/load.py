@@ -146,10 +146,10 @@ def searched_axes(frame: pd.DataFrame) -> list[Axis]:
 
 
 def find_axis(frame: pd.DataFrame, parameter: str | Axis) -> Axis:
-    """The axis called ``parameter`` (a key, ``T`` for ``T_ratio``, or a column), searched or not.
+    """The searched axis called ``parameter``: a key, ``T`` for ``T_ratio``, or its column.
 
     Raises:
-        ValueError: no such searched parameter and no such column.
+        AnalysisError: no such searched parameter.
     """
     if isinstance(parameter, Axis):
         return parameter
@@ -177,7 +177,8 @@ def design_of(frame: pd.DataFrame) -> str:
 
 def tolerance_of(frame: pd.DataFrame) -> float:
     """The declared tolerance on the metric, a fraction (default 0.10)."""
-    return float((study_of(frame).get("analysis") or {}).get("tolerance") or 0.10)
+    declared = (study_of(frame).get("analysis") or {}).get("tolerance")
+    return 0.10 if declared is None else float(declared)
 
 
 def has_role(roles: pd.Series, *wanted: str) -> pd.Series:

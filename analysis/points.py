@@ -1,8 +1,7 @@
 """Designs that fill the declared box, reduced to one value a point: what importance, volume and sensitivity are made of.
 
-Rows of one field are not independent, so a training point is one unit: its value is the mean over its fields of the log metric
-at the default sampler point (a sampler point: the mean over all fields). Points that failed are outcomes, not gaps: they count
-as outside the tolerance and as worse than every other.
+Rows of one field are not independent, so a training point is one unit, and so is a sampler point. Points that failed are
+outcomes, not gaps: they count as outside the tolerance and as worse than every other.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import AnalysisError, Axis, design_of, field_key, is_default, searched_axes
-from analysis.statistics import metric_values
+from analysis.statistics import BAD, metric_values
 
 SPACE_FILLING = ("sobol", "random", "grid")
-BAD = ("failed", "timeout", "diverged", "solver_limit")
 
 
 class Points(NamedTuple):
@@ -57,33 +55,55 @@ def need_space_filling(frame: pd.DataFrame, statistic: str, force: bool) -> None
 def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:
     """The points of a design in the ``train`` or ``sampler`` group, the default point left out: it was not drawn.
 
+    A training point's value is the mean over its fields at the default sampler point, its reference the default training point.
+    A sampler point's value is the mean over fields of the log ratio to the same field at the default sampler point, so its
+    reference is 0; a field with no complete cell says nothing of samplers and is left out and counted.
+
     Args:
         frame: rows of `analysis.load_study`.
         group: ``train`` or ``sampler``.
-        metric: averaged on the log where it is one of those.
+        metric: one averaged on the log.
     """
-    key, other = ("point_id", "sampler") if group == "train" else ("sampler_id", "train")
-    at_default = is_default(frame, "sampler")
-    rows, held = frame, "mean over all fields"
-    if group == "train":
-        rows, held = (
-            (frame.loc[at_default], "default sampler point") if at_default.any() else (frame, "mean over sampler points")
-        )
-    values, skipped = metric_values(rows, metric)
-    known = rows.assign(y=values, field=field_key(rows))
+    values, skipped = metric_values(frame, metric)
+    known = frame.assign(y=values, field=field_key(frame))
     known.attrs = {}
-    pending = known["status"].eq("pending")
-    known = known.loc[~pending]
+    known = known.loc[known["status"].ne("pending")]
+    at_default = is_default(known, "sampler")
+    if group == "train":
+        key, held = "point_id", "default sampler point" if at_default.any() else "mean over sampler points"
+        known = known.loc[at_default] if at_default.any() else known
+        reference = float(known.loc[is_default(known, "train"), "y"].mean())
+    else:
+        key, held = "sampler_id", "mean over fields of the ratio to the same field at the default sampler point"
+        known, reference = _within_fields(known, at_default, skipped)
     own = is_default(known, group)
     of_field = known.dropna(subset=["y"]).groupby([key, "field"])["y"].mean()
     table = pd.DataFrame({"y": of_field.groupby(level=key).mean()}).reindex(known.loc[~own, key].dropna().unique())
     table["failed"] = known["status"].isin(BAD).groupby(known[key]).any().reindex(table.index)
     table.loc[table["failed"], "y"] = math.nan
+    empty = table["y"].isna() & ~table["failed"]
+    if empty.any():
+        skipped[f"{group} point without a value"] = int(empty.sum())
     axes = tuple(a for a in searched_axes(frame) if a.group == group and a.column in frame.columns)
     for axis in axes:
         table[axis.column] = known.groupby(key)[axis.column].first().reindex(table.index)
-    reference = known.loc[own & is_default(known, other)] if group == "sampler" else known.loc[own]
-    return Points(group, axes, table, float(reference["y"].mean()) if len(reference) else math.nan, held, skipped)
+    return Points(group, axes, table.loc[~empty], reference, held, skipped)
+
+
+def _within_fields(known: pd.DataFrame, at_default: pd.Series, skipped: dict[str, int]) -> tuple[pd.DataFrame, float]:
+    """Log ratios to the same field and sample seed at the default sampler point; without that point, plain values."""
+    sound = known["field"].isin(known.loc[known["status"].eq("complete"), "field"])
+    if not sound.all():
+        skipped["rows of fields without a complete cell"] = int((~sound).sum())
+    known = known.loc[sound]
+    base = known.loc[at_default[sound]].groupby(["field", "seed_sample"])["y"].mean().rename("base")
+    if base.notna().sum() == 0:
+        return known, math.nan
+    paired = known.join(base, on=["field", "seed_sample"])
+    alone = paired["y"].notna() & paired["base"].isna()
+    if alone.any():
+        skipped["no value at the default sampler point"] = int(alone.sum())
+    return paired.assign(y=paired["y"] - paired["base"]).drop(columns="base"), 0.0
 
 
 def ranked(points: Points) -> np.ndarray:

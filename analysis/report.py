@@ -141,7 +141,7 @@ def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], c
         console.print(table)
     equivalence = report_sections.equivalence_result(frame)
     if equivalence is not None:
-        console.print(equivalence[4], markup=False, highlight=False)
+        console.print(equivalence, markup=False, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

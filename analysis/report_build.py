@@ -70,7 +70,7 @@ def _more(section: Section, blocks: Sequence[Block]) -> Section:
 
 def _equivalence(frame: pd.DataFrame) -> Section | None:
     found = report_sections.equivalence_result(frame)
-    return Section("equivalence", "Equivalence", (Text(found[4], lead=True),)) if found is not None else None
+    return Section("equivalence", "Equivalence", (Text(found, lead=True),)) if found is not None else None
 
 
 def write_files(folder: Path, title: str, subtitle: str, sections: Sequence[Section], rows: dict[str, pd.DataFrame]) -> Path:

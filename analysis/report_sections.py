@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from analysis.comparison import compare, equals
 from analysis.levels import seed_variance
-from analysis.load import Axis, design_of, is_default, searched_axes, study_of, tolerance_of
+from analysis.load import design_of, field_key, is_default, searched_axes, study_of, tolerance_of
 from analysis.plots import ANCHORS, anchors, format_value, metric_label
+from analysis.power import power_table, sentences
 from analysis.report_blocks import Block, Items, Section, TableBlock, Text
 from analysis.robustness import ToleranceInterval
-from analysis.statistics import (
-    LogRatio,
-    default_metric,
-    failure_table,
-    field_means,
-    log_ratio,
-    sd_interval,
-    seeds_needed,
-    summarize,
-)
+from analysis.statistics import default_metric, failure_table, sd_interval, seeds_needed, summarize
 from study.records import STATUSES
 
 EQUIVALENCE_FACTOR = 1.25
@@ -150,26 +141,23 @@ def verdict_table(intervals: Sequence[ToleranceInterval], importance: Importance
 
 
 def noise(frame: pd.DataFrame) -> Section:
-    """Seed noise, what it can resolve, and the anchors of FID."""
+    """Seed noise, what this study's seeds can resolve, and the anchors of FID."""
     metric = default_metric(frame)
-    rows = frame.loc[is_default(frame, "sampler")] if is_default(frame, "sampler").any() else frame
-    default = field_means(rows.loc[is_default(rows, "train")], metric)["y"]
     blocks: list[Block] = []
     pooled = seed_variance(frame, metric)
-    if pooled is not None:
-        sd, df, how = math.sqrt(pooled.variance), pooled.df, pooled.how
-    elif len(default) > 1:
-        sd, df, how = float(default.std(ddof=1)), len(default) - 1, f"{len(default)} fields at the default; not pooled"
-    else:
-        sd, df, how = math.nan, 0, ""
-    if math.isfinite(sd):
+    if pooled is not None and pooled.variance > 0:
+        sd, df = math.sqrt(pooled.variance), pooled.df
         low, high = sd_interval(sd, df)
+        words = f"{pooled.how}, {df} {'degree' if df == 1 else 'degrees'} of freedom"
         blocks.append(
             Text(
                 f"Retraining moves log {metric} with a standard deviation of {sd:.2g}, 95 % interval {low:.2g} to {high:.2g}"
-                f" ({how}, {df} {'degree' if df == 1 else 'degrees'} of freedom)."
+                f" ({words})."
             )
         )
+        fields = frame.loc[is_default(frame, "train")].groupby("train_id").ngroups or 2
+        table = power_table(frame, (max(fields, 2),), fields=(max(field_key(frame).nunique(), 2),))
+        blocks += [Text("What this study can see. " + " ".join(sentences(table, tolerance_of(frame))))]
         gaps = sorted({0.03, 0.10, 0.25, tolerance_of(frame)})
         table = pd.DataFrame(
             {
@@ -190,14 +178,13 @@ def noise(frame: pd.DataFrame) -> Section:
     return Section("noise", "Noise floor and power", tuple(blocks))
 
 
-def equivalence_result(frame: pd.DataFrame) -> tuple[Axis, Any, Any, LogRatio | None, str] | None:
-    """The comparison of an equivalence study: seeds disjoint, one training parameter with exactly two values.
+def equivalence_result(frame: pd.DataFrame) -> str | None:
+    """The comparison of an equivalence study in a sentence: seeds disjoint, one training parameter with exactly two values.
 
-    Returns:
-        axis, reference value, other value, the 90 % interval (None where a side has fewer than two fields), a sentence;
-        or None when the study is not of this kind.
+    Two one-sided tests at 5 %: equivalent where the 90 % interval of the ratio lies inside 0.80 to 1.25. None when the study is
+    not of this kind.
     """
-    if not (study_of(frame).get("seeds") or {}).get("disjoint"):
+    if not (study_of(frame).get("seeds") or {}).get("disjoint") or design_of(frame) != "one_at_a_time":
         return None
     pairs = []
     for axis in (a for a in searched_axes(frame) if a.group == "train" and a.column in frame.columns):
@@ -207,38 +194,18 @@ def equivalence_result(frame: pd.DataFrame) -> tuple[Axis, Any, Any, LogRatio | 
     if len(pairs) != 1 or len(pairs[0][1]) != 2:
         return None
     axis, values = pairs[0]
-    is_first = (
-        axis.default is None or np.isclose(values[0], axis.default) if not axis.categorical else values[0] == axis.default
-    )
-    a, b = values if is_first else values[::-1]
-    side = frame.loc[is_default(frame, "sampler")] if is_default(frame, "sampler").any() else frame
-    counts = [len(field_means(side.loc[side[axis.column].eq(v)], default_metric(frame))) for v in (a, b)]
-    if min(counts) < 2:
-        return (
-            axis,
-            a,
-            b,
-            None,
-            f"{axis.name}: {counts[0]} and {counts[1]} complete fields; at least 2 a side are needed.",
-        )
-    result = log_ratio(frame, axis, a, b, metric=default_metric(frame))
-    return axis, a, b, result, _equivalence_sentence(frame, axis, a, b, result)
-
-
-def _equivalence_sentence(frame: pd.DataFrame, axis: Axis, a: Any, b: Any, result: LogRatio) -> str:
+    a, b = values if equals(pd.Series(values[:1]), axis.default).all() or axis.default is None else values[::-1]
+    result = compare(frame, {axis.name: a}, {axis.name: b}, tolerance=EQUIVALENCE_FACTOR - 1, confidence=0.90)
+    if math.isnan(result.low):
+        return f"{axis.name}: {result.n_a} and {result.n_b} complete fields; at least 2 a side are needed."
+    word = "different" if result.verdict in ("worse", "better") else result.verdict
     inside = result.low >= 1 / EQUIVALENCE_FACTOR and result.high <= EQUIVALENCE_FACTOR
-    outside = result.low > EQUIVALENCE_FACTOR or result.high < 1 / EQUIVALENCE_FACTOR
-    word = "equivalent" if inside else "different" if outside else "inconclusive"
-    shared = f"; {result.shared_seeds} train seeds are shared, so the sides are not independent" if result.shared_seeds else ""
-    label = metric_label(frame, default_metric(frame))
-    left_out = ", ".join(f"{reason}: {n}" for reason, n in result.skipped.items())
-    shared += f"; left out: {left_out}" if left_out else ""
+    left_out = "; ".join(f"{reason}: {n}" for reason, n in result.skipped.items())
     return (
         f"Equivalence of {axis.name} = {format_value(b)} to {format_value(a)}: ratio of mean"
-        f" {label}"
-        f" {result.ratio:.3f}, 90 % interval {result.low:.3f} to {result.high:.3f} ({result.n_a} and {result.n_b}"
-        " fields),"
-        f" {'inside' if inside else 'not inside'} 0.80 to 1.25: {word}{shared}."
+        f" {metric_label(frame, result.metric)} {result.ratio:.3f}, 90 % interval {result.low:.3f} to {result.high:.3f}"
+        f" ({result.n_a} and {result.n_b} fields), {'inside' if inside else 'not inside'} 0.80 to 1.25:"
+        f" {word}{f'; left out: {left_out}' if left_out else ''}."
     )
 
 

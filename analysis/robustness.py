@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.levels import level_ratios
-from analysis.load import Axis, design_of, find_axis, tolerance_of
+from analysis.load import AnalysisError, Axis, design_of, find_axis, tolerance_of
 from analysis.plots import format_value
-from analysis.statistics import default_metric, seeds_needed
+from analysis.statistics import default_metric, need_ratio_metric, seeds_needed
 from analysis.variance import detectable
 
 MIN_BINS = 3
@@ -78,7 +78,10 @@ def tolerance_interval(
     """
     axis = find_axis(frame, parameter)
     metric = metric or default_metric(frame)
+    need_ratio_metric(metric, "tolerance_interval")
     limit = tolerance_of(frame) if tolerance is None else tolerance
+    if not limit > 0:
+        raise AnalysisError(f"tolerance: must be above 0, e.g. 0.10 for 10 %, got {limit:g}")
     levels = level_ratios(frame, axis, metric)
     failed = levels["n_failed"].fillna(0) + levels["n_diverged"].fillna(0)
     usable = levels["n"].fillna(0) > 0
@@ -87,7 +90,10 @@ def tolerance_interval(
     levels.loc[usable & (levels["high"] <= bound), "verdict"] = "inside"
     levels.loc[usable & levels["is_reference"], "verdict"] = "inside"
     # marginal designs: every training point lies in a bin of every parameter, so one failure blames none of them
-    blamed = failed.gt(0) & (levels["failure_p"].lt(0.05 / max(len(levels), 1)) | (design_of(frame) == "one_at_a_time"))
+    own = failed[levels["is_reference"]]
+    blamed = failed.gt(own.max() if len(own) else 0) & (
+        levels["failure_p"].lt(0.05 / max(len(levels), 1)) | (design_of(frame) == "one_at_a_time")
+    )
     levels.loc[(levels["low"] > bound) | blamed, "verdict"] = "outside"
     unsure = failed.gt(0) | levels["n_pending"].fillna(0).gt(0) | (_too_coarse(frame, axis, levels) & ~levels["is_reference"])
     levels.loc[unsure & levels["verdict"].eq("inside"), "verdict"] = "undetermined"
@@ -194,6 +200,8 @@ def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: f
     parts += [f"{n_bad} cells failed or diverged, no more here than elsewhere"] if n_bad else []
     if coarse:
         parts.append(f"{len(others) + 1} wide bins, too few to say where the default's lies; raise {MORE_UNITS[unit]}")
+    elif len(empty := others.loc[others["n"].fillna(0).eq(0), "level"]):
+        parts.append(f"no complete value at {', '.join(format_value(v) for v in empty)}")
     elif math.isnan(gap):
         one = "one train seed" if unit == "fields" else f"one {unit.removesuffix('s')} a value"
         parts.append(

@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy import stats
 
 from analysis.load import AnalysisError, design_of, field_key, has_role, is_default
 from analysis.outliers import prior_tail
 from analysis.plots import draw_legend, metric_label, new_axes, note, pad_log, palette, plain_log_ticks
-from analysis.statistics import default_metric, is_log, metric_values, t_interval, welch
+from analysis.statistics import default_metric, is_log, metric_values, t_interval
+from analysis.variance import half_width, moderate, of_means, pool
 
 THEORIES = ("prior_error", "coverage", "tau_null")
 VALID_SD, VALID_MEAN = 3.0, 1 / 3
@@ -219,8 +219,8 @@ def _tau_point(tau: float, reference: np.ndarray, y: np.ndarray, itself: bool) -
     difference = float(y.mean() - reference.mean())
     half = math.nan
     if min(len(y), len(reference)) >= 2:
-        difference, error, df = welch(reference, y)
-        half = float(stats.t.ppf(0.975, df)) * error
+        pooled = pool([reference, y])
+        half = half_width(*of_means([(moderate(side, pooled), len(side)) for side in (reference, y)]))
     low, high = math.exp(difference - half), math.exp(difference + half)
     return _point("measured", "ratio", tau, math.exp(difference), low, high, len(y))
 

@@ -132,14 +132,19 @@ def sample_seed_variance(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         rows: one row a cell: ``config``, ``field``, ``seed_sample``, ``y``, and ``pooled``, integers 0, 1, … that say which
-            configurations are pooled.
+            configurations are pooled. A field that lacks a sample seed is left out: its deviations are too small.
     Returns:
         σ_S² and its degrees of freedom S − 1 for each value of ``pooled``; 0 and 0 with a single sample seed or field.
     """
+    n_pools = int(rows["pooled"].max()) + 1
+    here = rows.groupby(["config", "field"])["seed_sample"].transform("size")
+    rows = rows.loc[here.eq(rows.groupby("pooled")["seed_sample"].transform("nunique"))]
+    if rows.empty:
+        return np.zeros(n_pools), np.zeros(n_pools)
     config, field, seed = (pd.factorize(rows[name])[0] for name in ("config", "field", "seed_sample"))
     field = pd.factorize(config * (int(field.max()) + 1) + field)[0]  # a field at one sampler point
     pooled, y = rows["pooled"].to_numpy(), rows["y"].to_numpy(float)
-    n_pools, n_configs, n_seeds = int(pooled.max()) + 1, int(config.max()) + 1, int(seed.max()) + 1
+    n_configs, n_seeds = int(config.max()) + 1, int(seed.max()) + 1
     r = y - (np.bincount(field, y) / np.bincount(field))[field]
     cell = config * n_seeds + seed
     count = np.bincount(cell, minlength=n_configs * n_seeds)

@@ -15,11 +15,11 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import is_default, searched_axes, tolerance_of
-from analysis.points import BAD, as_frame, design_points, need_space_filling
-from analysis.statistics import default_metric, metric_values, summarize
+from analysis.points import as_frame, design_points, need_space_filling
+from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric, summarize
 
 _VOLUME = ["box", "share", "low", "high", "n_points", "n_failed", "held_fixed"]
-_WORST = ["box", "ratio", "low", "high", "n_configurations", "n_without_value", "point_id", "sampler_id"]
+_WORST = ["box", "ratio", "low", "high", "n_configurations", "n_failed", "point_id", "sampler_id"]
 
 
 def tolerance_volume(
@@ -31,7 +31,8 @@ def tolerance_volume(
     One group: x of n independent points are inside, with the Clopper–Pearson interval. The joint box of training × sampler
     points: the share of pairs, with variance s²_train/n_train + s²_sampler/n_sampler (variances of the shares of whole training
     points and of whole sampler points), Student's t with the smaller n − 1, cut to [0, 1]; where every pair agrees,
-    Clopper–Pearson with the smaller n. Failed points are outside. Noise of the metric itself is not taken off.
+    Clopper–Pearson with the smaller n. Failed points are outside. The default's own interval is passed on: the lower bound
+    counts against the default's lower end, the upper bound against its upper end. Noise of the points is not taken off.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -46,25 +47,43 @@ def tolerance_volume(
     """
     need_space_filling(frame, "tolerance_volume", force)
     metric = metric or default_metric(frame)
+    need_ratio_metric(metric, "tolerance_volume")
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
     searched = {axis.group for axis in searched_axes(frame)}
+    doubt = _reference_half_width(frame, metric, confidence)
+    if math.isnan(doubt):
+        skipped["noise of the default unknown (one field): not in the intervals"] = 1
+        doubt = 0.0
     for group in ("train", "sampler"):
         if group not in searched:
             continue
         points = design_points(frame, group, metric)
         skipped |= points.skipped
-        if math.isnan(points.reference) or points.table.empty:
-            skipped[f"{group} box: the default has no value"] = len(points.table)
+        if points.table.empty or math.isnan(points.reference):
+            reason = "no point was measured" if points.table.empty else "the default has no value"
+            skipped[f"{group} box: {reason}"] = len(points.table)
             continue
-        inside = points.table["y"] <= points.reference + limit
-        share, low, high = _clopper_pearson(int(inside.sum()), len(inside), confidence)
-        rows.append({"box": group, "share": share, "low": low, "high": high, "n_points": len(inside),
-                     "n_failed": int(points.table["failed"].sum()), "held_fixed": points.held_fixed})  # fmt: skip
+        margin = doubt if group == "train" else 0.0  # sampler points are compared within fields
+        counts = [int((points.table["y"] <= points.reference + limit + m).sum()) for m in (-margin, 0.0, margin)]
+        bounds = [_clopper_pearson(x, len(points.table), confidence) for x in counts]
+        rows.append({"box": group, "share": bounds[1][0], "low": bounds[0][1], "high": bounds[2][2],
+                     "n_points": len(points.table), "n_failed": int(points.table["failed"].sum()),
+                     "held_fixed": points.held_fixed})  # fmt: skip
     if searched == {"train", "sampler"} and len(rows) == 2:
-        rows.append(_joint(frame, metric, limit, confidence))
+        rows.append(_joint(frame, metric, limit, doubt, confidence))
     return as_frame(rows, _VOLUME, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
+
+
+def _reference_half_width(frame: pd.DataFrame, metric: str, confidence: float) -> float:
+    """Half-width of the interval of the default's log mean; NaN where it has none."""
+    default = is_default(frame, "sampler")
+    table = summarize(frame.loc[default], metric) if default.any() else pd.DataFrame(columns=["design_role"])
+    row = table.loc[table["design_role"].eq("default")]
+    if row.empty or not row["df"].iloc[0] > 0:
+        return math.nan
+    return float(stats.t.ppf((1 + confidence) / 2, row["df"].iloc[0]) * row["se"].iloc[0])
 
 
 def _clopper_pearson(x: int, n: int, confidence: float) -> tuple[float, float, float]:
@@ -72,27 +91,29 @@ def _clopper_pearson(x: int, n: int, confidence: float) -> tuple[float, float, f
     return x / n, float(interval.low), float(interval.high)
 
 
-def _joint(frame: pd.DataFrame, metric: str, limit: float, confidence: float) -> dict[str, Any]:
+def _joint(frame: pd.DataFrame, metric: str, limit: float, doubt: float, confidence: float) -> dict[str, Any]:
     values, _ = metric_values(frame, metric)
-    both = is_default(frame, "train") & is_default(frame, "sampler")
-    reference = float(values[both].mean())
-    rows = frame.assign(y=values).loc[~is_default(frame, "train") & ~is_default(frame, "sampler")]
-    rows = rows.loc[rows["status"].ne("pending")]
+    default = is_default(frame, "train") | is_default(frame, "sampler")
+    reference = float(values[is_default(frame, "train") & is_default(frame, "sampler")].mean())
+    rows = frame.assign(y=values).loc[~default & frame["status"].ne("pending")]
     bad = rows["status"].isin(BAD)
-    y = rows["y"].where(~bad, math.inf).groupby([rows["point_id"], rows["sampler_id"]]).mean()
-    inside = (y <= reference + limit).astype(float)
-    sides = [inside.groupby(level=level).mean() for level in (0, 1)]
+    y = rows["y"].where(~bad, math.inf).groupby([rows["point_id"], rows["sampler_id"]]).mean().dropna()
+    found = [_share(y <= reference + limit + m, confidence) for m in (-doubt, 0.0, doubt)]
+    n = [len(y.index.unique(level)) for level in (0, 1)]
+    return {"box": "joint", "share": found[1][0], "low": found[0][1], "high": found[2][2], "n_points": len(y),
+            "n_failed": int(np.isinf(y).sum()), "held_fixed": f"{n[0]} training points × {n[1]} sampler points"}  # fmt: skip
+
+
+def _share(inside: pd.Series, confidence: float) -> tuple[float, float, float]:
+    """Share of crossed pairs inside, with bounds."""
+    sides = [inside.astype(float).groupby(level=level).mean() for level in (0, 1)]
     n = min(len(side) for side in sides)
     share = float(inside.mean())
     variance = sum(float(side.var(ddof=1)) / len(side) for side in sides) if n > 1 else math.nan
     if variance > 0:
         half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(variance)
-        low, high = max(share - half, 0.0), min(share + half, 1.0)
-    else:
-        _, low, high = _clopper_pearson(round(share * n), n, confidence) if n else (share, math.nan, math.nan)
-    return {"box": "joint", "share": share, "low": low, "high": high, "n_points": len(inside),
-            "n_failed": int(bad.groupby([rows["point_id"], rows["sampler_id"]]).any().sum()),
-            "held_fixed": f"{len(sides[0])} training points × {len(sides[1])} sampler points"}  # fmt: skip
+        return share, max(share - half, 0.0), min(share + half, 1.0)
+    return (share, *_clopper_pearson(round(share * n), n, confidence)[1:]) if n else (share, math.nan, math.nan)
 
 
 def worst_case(
@@ -110,13 +131,14 @@ def worst_case(
         confidence: coverage of the intervals.
         force: compute for any design.
     Returns:
-        box (train: at the default sampler point; joint: all), ratio, low, high, n_configurations, n_without_value (failed ones,
-        worse than any number), point_id, sampler_id; ``attrs``: skipped.
+        box (train: at the default sampler point; joint: all), ratio, low, high, n_configurations, n_failed (configurations
+        in which a cell failed or diverged, which is worse than any ratio), point_id, sampler_id; ``attrs``: skipped.
     Raises:
         AnalysisError: a design that does not fill the box.
     """
     need_space_filling(frame, "worst_case", force)
     metric = metric or default_metric(frame)
+    need_ratio_metric(metric, "worst_case")
     table = summarize(frame, metric)
     reference = table.loc[table["design_role"].eq("default") & table["design_sampler_role"].eq("default")]
     rows: list[dict[str, Any]] = []
@@ -125,7 +147,10 @@ def worst_case(
         skipped["the default has no value"] = len(table)
         return as_frame(rows, _WORST, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
     at_default = table["design_sampler_role"].eq("default")
-    others = table.index != reference.index[0]
+    unmeasured = table["mean"].isna() & (table["n_failed"] + table["n_diverged"]).eq(0)
+    if unmeasured.any():
+        skipped["configuration without a value"] = int(unmeasured.sum())
+    others = (table.index != reference.index[0]) & ~unmeasured
     boxes = {"train": table.loc[at_default & others], "joint": table.loc[others]}
     for box, part in boxes.items():
         if part["mean"].notna().any() and (box == "train" or len(part) > len(boxes["train"])):
@@ -142,5 +167,6 @@ def _worst(part: pd.DataFrame, reference: pd.Series, confidence: float) -> dict[
     bounds = np.exp(np.clip([d - half, d + half], -700, 700)) if math.isfinite(half) else [math.nan, math.nan]
     return {
         "ratio": math.exp(d), "low": float(bounds[0]), "high": float(bounds[1]), "n_configurations": len(part),
-        "n_without_value": int(part["mean"].isna().sum()), "point_id": row["point_id"], "sampler_id": row["sampler_id"],
+        "n_failed": int((part["n_failed"] + part["n_diverged"]).gt(0).sum()),
+        "point_id": row["point_id"], "sampler_id": row["sampler_id"],
     }  # fmt: skip

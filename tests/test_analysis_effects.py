@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,19 +17,25 @@ import analysis
 from analysis import (
     AnalysisError,
     compare,
+    load_study,
     parameter_importance,
     plot_parameter_importance,
     plot_regional_sensitivity,
     plot_variance_components,
+    power_table,
     regional_sensitivity,
+    seeds_needed,
+    summarize,
+    tolerance_interval,
     tolerance_volume,
     variance_components,
     worst_case,
 )
 from analysis.load import study_of
 from analysis.points import design_points
+from analysis.power import main as power_main
 from analysis.synthetic import quantiles
-from analysis.testing import Truth, draw_noise, synthetic_frame, synthetic_plan
+from analysis.testing import Truth, draw_noise, synthetic_frame, synthetic_plan, write_study
 from analysis.variance import detectable, moderate, moderate_all, of_means, pool
 
 mpl.use("Agg")
@@ -156,7 +163,8 @@ def test_compare_says_what_it_cannot_do() -> None:
     assert lonely.verdict == "inconclusive" and math.isnan(lonely.low) and "raise seeds.train" in lonely.sentence
     frame.loc[frame["train_sigma"].eq(0.3), "status"] = "diverged"
     gone = compare(frame, "default", {"sigma": 0.3})
-    assert (gone.verdict, gone.n_b, gone.skipped) == ("inconclusive", 0, {"status diverged": 3})
+    assert (gone.verdict, gone.n_b, gone.n_bad_b) == ("inconclusive", 0, 3)
+    assert gone.skipped == {"status diverged": 3, "sample seed not on both sides": 1}
 
 
 # --- importance and sensitivity
@@ -238,9 +246,12 @@ def test_volume_and_worst_case() -> None:
     volume = tolerance_volume(frame).set_index("box")
     assert volume["low"].le(true)["train"] and volume["high"].ge(true)["train"]
     assert volume.loc["train", "share"] == pytest.approx(true, abs=0.1) and volume.loc["train", "n_points"] == 200
-    x = round(volume.loc["train", "share"] * 200)
-    exact = stats.binomtest(x, 200).proportion_ci()
-    assert (volume.loc["train", "low"], volume.loc["train", "high"]) == pytest.approx((exact.low, exact.high))
+    default = summarize(frame).iloc[0]
+    doubt = stats.t.ppf(0.975, default["df"]) * default["se"]
+    points = design_points(frame, "train", "fid")
+    counts = [int((points.table["y"] <= points.reference + math.log(1.1) + m).sum()) for m in (-doubt, doubt)]
+    exact = [stats.binomtest(x, 200).proportion_ci() for x in counts]
+    assert (volume.loc["train", "low"], volume.loc["train", "high"]) == pytest.approx((exact[0].low, exact[1].high))
     assert volume.loc["joint", "low"] <= true <= volume.loc["joint", "high"] and volume.loc["joint", "n_points"] == 1600
     worst = worst_case(frame).set_index("box")
     sampled = 0.4 * math.log(frame["train_sigma"].max() / 0.1)
@@ -250,7 +261,7 @@ def test_volume_and_worst_case() -> None:
     failed.attrs = frame.attrs
     failed.loc[frame["point_id"].eq("p003"), ["status", "metric_fid"]] = ["failed", math.nan]
     assert tolerance_volume(failed).set_index("box").loc["train", "n_failed"] == 1
-    assert worst_case(failed).set_index("box").loc["train", "n_without_value"] == 1
+    assert worst_case(failed).set_index("box").loc["train", "n_failed"] == 1
 
 
 def test_a_study_without_default_says_so() -> None:
@@ -258,6 +269,119 @@ def test_a_study_without_default_says_so() -> None:
     volume, worst = tolerance_volume(frame), worst_case(frame)
     assert volume.empty and volume.attrs["skipped"]["train box: the default has no value"] == 40
     assert worst.empty and "the default has no value" in worst.attrs["skipped"]
+
+
+# --- what failed, what is missing, what is not one study
+
+
+def test_one_failed_training_blames_no_sampler() -> None:
+    """The sampler box is seen within fields: neither a field that failed nor an effect of σ moves it."""
+    frame = synthetic_frame(BOX.changed(sampler_points=40))
+    gone = frame["train_id"].eq("f007s1")
+    frame.loc[gone, ["status", "metric_fid"]] = ["failed", math.nan]
+    volume = tolerance_volume(frame).set_index("box")
+    assert (volume.loc["sampler", "share"], volume.loc["sampler", "n_failed"]) == (1.0, 0)
+    assert volume.attrs["skipped"]["rows of fields without a complete cell"] == 41
+    assert volume.loc["train", "n_failed"] == 1
+
+
+def test_a_complete_row_without_a_number_is_missing_not_outside() -> None:
+    frame = synthetic_frame(BOX.changed(effects={}, seed_noise=0.001))
+    half = frame["point_id"].isin([f"p{i:03d}" for i in range(1, 21)])
+    frame.loc[half, "metric_fid"] = math.nan
+    volume = tolerance_volume(frame).set_index("box")
+    assert volume.loc["train", ["share", "n_points"]].tolist() == [1.0, 20]
+    assert volume.attrs["skipped"]["train point without a value"] == 20
+
+
+def test_failures_forbid_a_good_verdict() -> None:
+    frame = synthetic_frame(ARMS.changed(train_seeds=5, seed_noise=0.005))
+    bad = frame["train_sigma"].eq(0.3) & frame["seed_train"].lt(3)
+    assert compare(frame, "default", {"sigma": 0.3}).verdict == "equivalent"
+    frame.loc[bad, ["status", "metric_fid"]] = ["diverged", math.nan]
+    result = compare(frame, "default", {"sigma": 0.3})
+    assert (result.verdict, result.n_bad_a, result.n_bad_b) == ("inconclusive", 0, 3)
+    assert "0 and 3 cells failed or diverged" in result.sentence
+
+
+def test_a_default_sampler_that_diverges_rates_nothing_robust() -> None:
+    frame = synthetic_frame(ARMS.changed(train_seeds=9, seed_noise=0.005))
+    bad = frame["design_sampler_role"].eq("default") & frame["seed_train"].lt(3)
+    frame.loc[bad, ["status", "metric_fid"]] = ["diverged", math.nan]
+    result = tolerance_interval(frame, "T_ratio")
+    assert result.rating == "undetermined" and "at the default itself" in result.rule
+    assert result.skipped["no value at the default sampler point"] == 9 * 4
+
+
+def test_values_are_taken_as_the_yaml_spells_them() -> None:
+    frame = synthetic_frame(Truth())
+    assert compare(frame, "default", {"rtol": "1e-3"}) == compare(frame, "default", {"rtol": 1e-3})
+    assert compare(frame, {"reference_batch_size": "all"}, {"reference_batch_size": 128}).n_b == 3
+
+
+def test_shares_need_every_component_and_whole_fields() -> None:
+    truth = Truth(design="random", trials=20, train_seeds=1, sample_seeds=2, sampler_points=0, seed_noise=0.3)
+    one = variance_components(synthetic_frame(truth)).set_index("component")
+    assert one["share"].isna().all() and one["sd"].notna().tolist() == [False, False, True, True]
+    noise = []
+    for seed in range(40):
+        frame = synthetic_frame(truth.changed(train_seeds=3, sample_noise=0.05, seed=seed))
+        frame.loc[frame["seed_sample"].eq(1) & frame["seed_train"].lt(2), ["status", "metric_fid"]] = ["failed", math.nan]
+        noise.append(variance_components(frame).set_index("component").loc["residual", "sd"])
+    assert np.mean(np.square(noise)) == pytest.approx(0.05**2, rel=0.2), "20 fields with both seeds, 40 studies: 5 % error"
+
+
+def test_disturbed_rows_and_several_studies_are_not_averaged() -> None:
+    frame = synthetic_frame(ARMS)
+    disturbed = frame.assign(perturb_kind="noise", perturb_level=0.1, metric_fid=40.0)
+    both = pd.concat([frame, disturbed], ignore_index=True)
+    both.attrs = frame.attrs
+    assert summarize(both)["mean"].tolist() == summarize(frame)["mean"].tolist()
+    assert summarize(both).attrs["skipped"] == {"row of a disturbed field": len(frame)}
+    both.attrs = {**frame.attrs, "studies": {"a": {}, "b": {}}}
+    with pytest.raises(AnalysisError, match=r"take one with analysis\.of_study"):
+        summarize(both)
+
+
+def test_more_is_better_metrics_are_refused_where_less_must_be() -> None:
+    frame = synthetic_frame(BOX)
+    for function in (tolerance_volume, worst_case, regional_sensitivity, parameter_importance):
+        with pytest.raises(AnalysisError, match=f"{function.__name__} is for ratios, and less must be better; precision"):
+            function(frame, "precision")
+    with pytest.raises(AnalysisError, match="tolerance_interval is for ratios"):
+        tolerance_interval(frame, "sigma", metric="precision")
+    with pytest.raises(AnalysisError, match=r"tolerance: must be above 0, e.g. 0.10 for 10 %, got 0"):
+        tolerance_interval(frame, "sigma", tolerance=0.0)
+
+
+def test_the_reference_bin_holds_the_default() -> None:
+    for seed in range(20):
+        frame = synthetic_frame(BOX.changed(trials=24, seed=seed))
+        levels = tolerance_interval(frame, "sigma").levels
+        reference = float(levels.loc[levels["is_reference"], "level"].iloc[0])
+        drawn = frame.loc[frame["design_role"].ne("default")].drop_duplicates("point_id")["train_sigma"]
+        edges = np.quantile(drawn, np.linspace(0, 1, len(levels) + 1))
+        own = min(max(int(np.searchsorted(edges, 0.1, side="right")) - 1, 0), len(levels) - 1)
+        assert edges[own] <= reference <= edges[own + 1]
+
+
+# --- power
+
+
+def test_power_is_told_for_seeds_and_for_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_study(tmp_path / "pilot", ARMS.changed(train_seeds=6, seed_noise=0.1, samples=False))
+    table = power_table(load_study(folder), (3, 12), comparisons=2)
+    seeds = table.loc[table["noise"].eq("train seeds")]
+    assert seeds["sd"].iloc[0] == pytest.approx(0.1, rel=0.4) and seeds["gap"].is_monotonic_decreasing
+    assert (seeds["gap_high"] > seeds["gap"]).all() and (seeds["settle_high"] >= seeds["settle"]).all()
+    sd = float(seeds["sd"].iloc[0])
+    assert seeds["settle"].iloc[0] == seeds_needed(sd, 0.10, 2)
+    assert power_main([str(folder), "--seeds", "3", "--tolerance", "0.25"]) == 0
+    out = capsys.readouterr().out
+    assert "With 80 % power 3 seeds find a gap of" in out and "25% is settled by" in out
+    assert power_main([str(folder), "--seeds", "1"]) == 2 and "at least 2" in capsys.readouterr().err
+    lonely = write_study(tmp_path / "lonely", ARMS.changed(train_seeds=1, samples=False))
+    assert power_main([str(lonely)]) == 2 and "raise seeds.train" in capsys.readouterr().err
 
 
 # --- the generator

@@ -15,7 +15,6 @@ from analysis import (
     failure_table,
     interaction,
     load_study,
-    log_ratio,
     pareto_front,
     robustness_curve,
     seeds_needed,
@@ -93,20 +92,6 @@ def test_failure_table_counts_by_value(tmp_path: Path) -> None:
     assert table.loc[0.3, "diverged"] == 15
     assert table["total"].tolist() == [15, 15, 15]
     assert failure_table(frame)["complete"].tolist() == [30]
-
-
-def test_log_ratio_is_welchs(tmp_path: Path) -> None:
-    frame = study(tmp_path, SIGMA.changed(effects=steep(0.3), disjoint=True, train_seeds=4))
-    at = frame.loc[frame["design_sampler_role"].eq("default")]
-    a, b = (np.log(at.loc[at["train_sigma"].eq(v), "metric_fid"]) for v in (0.1, 0.3))
-    expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.90)
-    result = log_ratio(frame, "sigma", 0.1, 0.3)
-    assert (result.low, result.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
-    assert (result.n_a, result.n_b, result.shared_seeds) == (4, 4, 0)
-    with pytest.raises(ValueError, match=r"at least 2 measured fields a side, got 4 at 0.1 and 0 at 0.2.*raise seeds.train"):
-        log_ratio(frame, "sigma", 0.1, 0.2)
-    with pytest.raises(ValueError, match=r"gamma: not a searched parameter.*train\.sigma"):
-        log_ratio(frame, "gamma", 1, 2)
 
 
 def test_power_matches_the_known_sizes() -> None:
