@@ -73,13 +73,8 @@ def one_study(study: Study, rng: np.random.Generator, found: Result) -> None:
     noise = study.draw(rng)
     t, frame, plan = study.truth, study.frame, study.plan
     sd = dict(zip(plan["point_id"].unique(), noise.seed_sd, strict=True))
-    means = pd.Series(noise.mean).groupby([frame["point_id"], frame["sampler_id"]]).first()
     n, s = t.train_seeds, t.sample_seeds
-    for row in summarize(frame).itertuples():
-        spread = sd[row.point_id]
-        oracle = Z * math.sqrt((spread**2 + t.pair_noise**2) / n + t.sample_noise**2 / (n * s) + t.shared_noise**2 / s)
-        low, high, true = math.log(row.low), math.log(row.high), means[row.point_id, row.sampler_id]
-        found["summarize"].append((low <= true <= high, (high - low) / 2 / oracle, spread))
+    _means("summarize", study, noise, found)
     _usual(frame, noise, found, t)
     for value, point in ((0.03, "p001"), (0.3, "p002")):
         result = compare(frame, ("p000", "s00"), (point, "s00"))
@@ -91,6 +86,19 @@ def one_study(study: Study, rng: np.random.Generator, found: Result) -> None:
     _add(found["compare, sampler"], paired, 0.0, oracle, sd["p000"])
     interval = tolerance_interval(frame, "sigma")
     found["inner set"].append((all(t.within("sigma", v) for v in interval.inside), float(len(interval.inside))))
+
+
+def _means(name: str, study: Study, noise: Draw, found: Result) -> None:
+    """The interval of every configuration's mean."""
+    t, frame = study.truth, study.frame
+    sd = dict(zip(study.plan["point_id"].unique(), noise.seed_sd, strict=True))
+    means = pd.Series(noise.mean).groupby([frame["point_id"], frame["sampler_id"]]).first()
+    n, s = t.train_seeds, t.sample_seeds
+    for row in summarize(frame).itertuples():
+        spread = sd[row.point_id]
+        oracle = Z * math.sqrt((spread**2 + t.pair_noise**2) / n + t.sample_noise**2 / (n * s) + t.shared_noise**2 / s)
+        low, high, true = math.log(row.low), math.log(row.high), means[row.point_id, row.sampler_id]
+        found[name].append((low <= true <= high, (high - low) / 2 / oracle, spread))
 
 
 def _add(kept: list[tuple[float, ...]], result: Any, true: float, oracle: float, spread: float) -> None:
@@ -135,8 +143,10 @@ def work(job: tuple[int, int, int]) -> tuple[int, Result]:
         design="random", effects={}, point_noise=0.04, sample_seeds=3, sampler_axes=(), sampler_points=0
     )
     random = {points: Study(flat.changed(trials=points - 1)) for points in (8, 16)}
+    latents = Study(truth(seeds).changed(shared_noise=0.05))
     for _ in range(count):
         one_study(study, rng, found)
+        _means("summarize where latents matter 3 times more", latents, latents.draw(rng), found)
         for points, drawn in random.items():
             components(drawn, points, rng, found)
     return seeds, dict(found)
