@@ -10,6 +10,7 @@ import time
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,7 +21,7 @@ import pandas as pd
 import pytest
 from analysis_study import Truth, write_study
 
-from analysis import AnalysisError, load_studies, load_study, of_study, summarize, to_csv, to_optuna, validate
+from analysis import AnalysisError, load_studies, load_study, of_study, optuna_trials, summarize, to_csv, to_optuna, validate
 from study.records import EVALS, read_table, write_table
 
 mpl.use("Agg")
@@ -146,6 +147,39 @@ def test_times_come_from_the_rows(frame: pd.DataFrame) -> None:
     trial = to_optuna(frame).trials[0]
     assert trial.datetime_complete.isoformat() == "2026-01-02T03:04:05"
     assert trial.datetime_start < trial.datetime_complete
+
+
+@pytest.mark.parametrize("unit", ["configuration", "row"])
+def test_a_trial_holds_what_a_plain_loop_finds(frame: pd.DataFrame, unit: str) -> None:
+    rows = frame.copy()
+    late = rows.index % 3 == 0
+    rows["prov_finished_at"] = rows["prov_finished_at"].where(~late, "2026-01-02T05:00:00.250000+00:00").where(rows.index > 5)
+    keys = ["cell_id"] if unit == "row" else ["point_id", "sampler_id"]
+    groups = [group.loc[group["status"].ne("pending")] for _, group in rows.groupby(keys, sort=False)]
+    groups = [group for group in groups if len(group)]
+    trials = to_optuna(rows, unit=unit).trials
+    assert len(trials) == len(groups)
+    for trial, group in zip(trials, groups, strict=True):
+        facts = trial.user_attrs
+        assert facts["cell_ids"] == group["cell_id"].tolist() and facts["n_rows"] == len(group)
+        assert facts["statuses"] == group["status"].value_counts().to_dict()
+        assert facts["errors"] == sorted(set(group["error"].dropna()))[:3]
+        assert facts["train_seeds"] == sorted(set(group["seed_train"]))
+        done = group.loc[group["status"].eq("complete")]
+        assert facts["nfe"] == (pytest.approx(done["cost_nfe"].mean()) if len(done) else None)
+        means = np.log(done["metric_fid"].astype(float)).groupby(done["train_id"]).mean()
+        assert facts["mean_of_complete"] == (pytest.approx(math.exp(means.mean())) if len(done) else None)
+        ends = [pd.Timestamp(text).tz_localize(None).to_pydatetime() for text in group["prov_finished_at"].dropna()]
+        assert trial.datetime_complete == (max(ends) if ends else datetime(1970, 1, 1))
+        assert trial.datetime_start < trial.datetime_complete if ends else trial.datetime_start == datetime(1970, 1, 1)
+
+
+def test_a_point_is_read_once_however_many_its_rows(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    read = optuna_trials._declared_point
+    monkeypatch.setattr(optuna_trials, "_declared_point", lambda row, wanted: seen.append(row) or read(row, wanted))
+    to_optuna(frame, unit="row")
+    assert len(seen) == len(frame.drop_duplicates(["point_id", "sampler_id"])) < len(frame) / 5
 
 
 @pytest.mark.slow
