@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from analysis.plots import learning_curves, plot_learning_curves, plot_samples
     from analysis.power import power_table
     from analysis.published import published_points
-    from analysis.report import write_report
-    from analysis.robustness import tolerance_interval
+    from analysis.report import write_report, write_reports
+    from analysis.robustness import ToleranceInterval, tolerance_interval
     from analysis.statistics import failure_table, seeds_needed, summarize
     from analysis.theory import DataMoments, data_moments, plot_theory_curves, theory_curves
     from analysis.volume import tolerance_volume, worst_case
@@ -49,7 +49,7 @@ _HOME = {
     "power": ("power_table",),
     "volume": ("tolerance_volume", "worst_case"),
     "curves": ("plot_robustness", "robustness_curve"),
-    "robustness": ("tolerance_interval",),
+    "robustness": ("ToleranceInterval", "tolerance_interval"),
     "pairs": ("interaction", "plot_interaction"),
     "pareto": ("pareto_front", "plot_quality_cost", "plot_solver_tolerance", "seed_fronts", "solver_tolerance"),
     "outliers": ("outlier_map", "plot_outlier_map"),
@@ -59,7 +59,7 @@ _HOME = {
     "interchange": ("load_studies", "of_study", "to_csv", "to_optuna"),
     "checks": ("validate",),
     "plots": ("learning_curves", "plot_learning_curves", "plot_samples"),
-    "report": ("write_report",),
+    "report": ("write_report", "write_reports"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -68,6 +68,7 @@ __all__ = [
     "Axis",
     "Comparison",
     "DataMoments",
+    "ToleranceInterval",
     "compare",
     "data_moments",
     "failure_table",
@@ -111,6 +112,7 @@ __all__ = [
     "variance_components",
     "worst_case",
     "write_report",
+    "write_reports",
 ]
 
 

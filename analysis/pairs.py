@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator
 
+from analysis.levels import slim
 from analysis.load import Axis, design_of, field_key, find_axis, has_role, is_default
 from analysis.plots import (
     FAILURE_COLOUR,
@@ -24,7 +26,7 @@ from analysis.plots import (
     plain_number,
     set_parameter_axis,
 )
-from analysis.statistics import default_metric, is_log, metric_values, outcome_counts
+from analysis.statistics import OUTCOMES, default_metric, is_log, metric_column, metric_values
 
 
 def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str | None = None) -> pd.DataFrame:
@@ -40,20 +42,22 @@ def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str
     """
     first, second = find_axis(frame, p1), find_axis(frame, p2)
     metric = metric or default_metric(frame)
-    rows, held = _rows(frame, first, second)
+    rows, held = _rows(slim(frame, first.column, second.column, metric_column(frame, metric), "perturb_kind"), first, second)
     missing = rows[first.column].isna() | rows[second.column].isna()
     skipped = {"a parameter is inactive": int(missing.sum())} if missing.any() else {}
     rows = rows.loc[~missing]
     values, missed = metric_values(rows, metric)
-    rows = rows.assign(_y=values, _field=field_key(rows))
-    keys = [_rounded(rows, first), _rounded(rows, second)]
-    table: list[dict[str, Any]] = []
-    for (value_1, value_2), group in rows.groupby([key.to_numpy() for key in keys], sort=True):
-        y = group.dropna(subset=["_y"]).groupby("_field")["_y"].mean()
-        mean = math.nan if y.empty else math.exp(y.mean()) if is_log(metric) else float(y.mean())
-        table.append({"value_1": value_1, "value_2": value_2, "mean": mean, "n_fields": len(y), **outcome_counts(group)})
-    columns = ["value_1", "value_2", "mean", "n_fields", "n_failed", "n_diverged", "n_pending"]
-    result = pd.DataFrame(table, columns=columns)
+    cells = pd.DataFrame(
+        {"value_1": _rounded(rows, first), "value_2": _rounded(rows, second), "field": field_key(rows), "y": values}
+        | {name: rows["status"].isin(statuses) for name, statuses in OUTCOMES.items()}
+    )
+    pair = ["value_1", "value_2"]
+    of_field = cells.dropna(subset=["y"]).groupby([*pair, "field"], sort=False)["y"].mean().groupby(level=pair, sort=False)
+    result = cells.groupby(pair, sort=True)[list(OUTCOMES)].sum()
+    mean = of_field.mean().reindex(result.index)
+    result.insert(0, "mean", np.exp(mean.clip(upper=700.0)) if is_log(metric) else mean)
+    result.insert(1, "n_fields", of_field.size().reindex(result.index, fill_value=0))
+    result = result.reset_index()
     result.attrs = {**frame.attrs, "skipped": {**skipped, **missed}, "axes": (first, second), "held_fixed": held}
     return result
 
@@ -108,9 +112,11 @@ def plot_interaction(
         low, high = float(done["mean"].min()), float(done["mean"].max()) * 1.0001
         norm = LogNorm(low, high) if is_log(metric) else Normalize(low, high)
         some = (done["n_failed"] + done["n_diverged"]).gt(0)
-        edges = [FAILURE_COLOUR if failed else "0.3" for failed in some]
+        sound = "0.3" if len(cells) <= 1000 else "none"  # above, edges would hide the colours
+        edges = [FAILURE_COLOUR if failed else sound for failed in some]
+        size, edge = _mark_size(len(cells))
         marks = ax.scatter(
-            done["x"], done["y"], c=done["mean"], norm=norm, cmap="cividis", s=90, edgecolors=edges, linewidths=0.8
+            done["x"], done["y"], c=done["mean"], norm=norm, cmap="cividis", s=size, edgecolors=edges, linewidths=edge
         )
         subs = (1.0, 2.0, 5.0) if high / low > 3 else (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)
         ticks = LogLocator(10, subs=subs) if is_log(metric) else None
@@ -120,8 +126,16 @@ def plot_interaction(
         bar.minorticks_off()
     else:
         note(ax, "no complete row")
-    ax.plot(empty["x"], empty["y"], "x", color=FAILURE_COLOUR, markersize=8)
+    ax.plot(
+        empty["x"], empty["y"], "x", color=FAILURE_COLOUR, markersize=max(3.0, 8 * math.sqrt(_mark_size(len(cells))[0] / 90))
+    )
     return ax
+
+
+def _mark_size(n: int) -> tuple[float, float]:
+    """Area of a mark and width of its edge in points, for n pairs: above 300 they shrink, so that they hide each other less."""
+    share = min(1.0, 300 / max(n, 1))
+    return max(4.0, 90 * share), max(0.3, 0.8 * share**0.5)
 
 
 def _set_second_axis(ax: Axes, axis: Axis, values: list[Any]) -> dict[Any, float]:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import design_of, field_key, find_axis, has_role, is_default, searched_axes, tolerance_of
+from analysis.levels import slim
+from analysis.load import design_of, field_key, find_axis, has_role, is_default, searched_axes, study_of, tolerance_of
 from analysis.pareto_marks import draw_cloud, draw_curves, draw_front, draw_published, nfe_ticks, show_legend
 from analysis.plots import (
     FAILURE_COLOUR,
@@ -30,7 +31,16 @@ from analysis.plots import (
     plain_log_ticks,
 )
 from analysis.published import published_points
-from analysis.statistics import default_metric, is_log, metric_values, outcome_counts, summarize, t_interval
+from analysis.statistics import (
+    BAD,
+    default_metric,
+    is_log,
+    metric_column,
+    metric_values,
+    outcome_counts,
+    summarize,
+    t_interval,
+)
 
 _KEY = ["point_id", "sampler_id"]
 
@@ -44,54 +54,74 @@ def non_dominated(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """
     front = np.zeros(len(cost), dtype=bool)
     known = np.flatnonzero(np.isfinite(cost) & np.isfinite(loss))
-    best = math.inf
     order = known[np.lexsort((loss[known], cost[known]))]
-    last: tuple[float, float] | None = None
-    for i in order:
-        here = (float(cost[i]), float(loss[i]))
-        if here[1] < best or here == last:
-            front[i], best, last = True, here[1], here
+    if len(order):
+        x, y = cost[order], loss[order]
+        new = np.append(True, (np.diff(x) != 0) | (np.diff(y) != 0))
+        better = y < np.append(math.inf, np.minimum.accumulate(y)[:-1])
+        front[order] = better[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
     return front
 
 
 def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
     """Every measured configuration with its means, and which are non-dominated in (NFE, metric).
 
-    A configuration with a failed or diverged cell is listed, never on the front.
+    A configuration with a failed or diverged cell is listed, never on the front. Only metrics that are averaged on the log,
+    where less is better, have a front: for precision, recall and other shares every flag is False and front_seeds 0.
 
     Args:
         frame: rows of `analysis.load_study`.
         metric: default ``fid``.
     Returns:
         point_id, sampler_id, roles, searched values, mean, low, high, min, max, nfe, n_train_seeds, n_failed,
-        n_diverged, solver, is_default, on_front, front_seeds (train seeds on whose own front it lies),
+        n_diverged, solver, is_default, on_front, front_seeds (train seeds on whose own front it lies, see `seed_fronts`),
         knee (at most one row), min_of_seeds (EDM's dot, biased low), within_tolerance (mean ≤ (1 + tolerance) × the
         default's), cheapest_within (at most one row: the fewest NFE of those, then the least mean); sorted by NFE.
+        ``attrs["skipped"]``: what `analysis.summarize` left out, configurations without a mean, and the missing front.
     """
     metric = metric or default_metric(frame)
+    return _with_flags(frame, metric, seed_fronts(frame, metric))
+
+
+_NO_FRONT = "{}: a share, not a loss; without front, knee and tolerance"
+
+
+def _slim(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return slim(
+        frame, metric_column(frame, metric), "cost_nfe", "perturb_kind", *(axis.column for axis in searched_axes(frame))
+    )
+
+
+def _with_flags(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.DataFrame:
+    """The table of `pareto_front`, given the fronts of single seeds."""
+    frame = _slim(frame, metric)
     table = summarize(frame, metric, by=_KEY)
+    skipped = dict(table.attrs["skipped"])  # lost by the join
     values, _ = metric_values(frame, metric)
-    rows = frame.assign(_y=np.exp(values) if is_log(metric) else values, solver=frame["sampler_solver"])
+    rows = frame[[*_KEY, "cost_nfe"]].assign(_y=np.exp(values) if is_log(metric) else values, solver=frame["sampler_solver"])
+    rows.attrs = {}
     extra = rows.groupby(_KEY, sort=False, dropna=False).agg(
         nfe=("cost_nfe", "mean"), min=("_y", "min"), max=("_y", "max"), solver=("solver", "first")
     )
     table = table.join(extra, on=_KEY)
     table["is_default"] = table["design_role"].eq("default") & table["design_sampler_role"].eq("default")
-    broken = (table["n_failed"] + table["n_diverged"]).gt(0)
-    table["on_front"] = non_dominated(table["nfe"].to_numpy(float), table["mean"].where(~broken).to_numpy(float))
+    sound = (table["n_failed"] + table["n_diverged"]).eq(0) & is_log(metric)
+    table["on_front"] = non_dominated(table["nfe"].to_numpy(float), table["mean"].where(sound).to_numpy(float))
     table["knee"] = table.index == knee_of(table.loc[table["on_front"]])
-    table["front_seeds"] = (
-        seed_fronts(frame, metric).groupby(_KEY).size().reindex(pd.MultiIndex.from_frame(table[_KEY]), fill_value=0).to_numpy()
-    )
+    of_seeds = fronts.groupby(_KEY).size().reindex(pd.MultiIndex.from_frame(table[_KEY]), fill_value=0)
+    table["front_seeds"] = of_seeds.to_numpy()
     reference = table.loc[table["is_default"], "mean"]
     limit = float(reference.iloc[0]) * (1 + tolerance_of(frame)) if len(reference) else math.nan
-    table["within_tolerance"] = table["mean"].le(limit) & ~broken
+    table["within_tolerance"] = table["mean"].le(limit) & sound
     candidates = table.loc[table["within_tolerance"] & table["nfe"].notna()].sort_values(["nfe", "mean"], kind="stable")
     table["cheapest_within"] = table.index == (candidates.index[0] if len(candidates) else -1)
     result = table.sort_values(["nfe", "mean"], kind="stable").reset_index(drop=True)
     unmeasured = int(result["mean"].isna().sum())
-    skipped = {"configuration without a complete row": unmeasured} if unmeasured else {}
-    result.attrs = {**frame.attrs, "skipped": {**table.attrs.get("skipped", {}), **skipped}, "metric": metric}
+    if unmeasured:
+        skipped["configuration without a complete row"] = unmeasured
+    if not is_log(metric):
+        skipped[_NO_FRONT.format(metric)] = len(result) - unmeasured
+    result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
     return result
 
 
@@ -114,26 +144,40 @@ def knee_of(front: pd.DataFrame) -> object:
 def seed_fronts(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
     """The non-dominated configurations of each train seed by itself: how far the front is luck.
 
+    With ``seeds: {disjoint: true}`` a seed belongs to one training point, so the n-th seeds of all points make one front.
+
     Args:
         frame: rows of `analysis.load_study`.
         metric: default ``fid``.
     Returns:
-        seed_train, point_id, sampler_id, nfe, mean (over sample seeds; geometric where the metric is averaged on the log),
-        by seed and NFE; ``attrs["skipped"]``.
+        seed_rank (which front: the rank of the seed in the study, with disjoint seeds within its training point), seed_train,
+        point_id, sampler_id, nfe, mean (over sample seeds; geometric), by rank and NFE; ``attrs["skipped"]``.
+        Empty for precision, recall and other shares: the lowest are not the best.
     """
     metric = metric or default_metric(frame)
     values, skipped = metric_values(frame, metric)
-    known = frame.assign(_y=values).dropna(subset=["_y", "cost_nfe"])
-    bad = frame.loc[frame["status"].isin(["failed", "timeout", "diverged", "solver_limit"]), ["seed_train", *_KEY]]
-    known.attrs = {}
-    seeds = known.groupby(["seed_train", *_KEY], as_index=False).agg(nfe=("cost_nfe", "mean"), mean=("_y", "mean"))
-    seeds["mean"] = np.exp(seeds["mean"]) if is_log(metric) else seeds["mean"]
-    broken = pd.MultiIndex.from_frame(seeds[["seed_train", *_KEY]]).isin(pd.MultiIndex.from_frame(bad))
-    parts = [
-        part.loc[non_dominated(part["nfe"].to_numpy(float), part["mean"].to_numpy(float))]
-        for _, part in seeds.loc[~broken].groupby("seed_train")
-    ]
-    result = (pd.concat(parts) if parts else seeds).sort_values(["seed_train", "nfe"], kind="stable").reset_index(drop=True)
+    rows = frame[["seed_train", *_KEY, "cost_nfe"]].assign(y=values)
+    rows.attrs = {}
+    disjoint = bool((study_of(frame).get("seeds") or {}).get("disjoint"))
+    ranked = rows.groupby("point_id")["seed_train"] if disjoint else rows["seed_train"]
+    rows["seed_rank"] = ranked.rank(method="dense") - 1
+    rows["bad"] = frame["status"].isin(BAD)
+    rows = rows.dropna(subset=["seed_rank", *_KEY])
+    rows["cell"] = rows.groupby(["seed_rank", *_KEY], sort=True).ngroup()
+    broken = rows.loc[rows["bad"], "cell"]
+    known = rows.loc[~rows["cell"].isin(broken)].dropna(subset=["y", "cost_nfe"])
+    if not is_log(metric):
+        skipped[_NO_FRONT.format(metric)] = len(known)
+        known = known.iloc[:0]
+    cells = known.groupby("cell").agg(
+        seed_rank=("seed_rank", "first"), seed_train=("seed_train", "first"), point_id=("point_id", "first"),
+        sampler_id=("sampler_id", "first"), nfe=("cost_nfe", "mean"), mean=("y", "mean"),
+    )  # fmt: skip
+    cells["seed_rank"], cells["mean"] = cells["seed_rank"].astype(int), np.exp(cells["mean"])
+    on_front = pd.Series(False, index=cells.index)
+    for _, part in cells.groupby("seed_rank"):
+        on_front[part.index] = non_dominated(part["nfe"].to_numpy(float), part["mean"].to_numpy(float))
+    result = cells.loc[on_front].sort_values(["seed_rank", "nfe"], kind="stable").reset_index(drop=True)
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
     return result
 
@@ -169,7 +213,8 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
     """
     main = default_metric(frame)
     metric = metric or main
-    table = pareto_front(frame, metric)
+    fronts = seed_fronts(frame, metric)
+    table = _with_flags(frame, metric, fronts)
     ax = ax or new_axes()
     drawn = table.dropna(subset=["mean", "nfe"])
     ax.set_xlabel("NFE (network calls an image)")
@@ -181,7 +226,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
     handles = draw_cloud(ax, drawn, faint=len(curves) > 1)
     handles += draw_curves(ax, curves, sorted(drawn["solver"].dropna().unique()), dots=is_log(metric))
     if metric == main:
-        handles += draw_front(ax, drawn, seed_fronts(frame, metric), tolerance_of(frame))
+        handles += draw_front(ax, drawn, fronts, tolerance_of(frame))
     if len(drawn):
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(metric))
         nfe_ticks(ax, drawn["nfe"])
@@ -214,31 +259,28 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
         n_pending, diverged_share; ``attrs``: skipped, metric, held_fixed.
     """
     metric = default_metric(frame)
-    rows, held = frame, "the other sampler parameters vary"
+    rows, held = slim(frame, *_TOLERANCE_READ, metric_column(frame, metric)), "the other sampler parameters vary"
     if design_of(frame) == "one_at_a_time":
-        rows = frame.loc[has_role(frame["design_sampler_role"], "default", "arm:rtol", "arm:solver")]
+        rows = rows.loc[has_role(rows["design_sampler_role"], "default", "arm:rtol", "arm:solver")]
         held = "the other sampler parameters at their defaults; mean over every field"
     fixed = rows["sampler_rtol"].isna()
     skipped = {"fixed-step solver: no rtol": int(fixed.sum())} if fixed.any() else {}
     rows = rows.loc[~fixed]
+    for source in ("solver_error", metric, "nfe"):
+        skipped |= metric_values(rows, source)[1]
     rows = rows.assign(_rtol=_rtol_levels(rows["sampler_rtol"]), _field=field_key(rows))
+    rows.attrs = {}
     table = [_tolerance_row(key, group, metric) for key, group in rows.groupby(["sampler_solver", "_rtol"], sort=True)]
-    result = pd.DataFrame(table, columns=_TOLERANCE_COLUMNS if not table else None)
+    result = pd.DataFrame(table, columns=_TOLERANCE_COLUMNS)
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric, "held_fixed": held}
     return result
 
 
+_TOLERANCE_READ = ("metric_solver_error", "cost_nfe", "perturb_kind")
 _TOLERANCE_COLUMNS = [
-    "solver",
-    "rtol",
-    "solver_error",
-    "quality",
-    "nfe",
-    "n_fields",
-    "n_rows",
-    "n_diverged",
-    "diverged_share",
-]
+    "solver", "rtol", "solver_error", "solver_error_low", "solver_error_high", "quality", "quality_low", "quality_high",
+    "nfe", "nfe_low", "nfe_high", "n_fields", "n_rows", "n_failed", "n_diverged", "n_pending", "diverged_share",
+]  # fmt: skip
 
 
 def _rtol_levels(rtol: pd.Series) -> pd.Series:

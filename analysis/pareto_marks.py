@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -35,7 +37,10 @@ def draw_cloud(ax: Axes, drawn: pd.DataFrame, faint: bool) -> list[Line2D]:
         colour, shape = palette()[i % 10], SHAPES[i % 8]
         part = drawn.loc[drawn["solver"].eq(solver)]
         if not faint:
-            ax.vlines(part["nfe"], part["min"], part["max"], color=colour, alpha=0.25, lw=2)
+            bars = np.stack([part[["nfe", end]].to_numpy(float) for end in ("min", "max")], axis=1)
+            ax.add_collection(
+                LineCollection(list(bars), colors=[colour], alpha=0.25, linewidths=2), autolim=False
+            )  # limits: slow
         hollow = (part["n_failed"] + part["n_diverged"]).gt(0)
         ax.scatter(part["nfe"], part["mean"], s=14 if faint else 22, marker=shape, edgecolors=[colour], linewidths=0.9,
                    alpha=alpha, zorder=2, facecolors=[("none" if h else colour) for h in hollow])  # fmt: skip
@@ -72,7 +77,7 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, solvers: list[str], dots: bool) 
 
 def draw_front(ax: Axes, drawn: pd.DataFrame, fronts: pd.DataFrame, tolerance: float) -> list[Line2D]:
     """The front of means as dark steps, each train seed's as faint ones; ring: knee; square: cheapest within tolerance."""
-    for _, one in fronts.groupby("seed_train"):
+    for _, one in fronts.groupby("seed_rank"):
         ax.step(one["nfe"], one["mean"], where="post", color="0.6", lw=0.6, alpha=0.8, zorder=1)
     front = drawn.loc[drawn["on_front"]]
     ax.step(front["nfe"], front["mean"], where="post", color="0.15", lw=1.1, zorder=3)

@@ -45,17 +45,16 @@ def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None) -> p
         metric: default ``fid``; one that is averaged on the log.
     Returns:
         perturb_kind, series (the solver for "steps", else "all"), perturb_level, ratio, low, high (NaN for one field),
-        n_fields, n_pairs, n_failed, n_diverged, n_pending; ``attrs["skipped"]``.
+        n_fields, n_pairs, n_failed, n_diverged, n_pending; ``attrs["skipped"]``: rows by status, and rows without a pair.
     Raises:
         AnalysisError: a metric that has no ratio, such as precision.
     """
     metric = metric or default_metric(frame)
     if not is_log(metric):
         raise AnalysisError(f"{metric}: a degradation is a ratio, and {metric} is a share; use fid or sliced_wasserstein")
-    values, _ = metric_values(frame, metric)
+    values, skipped = metric_values(frame, metric, perturbed=True)
     rows = frame.assign(_y=values, _field=field_key(frame))
     rows.attrs = {}
-    skipped: dict[str, int] = {}
     table = _disturbed(rows, skipped) + _steps(rows, skipped)
     result = pd.DataFrame(table, columns=_COLUMNS)
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}

@@ -51,6 +51,6 @@ def published_points(frame: pd.DataFrame) -> pd.DataFrame:
         network and one sample count, and all three agree.
     """
     known = frame.loc[frame["metric_fid"].notna()]
-    seen = {(d, f, n) for d, f, n in zip(known["data_name"], known["metric_features"], known["metric_n"], strict=True)}
+    seen = set(known[["data_name", "metric_features", "metric_n"]].drop_duplicates().itertuples(index=False, name=None))
     points = [p for p in POINTS if seen == {(p.data, p.features, p.samples)}]
     return pd.DataFrame(points, columns=list(Published._fields))

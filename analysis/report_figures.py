@@ -195,8 +195,8 @@ def interaction_section(frame: pd.DataFrame, folder: Path) -> Section:
     return Section("interaction", "Training × sampler", tuple(blocks))
 
 
-MAX_PAIRS = 1000
-"""Marks that a panel of pairs can hold and still be read."""
+MAX_PAIRS = 5000
+"""Marks that a panel of pairs can hold and still be read; 20,000 take two seconds a panel, but hide each other."""
 
 
 def interaction_pairs(frame: pd.DataFrame) -> list[tuple[Axis, Axis]]:
