@@ -190,7 +190,7 @@ def solver_curves(table: pd.DataFrame, one_at_a_time: bool) -> pd.DataFrame:
     """
     if not one_at_a_time:
         return table.iloc[:0]
-    arms = has_role(table["design_sampler_role"], "default", "arm:rtol", "arm:steps", "arm:solver")
+    arms = has_role(table["design_sampler_role"], "default", "arm:rtol", "arm:steps", "arm:solver").astype(bool)  # none is text
     chosen = table.loc[table["design_role"].eq("default") & arms].dropna(subset=["mean", "nfe"])
     budget = [chosen[c] if c in chosen else pd.Series(math.nan, chosen.index) for c in ("sampler_steps", "sampler_rtol")]
     order = chosen.assign(_budget=budget[0].astype(float).fillna(-budget[1].astype(float)))
