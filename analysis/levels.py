@@ -26,7 +26,17 @@ MAX_BINS = 6
 _HELD = ("sigma", "tau", "M", "height_max", "gamma", "reference_batch_size", "T", "T_ratio", "t_min", "solver", "rtol")
 
 
-_KEYS = ("cell_id", "point_id", "sampler_id", "train_id", "seed_train", "seed_sample", "design_role", "design_sampler_role")
+_KEYS = (
+    "cell_id",
+    "perturb_kind",
+    "point_id",
+    "sampler_id",
+    "train_id",
+    "seed_train",
+    "seed_sample",
+    "design_role",
+    "design_sampler_role",
+)
 
 
 def slim(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -197,11 +207,11 @@ def _reference_rows(cells: Cells, axis: Axis, one: bool) -> pd.DataFrame:
 
 def _attributable(frame: pd.DataFrame, rows: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, dict[str, int]]:
     """Rows whose failure says something about the value: a field with no complete cell at all blames no sampler."""
-    if axis.group == "train":
+    bad = rows["status"].isin(BAD)
+    if axis.group == "train" or not bad.any():
         return rows, {}
-    fields = field_key(frame)
-    sound = fields.loc[frame["status"].eq("complete")]
-    broken = ~rows["field"].isin(sound) & rows["status"].isin(BAD)
+    sound = field_key(frame.loc[frame["status"].eq("complete")]).unique()
+    broken = bad & ~rows["field"].isin(sound)
     return rows.loc[~broken], {"rows of fields without a complete cell": int(broken.sum())} if broken.any() else {}
 
 

@@ -92,7 +92,7 @@ def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:
 
 def _within_fields(known: pd.DataFrame, at_default: pd.Series, skipped: dict[str, int]) -> tuple[pd.DataFrame, float]:
     """Log ratios to the same field and sample seed at the default sampler point; without that point, plain values."""
-    sound = known["field"].isin(known.loc[known["status"].eq("complete"), "field"])
+    sound = known["field"].isin(known.loc[known["status"].eq("complete"), "field"].unique())
     if not sound.all():
         skipped["rows of fields without a complete cell"] = int((~sound).sum())
     known = known.loc[sound]

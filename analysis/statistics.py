@@ -141,7 +141,7 @@ def summarize(
     sample seeds add to all fields alike (`analysis.variance`), t Student's quantile with Satterthwaite's degrees of freedom.
     With one sample seed σ_S² cannot be known, and the interval holds for those latents. With two, its one degree of freedom is
     too few where latents matter more than retraining (they do a third as much on images): at three times as much, intervals
-    cover 87 to 90 %, with five sample seeds 95 %. Precision and other shares stay linear.
+    cover 88 to 91 %, with five sample seeds 95 %. Precision and other shares stay linear.
 
     Args:
         frame: rows of `analysis.load_study`.
