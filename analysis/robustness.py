@@ -84,19 +84,7 @@ def tolerance_interval(
         raise AnalysisError(f"tolerance: must be above 0, e.g. 0.10 for 10 %, got {limit:g}")
     levels = level_ratios(frame, axis, metric)
     failed = levels["n_failed"].fillna(0) + levels["n_diverged"].fillna(0)
-    usable = levels["n"].fillna(0) > 0
-    bound = math.log1p(limit)
-    levels["verdict"] = "undetermined"
-    levels.loc[usable & (levels["high"] <= bound), "verdict"] = "inside"
-    levels.loc[usable & levels["is_reference"], "verdict"] = "inside"
-    # marginal designs: every training point lies in a bin of every parameter, so one failure blames none of them
-    own = failed[levels["is_reference"]]
-    blamed = failed.gt(own.max() if len(own) else 0) & (
-        levels["failure_p"].lt(0.05 / max(len(levels), 1)) | (design_of(frame) == "one_at_a_time")
-    )
-    levels.loc[(levels["low"] > bound) | blamed, "verdict"] = "outside"
-    unsure = failed.gt(0) | levels["n_pending"].fillna(0).gt(0) | (_too_coarse(frame, axis, levels) & ~levels["is_reference"])
-    levels.loc[unsure & levels["verdict"].eq("inside"), "verdict"] = "undetermined"
+    levels["verdict"] = _verdicts(frame, axis, levels, failed, math.log1p(limit))
     inside = _inner_run(levels)
     numeric = [float(v) for v in inside] if not axis.categorical else []
     rating, rule, gap, needed = _rate(frame, axis, levels, limit)
@@ -125,6 +113,23 @@ def tolerance_interval(
         skipped=levels.attrs["skipped"],
         levels=levels,
     )
+
+
+def _verdicts(frame: pd.DataFrame, axis: Axis, levels: pd.DataFrame, failed: pd.Series, bound: float) -> pd.Series:
+    """inside, outside or undetermined for every level."""
+    usable = levels["n"].fillna(0) > 0
+    verdict = pd.Series("undetermined", index=levels.index)
+    verdict[usable & (levels["high"] <= bound)] = "inside"
+    verdict[usable & levels["is_reference"]] = "inside"
+    # marginal designs: every training point lies in a bin of every parameter, so one failure blames none of them
+    own = failed[levels["is_reference"]]
+    blamed = failed.gt(own.max() if len(own) else 0) & (
+        levels["failure_p"].lt(0.05 / max(len(levels), 1)) | (design_of(frame) == "one_at_a_time")
+    )
+    verdict[(levels["low"] > bound) | blamed] = "outside"
+    unsure = failed.gt(0) | levels["n_pending"].fillna(0).gt(0) | (_too_coarse(frame, axis, levels) & ~levels["is_reference"])
+    verdict[unsure & verdict.eq("inside")] = "undetermined"
+    return verdict
 
 
 def _inner_run(levels: pd.DataFrame) -> tuple[Any, ...]:
