@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from analysis.comparison import Comparison, compare
     from analysis.components import plot_variance_components, variance_components
     from analysis.curves import plot_robustness, robustness_curve
+    from analysis.forest import plot_comparisons, plot_failures, plot_summary, plot_tolerance_volume, plot_worst_case
     from analysis.importance import (
         parameter_importance,
         plot_parameter_importance,
@@ -46,6 +47,7 @@ _HOME = {
     "comparison": ("Comparison", "compare"),
     "components": ("plot_variance_components", "variance_components"),
     "importance": ("parameter_importance", "plot_parameter_importance", "plot_regional_sensitivity", "regional_sensitivity"),
+    "forest": ("plot_comparisons", "plot_failures", "plot_summary", "plot_tolerance_volume", "plot_worst_case"),
     "power": ("power_table",),
     "volume": ("tolerance_volume", "worst_case"),
     "curves": ("plot_robustness", "robustness_curve"),
@@ -82,6 +84,8 @@ __all__ = [
     "parameter_importance",
     "pareto_front",
     "perturbation_robustness",
+    "plot_comparisons",
+    "plot_failures",
     "plot_interaction",
     "plot_learning_curves",
     "plot_outlier_map",
@@ -92,8 +96,11 @@ __all__ = [
     "plot_robustness",
     "plot_samples",
     "plot_solver_tolerance",
+    "plot_summary",
     "plot_theory_curves",
+    "plot_tolerance_volume",
     "plot_variance_components",
+    "plot_worst_case",
     "power_table",
     "published_points",
     "regional_sensitivity",
