@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pfgm", "study", "analysis")
+SCRIPTS = sorted(path for folder in ("benchmarks", "experiments") for path in (ROOT / folder).rglob("*.py"))
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 FORBIDDEN = {
     "pfgm": {"ray", "optuna", "pandas", "yaml", "study", "analysis"},
@@ -72,7 +73,7 @@ def test_import_is_light(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
+@pytest.mark.parametrize("path", MODULES + SCRIPTS, ids=name)
 def test_files_and_functions_are_short(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     assert lines <= MAX_FILE, f"{name(path)} has {lines} lines: give its second idea a file of its own"
