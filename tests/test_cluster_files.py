@@ -90,8 +90,7 @@ class Job:
         assert token not in said and not any(token in word for word in self.words)
         assert not any(token.encode() in p.read_bytes() for p in self.folder.path.rglob("*") if p.is_file())
         folders = {Path(word.split("=")[1]) for word in self.words if word.startswith("--temp-dir=")}
-        assert len(folders) == nodes
-        wait_for(lambda: not any(f.exists() for f in folders), 10, "end of the temporary folders")
+        assert len(folders) == nodes and not any(f.exists() for f in folders)
         assert not (self.folder.path / ".ray").exists()
         self.tokens, self.words, self.ports = set(), set(), set()
 

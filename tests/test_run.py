@@ -202,7 +202,7 @@ def test_a_signal_ends_a_run_cleanly(folder: Folder, stop: signal.Signals, code:
     """Within 10 s, with what is finished, the command that continues, and nothing left behind."""
     folder.write(train={"steps": 100_000, "batch_size": 32}, search=None)
     process = folder.start("--set", "resources.concurrent=2")
-    wait_for(lambda: worker_pid(process.pid), 150, "worker")
+    wait_for(lambda: worker_pid(process.pid), 60, "worker")
     children, at = family(process.pid)[1:], time.monotonic()
     (own,) = temporary(children)
     if stop == signal.SIGINT:
@@ -242,7 +242,7 @@ def test_a_second_interrupt_ends_at_once(folder: Folder) -> None:
 def test_a_killed_worker_is_replaced(folder: Folder) -> None:
     folder.write(train={"steps": 3000, "batch_size": 32}, search=None)
     process = folder.start("--set", "resources.concurrent=1")
-    os.kill(wait_for(lambda: worker_pid(process.pid), 150, "worker"), signal.SIGKILL)
+    os.kill(wait_for(lambda: worker_pid(process.pid), 60, "worker"), signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, f"{out}\n{err}"
     assert [row["status"] for row in folder.rows().values()] == ["complete"]

@@ -173,7 +173,7 @@ def test_a_whole_study_on_s3(
         return None
 
     gate.refuse = refuse
-    _, err = folder.run("--inline", expect=1)
+    _, err = folder.run(expect=1)
     assert full.is_set() and "stopped: cannot write s3://bucket/results/tiny/evals/" in err and "507" in err
     assert "Traceback" not in err and "secret" not in err
     gate.refuse = lambda method, path: None

@@ -47,6 +47,10 @@ ray start "$@" --temp-dir="$folder" --dashboard-agent-listen-port=0 --include-lo
 trap "told=1; kill -TERM $!" TERM
 wait $!
 if [ -n "$told" ]; then wait $!; else tail -n 20 "$log" >&2; fi
+for _ in {1..20}; do # a worker that outlives its raylet for a moment would make the folder again
+    ls -l /proc/[0-9]*/fd 2>/dev/null | grep -qF "$folder/" || break
+    sleep 0.5
+done
 rm -rf "$folder"
 '
 
