@@ -21,7 +21,7 @@ from analysis.load import (
     tolerance_of,
 )
 from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric
-from analysis.variance import Moderated, detectable, half_width, moderate, of_means, pool
+from analysis.variance import Moderated, detectable, half_width, moderate, of_means, percent, pool
 
 Configuration = Mapping[str, Any] | tuple[str, str] | str
 """What `compare` takes: values of searched parameters (the others at their defaults), (point_id, sampler_id), or "default"."""
@@ -62,13 +62,9 @@ class Comparison(NamedTuple):
             return f"{self.metric} ratio {self.ratio:.3f}, no interval ({sides}): {self.verdict}; {why}."
         return (
             f"{self.metric} ratio {self.ratio:.3f}, {self.confidence:.0%} interval {self.low:.3f} to {self.high:.3f} ({sides}):"
-            f" {self.verdict} at a tolerance of {self.tolerance:.0%}; a gap of {_percent(self.detectable_gap)} would be seen"
+            f" {self.verdict} at a tolerance of {self.tolerance:.0%}; a gap of {percent(self.detectable_gap)} would be seen"
             " with 80 % power."
         )
-
-
-def _percent(gap: float) -> str:
-    return f"{gap:.0%}" if gap < 10 else "more than 1000%"
 
 
 def compare(

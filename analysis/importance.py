@@ -24,13 +24,12 @@ from analysis.points import (
     Points,
     as_frame,
     codes,
-    design_points,
-    need_space_filling,
+    metric_of_box,
     permutation_p,
     permutations,
     ranked,
+    searched_points,
 )
-from analysis.statistics import default_metric, need_ratio_metric
 
 MIN_POINTS = 32
 MIN_SIDE = 5
@@ -64,18 +63,12 @@ def parameter_importance(
     """
     if method not in ("fanova", "ped_anova"):
         raise AnalysisError(f"method: got {method}; use fanova or ped_anova")
-    need_space_filling(frame, "parameter_importance", force)
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "parameter_importance")
+    metric = metric_of_box(frame, metric, "parameter_importance", force)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
     r2: dict[str, float] = {}
-    for group in ("train", "sampler"):
-        points = design_points(frame, group, metric)
-        if not points.axes:
-            continue
-        skipped |= points.skipped
-        n = len(points.table)
+    for points in searched_points(frame, metric, skipped):
+        group, n = points.group, len(points.table)
         if n < MIN_POINTS and not force:
             if group == "train":
                 raise AnalysisError(
@@ -243,23 +236,17 @@ def regional_sensitivity(
     Raises:
         AnalysisError: an invalid design.
     """
-    need_space_filling(frame, "regional_sensitivity", force)
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "regional_sensitivity")
+    metric = metric_of_box(frame, metric, "regional_sensitivity", force)
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
-    for group in ("train", "sampler"):
-        points = design_points(frame, group, metric)
-        if not points.axes:
-            continue
-        skipped |= points.skipped
+    for points in searched_points(frame, metric, skipped):
         inside = (points.table["y"] <= points.reference + limit).to_numpy()
         sides = min(int(inside.sum()), int((~inside).sum()))
         if math.isnan(points.reference) or sides < MIN_SIDE:
             counted = f"{int(inside.sum())} of {len(inside)} points inside the tolerance; it takes {MIN_SIDE} on either side"
             why = "the default has no value" if math.isnan(points.reference) else counted
-            skipped[f"{group} parameters: {why}"] = len(points.axes)
+            skipped[f"{points.group} parameters: {why}"] = len(points.axes)
             continue
         rows += [_regional(points, axis, inside, n_permutations) for axis in points.axes]
     rows.sort(key=lambda row: (row["group"] != "train", -np.nan_to_num(row["statistic"], nan=-1.0)))

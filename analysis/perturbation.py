@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 
 from analysis.load import AnalysisError, field_key, tolerance_of
 from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks
-from analysis.statistics import default_metric, is_log, metric_values, outcome_counts, t_interval
+from analysis.statistics import default_metric, metric_values, need_ratio_metric, outcome_counts, t_interval
 
 KINDS = {
     "noise": "noise α added to the field (relative)",
@@ -50,8 +50,7 @@ def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None) -> p
         AnalysisError: a metric that has no ratio, such as precision.
     """
     metric = metric or default_metric(frame)
-    if not is_log(metric):
-        raise AnalysisError(f"{metric}: a degradation is a ratio, and {metric} is a share; use fid or sliced_wasserstein")
+    need_ratio_metric(metric, "perturbation_robustness")
     values, skipped = metric_values(frame, metric, perturbed=True)
     rows = frame.assign(_y=values, _field=field_key(frame))
     rows.attrs = {}

@@ -214,15 +214,16 @@ def learning_curves(data: str | Path | pd.DataFrame) -> pd.DataFrame:
     """Training histories with the role of each field.
 
     Args:
-        data: a study folder, or a frame of `analysis.load_history`.
+        data: a study folder, its rows as `analysis.load_study` gives them, or a frame of `analysis.load_history`.
     Returns:
         train_id, seed_train, step, loss, gradient_norm, learning_rate, elapsed_s, and design_role (None when the
-        field is not in the plan or a frame was given).
+        field is not in the plan or a history was given).
     """
-    if isinstance(data, pd.DataFrame):
+    if isinstance(data, pd.DataFrame) and "loss" in data.columns:
         return data if "design_role" in data.columns else data.assign(design_role=None)
-    history = load_history(data)
-    roles = load_study(data).dropna(subset=["train_id"]).drop_duplicates("train_id").set_index("train_id")["design_role"]
+    rows = data if isinstance(data, pd.DataFrame) else load_study(data)
+    history = load_history(str(rows.attrs["path"]))
+    roles = rows.dropna(subset=["train_id"]).drop_duplicates("train_id").set_index("train_id")["design_role"]
     return history.assign(design_role=history["train_id"].map(roles))
 
 
@@ -230,7 +231,7 @@ def plot_learning_curves(data: str | Path | pd.DataFrame, *, ax: Axes | None = N
     """Training loss against step, one line a field: default fields in colour, all others grey.
 
     Args:
-        data: a study folder, or a frame of `analysis.load_history` or `learning_curves`.
+        data: what `learning_curves` takes or returns.
         ax: axes to draw on; new ones if None.
     """
     history = learning_curves(data)

@@ -7,14 +7,14 @@ outcomes, not gaps: they count as outside the tolerance and as worse than every 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.load import AnalysisError, Axis, design_of, field_key, is_default, searched_axes
-from analysis.statistics import BAD, metric_values
+from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric
 
 SPACE_FILLING = ("sobol", "random", "grid")
 
@@ -38,11 +38,11 @@ def designs(frame: pd.DataFrame) -> set[str]:
     return {str(name) for name in known} or {design_of(frame)}
 
 
-def need_space_filling(frame: pd.DataFrame, statistic: str, force: bool) -> None:
-    """Refuse a statistic that another design makes invalid.
+def metric_of_box(frame: pd.DataFrame, metric: str | None, statistic: str, force: bool) -> str:
+    """The metric (default: `default_metric`) of a statistic about the whole box, once design and metric allow it.
 
     Raises:
-        AnalysisError: naming the design, its key and the cure.
+        AnalysisError: a design that does not fill the box, its key and the cure; or a metric of which more is better.
     """
     wrong = sorted(designs(frame) - set(SPACE_FILLING))
     if wrong and not force:
@@ -50,6 +50,18 @@ def need_space_filling(frame: pd.DataFrame, statistic: str, force: bool) -> None
             f"{statistic} needs an iid or Sobol' design; this study used {' and '.join(wrong)} (search.yaml: design.name)."
             " Use design: sobol, or pass force=True."
         )
+    metric = metric or default_metric(frame)
+    need_ratio_metric(metric, statistic)
+    return metric
+
+
+def searched_points(frame: pd.DataFrame, metric: str, skipped: dict[str, int]) -> Iterator[Points]:
+    """`design_points` of each searched group, training first; what they left out is added to ``skipped``."""
+    for group in ("train", "sampler"):
+        points = design_points(frame, group, metric)
+        if points.axes:
+            skipped |= points.skipped
+            yield points
 
 
 def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:

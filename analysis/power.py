@@ -13,13 +13,12 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from analysis.levels import level_ratios, seed_variance
 from analysis.load import AnalysisError, design_of, load_study, searched_axes, tolerance_of
 from analysis.statistics import default_metric, sd_interval, seeds_needed
-from analysis.variance import PRIOR_DF, Moderated, detectable, of_means
+from analysis.variance import PRIOR_DF, Moderated, detectable, of_means, percent
 
 EPILOG = """\
 examples
@@ -110,7 +109,7 @@ def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
     for (name, sd, high, df), part in table.groupby(["noise", "sd", "sd_high", "df"], sort=False):
         side = "fields" if str(name).startswith("within") else "seeds"
         gaps = ", ".join(
-            f"{n} {side} find a gap of {_percent(gap)} (up to {_percent(worst)})"
+            f"{n} {side} find a gap of {percent(gap)} (up to {percent(worst)})"
             for n, gap, worst in zip(part["fields"], part["gap"], part["gap_high"], strict=True)
         )
         first = part.iloc[0]
@@ -119,10 +118,6 @@ def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
             f" {tolerance:.0%} is settled by {first['settle']} (up to {first['settle_high']})."
         )
     return found
-
-
-def _percent(gap: float) -> str:
-    return f"{gap:.0%}" if np.isfinite(gap) and gap < 10 else "more than 1000%"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from analysis.curves import plot_robustness
-from analysis.load import Axis, design_of, find_axis, load_history, searched_axes
+from analysis.load import Axis, design_of, find_axis, searched_axes
 from analysis.pairs import plot_interaction
 from analysis.pareto import outlier_axis, pareto_front, plot_quality_cost, plot_solver_tolerance, solver_tolerance
 from analysis.plots import (
     choose_cell,
     format_value,
+    learning_curves,
     metric_label,
     plot_learning_curves,
     plot_samples,
@@ -231,9 +232,7 @@ def _interaction(frame: pd.DataFrame, first: Axis, second: Axis) -> Callable[[Ax
 
 def learning_section(frame: pd.DataFrame, folder: Path) -> Section:
     """Training loss of every field."""
-    history = load_history(str(frame.attrs["path"]))
-    roles = frame.dropna(subset=["train_id"]).drop_duplicates("train_id").set_index("train_id")["design_role"]
-    history["design_role"] = history["train_id"].map(roles)
+    history = learning_curves(frame)
     if history.empty:
         return Section("learning", "Learning curves", (Text("No training history was stored."),))
     caption = f"Training loss of {history['train_id'].nunique()} fields. Objectives with other γ or targets have other scales."

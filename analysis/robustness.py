@@ -19,7 +19,7 @@ from analysis.levels import level_ratios
 from analysis.load import AnalysisError, Axis, design_of, find_axis, tolerance_of
 from analysis.plots import format_value
 from analysis.statistics import default_metric, need_ratio_metric, seeds_needed
-from analysis.variance import detectable
+from analysis.variance import detectable, percent
 
 MIN_BINS = 3
 """Fewer bins of a range are never rated robust."""
@@ -213,8 +213,7 @@ def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: f
             f"{one}: no variance, so no interval; raise {MORE_UNITS[unit]}{' to 3 or more' if unit == 'fields' else ''}"
         )
     else:
-        shown = f"{gap:.0%}" if gap < 10 else "more than 1000%"
-        parts.append(f"smallest detectable gap {shown}")
+        parts.append(f"smallest detectable gap {percent(gap)}")
         parts.append(f"about {needed} {unit} a value would settle {limit:.0%}" if needed else "")
     return "; ".join(part for part in parts if part)
 

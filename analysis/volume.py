@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import is_default, searched_axes, tolerance_of
-from analysis.points import as_frame, design_points, need_space_filling
-from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric, summarize
+from analysis.load import is_default, tolerance_of
+from analysis.points import as_frame, metric_of_box, searched_points
+from analysis.statistics import BAD, metric_values, summarize
 
 _VOLUME = ["box", "share", "low", "high", "n_points", "n_failed", "held_fixed"]
 _WORST = ["box", "ratio", "low", "high", "n_configurations", "n_failed", "point_id", "sampler_id"]
@@ -45,22 +45,18 @@ def tolerance_volume(
     Raises:
         AnalysisError: a design that does not fill the box.
     """
-    need_space_filling(frame, "tolerance_volume", force)
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "tolerance_volume")
+    metric = metric_of_box(frame, metric, "tolerance_volume", force)
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
-    searched = {axis.group for axis in searched_axes(frame)}
+    searched = set()
     doubt = _reference_half_width(frame, metric, confidence)
     if math.isnan(doubt):
         skipped["noise of the default unknown (one field): not in the intervals"] = 1
         doubt = 0.0
-    for group in ("train", "sampler"):
-        if group not in searched:
-            continue
-        points = design_points(frame, group, metric)
-        skipped |= points.skipped
+    for points in searched_points(frame, metric, skipped):
+        group = points.group
+        searched.add(group)
         if points.table.empty or math.isnan(points.reference):
             reason = "no point was measured" if points.table.empty else "the default has no value"
             skipped[f"{group} box: {reason}"] = len(points.table)
@@ -136,9 +132,7 @@ def worst_case(
     Raises:
         AnalysisError: a design that does not fill the box.
     """
-    need_space_filling(frame, "worst_case", force)
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "worst_case")
+    metric = metric_of_box(frame, metric, "worst_case", force)
     table = summarize(frame, metric)
     reference = table.loc[table["design_role"].eq("default") & table["design_sampler_role"].eq("default")]
     rows: list[dict[str, Any]] = []

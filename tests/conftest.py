@@ -36,6 +36,18 @@ PREFIXES = ("metric_", "diag_", "train_", "sampler_", "seed_", "data_", "network
 KEYS = ("cell_id", "trial_id", "point_id", "train_id", "sampler_id", "step", "is_final")
 
 
+@pytest.fixture
+def clean_figures() -> Iterator[None]:
+    """Close the figures of a test of plots; it must leave matplotlib's settings as they were."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
+
+
 class Folder:
     """A folder with one study file, and the command line to run it."""
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from analysis_study import Truth, write_study
 
 import analysis
 from analysis import (
@@ -28,16 +25,14 @@ from analysis import (
 from analysis.load import field_key
 from analysis.pareto import non_dominated
 from analysis.report_figures import MAX_PAIRS, interaction_section
+from analysis.testing import Truth, write_study
 
 mpl.use("Agg")
 FLAGS = ["on_front", "knee", "within_tolerance", "cheapest_within"]
 COUNTS = {"n_failed": ("failed", "timeout"), "n_diverged": ("diverged", "solver_limit"), "n_pending": ("pending",)}
 
 
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("clean_figures")
 
 
 def broken(row: dict[str, object]) -> str:

@@ -19,9 +19,9 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from analysis_study import Truth, write_study
 
 from analysis import AnalysisError, load_studies, load_study, of_study, optuna_trials, summarize, to_csv, to_optuna, validate
+from analysis.testing import Truth, write_study
 from study.records import EVALS, read_table, write_table
 
 mpl.use("Agg")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from analysis_study import Truth, write_study
 
 from analysis import AnalysisError, load_history, load_study, searched_axes
+from analysis.testing import Truth, write_study
 from study.records import EVALS, MANIFEST, read_table, write_table
 
 SMALL = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2, samples=False)

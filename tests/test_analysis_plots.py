@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from analysis_study import Truth, write_study
 from matplotlib.axes import Axes
 
 from analysis import (
@@ -22,16 +20,12 @@ from analysis import (
     plot_samples,
     plot_solver_tolerance,
 )
+from analysis.testing import Truth, write_study
 
 mpl.use("Agg")
 
 
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before  # no global style
+pytestmark = pytest.mark.usefixtures("clean_figures")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from analysis_study import Truth, write_study
 from conftest import Folder
 from matplotlib.figure import Figure
 
@@ -22,6 +21,7 @@ from analysis import load_study, write_report
 from analysis.report import main
 from analysis.report_design import cost
 from analysis.report_yaml import run_yaml
+from analysis.testing import Truth, write_study
 from study.config import load_study_config
 from study.records import MANIFEST, read_table, write_table
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from analysis_study import Truth, write_study
 from scipy import stats
 
 from analysis import (
@@ -25,6 +24,7 @@ from analysis import (
 from analysis.load import study_of
 from analysis.pareto import non_dominated
 from analysis.statistics import sd_interval, t_interval
+from analysis.testing import Truth, write_study
 
 SIGMA = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), samples=False)
 

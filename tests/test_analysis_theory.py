@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from analysis_study import Truth, write_study
 from scipy import integrate, stats
 
 from analysis import (
@@ -32,6 +29,7 @@ from analysis import (
 )
 from analysis.outliers import prior_tail
 from analysis.pareto import knee_of
+from analysis.testing import Truth, write_study
 from analysis.theory import coverage, known_moments, prior_error
 from pfgm.config import DataConfig
 from pfgm.data import load_data
@@ -40,12 +38,7 @@ from pfgm.prior import PoissonPrior
 mpl.use("Agg")
 
 
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before  # no global style
+pytestmark = pytest.mark.usefixtures("clean_figures")
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +205,7 @@ def test_lone_disturbed_rows_are_counted(frame: pd.DataFrame) -> None:
     table = perturbation_robustness(lone)
     assert table.attrs["skipped"]["no undisturbed row of this field, sampler point and seed"] == 4 * 27
     assert table.loc[table["perturb_kind"].eq("noise"), "ratio"].isna().all()
-    with pytest.raises(AnalysisError, match="precision is a share"):
+    with pytest.raises(AnalysisError, match="perturbation_robustness is for ratios, and less must be better; precision"):
         perturbation_robustness(rows, "precision")
 
 

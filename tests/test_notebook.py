@@ -10,9 +10,9 @@ from types import ModuleType
 import nbformat
 import pandas as pd
 import pytest
-from analysis_study import Truth, write_study
 
 from analysis import load_history, load_study, plot_samples, validate
+from analysis.testing import Truth, write_study
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "notebooks"
 BUNDLE = FOLDER / "digits_bundle"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from analysis_study import Truth, write_study
 
 from analysis import write_report
 from analysis.report import write_reports
+from analysis.testing import Truth, write_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).parent / "browser" / "node_modules" / "axe-core" / "axe.min.js"

@@ -9,7 +9,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from analysis_study import Truth, write_study
 from matplotlib.figure import Figure
 
 from analysis import load_study
@@ -25,6 +24,7 @@ from analysis.report_several import (
     plot_overlay,
     shared_parameters,
 )
+from analysis.testing import Truth, write_study
 from study.storage import Place
 
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2, samples=False)
