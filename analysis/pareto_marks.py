@@ -70,7 +70,7 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, solvers: list[str], dots: bool) 
             ax.plot(part["nfe"], part["min_of_seeds"], ".", color=colour, markersize=4, zorder=4)
     if curves.empty:
         return []
-    line = Line2D([], [], color="0.4", lw=1.2, label="default field: mean, 95 %")
+    line = Line2D([], [], color="0.4", lw=1.2, label="default field, 95 %")
     dot = Line2D([], [], color="0.4", marker=".", ls="none", markersize=4, label="least over seeds (biased low)")
     return [line, dot] if dots else [line]
 
@@ -81,7 +81,7 @@ def draw_front(ax: Axes, drawn: pd.DataFrame, fronts: pd.DataFrame, tolerance: f
         ax.step(one["nfe"], one["mean"], where="post", color="0.6", lw=0.6, alpha=0.8, zorder=1)
     front = drawn.loc[drawn["on_front"]]
     ax.step(front["nfe"], front["mean"], where="post", color="0.15", lw=1.1, zorder=3)
-    handles = [Line2D([], [], color="0.15", lw=1.1, label="front (faint: one seed's)")] if len(front) else []
+    handles = [Line2D([], [], color="0.15", lw=1.1, label="front (faint: a seed's)")] if len(front) else []
     for column, shape, label in (
         ("knee", "o", "knee of the front"),
         ("cheapest_within", "s", f"cheapest within {tolerance:.0%}"),
@@ -111,7 +111,7 @@ def draw_published(ax: Axes, points: pd.DataFrame) -> list[Line2D]:
 
 
 def show_legend(ax: Axes, handles: list[Line2D]) -> None:
-    """A legend above the axes: inside, it would cover marks."""
+    """A legend below the axes: inside, it would cover marks, and above, what lies off the frame is named."""
     if handles:
-        ax.legend(handles=handles, fontsize=6.5, frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1.03), ncols=3,
-                  columnspacing=1.0, handletextpad=0.5)  # fmt: skip
+        ax.legend(handles=handles, fontsize=6.5, frameon=False, loc="upper left", bbox_to_anchor=(-0.05, -0.2), ncols=2,
+                  columnspacing=0.8, handletextpad=0.5, borderaxespad=0.0)  # fmt: skip

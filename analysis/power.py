@@ -108,14 +108,16 @@ def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
     found = []
     for (name, sd, high, df), part in table.groupby(["noise", "sd", "sd_high", "df"], sort=False):
         side = "fields" if str(name).startswith("within") else "seeds"
+        first = part.iloc[0]
         gaps = ", ".join(
             f"{n} {side} find a gap of {percent(gap)} (up to {percent(worst)})"
             for n, gap, worst in zip(part["fields"], part["gap"], part["gap_high"], strict=True)
         )
-        first = part.iloc[0]
+        degrees = "degree" if df == 1 else "degrees"
+        title = str(name)[0].upper() + str(name)[1:]
         found.append(
-            f"{name}: the log metric has sd {sd:.3g} ({df} degrees of freedom; up to {high:.3g}). With 80 % power {gaps};"
-            f" {tolerance:.0%} is settled by {first['settle']} (up to {first['settle_high']})."
+            f"{title}: the log metric has sd {sd:.3g} ({df} {degrees} of freedom; up to {high:.3g})."
+            f" With 80 % power {gaps}; {tolerance:.0%} is settled by {first['settle']} (up to {first['settle_high']})."
         )
     return found
 

@@ -136,8 +136,11 @@ def sampler_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
         if len(cheapest)
         else "No configuration is known to be within tolerance of the default."
     )
-    front_caption = f"Quality against cost. One mark a configuration, thin bar: min–max over cells; line: non-dominated. {text}"
-    draws = [_front(frame, metric) for metric in shown]
+    front_caption = (
+        "Quality against cost. A mark a configuration; coloured lines: the default field under each solver's budget, with 95 %"
+        f" intervals over fields; dark steps: what nothing beats on both. All panels share the legend. {text}"
+    )
+    draws = [_front(frame, metric, legend=metric == shown[0]) for metric in shown]
     blocks: list[Block] = [
         figure(folder, "quality-cost", front_caption, f"{metric_label(frame, main)} against NFE. {text}", draws)
     ]
@@ -150,8 +153,13 @@ def sampler_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
     return blocks
 
 
-def _front(frame: pd.DataFrame, metric: str) -> Callable[[Axes], object]:
-    return lambda ax: plot_quality_cost(frame, metric=metric, ax=ax)
+def _front(frame: pd.DataFrame, metric: str, legend: bool) -> Callable[[Axes], object]:
+    def draw(ax: Axes) -> None:
+        shown = plot_quality_cost(frame, metric=metric, ax=ax).get_legend()
+        if shown is not None and not legend:
+            shown.remove()
+
+    return draw
 
 
 def _tolerance_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:

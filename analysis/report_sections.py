@@ -157,7 +157,7 @@ def noise(frame: pd.DataFrame) -> Section:
         )
         fields = frame.loc[is_default(frame, "train")].groupby("train_id").ngroups or 2
         table = power_table(frame, (max(fields, 2),), fields=(max(field_key(frame).nunique(), 2),))
-        blocks += [Text("What this study can see. " + " ".join(sentences(table, tolerance_of(frame))))]
+        blocks += [Text("What this study can see:"), Items(tuple(sentences(table, tolerance_of(frame))))]
         gaps = sorted({0.03, 0.10, 0.25, tolerance_of(frame)})
         table = pd.DataFrame(
             {

@@ -44,6 +44,8 @@ class Moderated(NamedTuple):
     own: float
     """d s² / (d₀ + d)."""
     own_df: float
+    total_df: float = math.inf
+    """Degrees of freedom of all configurations together: no comparison among them has more."""
 
     @property
     def known(self) -> bool:
@@ -70,13 +72,16 @@ def moderate(values: np.ndarray, pooled: Pooled | None) -> Moderated:
     df = prior + own
     if not df:
         return Moderated(0.0, 0.0, 0.0, 0.0)
-    return Moderated(prior * (pooled.variance if pooled is not None else 0.0) / df, prior, own * s2 / df, own)
+    if pooled is None:
+        return Moderated(0.0, 0.0, s2, own)
+    return Moderated(prior * pooled.variance / df, prior, own * s2 / df, own, float(pooled.df))
 
 
 def of_means(sides: Sequence[tuple[Moderated, int]]) -> tuple[float, float]:
     """Variance of a sum or difference of means of independent values, and its degrees of freedom.
 
-    Each side contributes ν/n. The pooled part is common to the sides, so it counts once, not once a side.
+    Each side contributes ν/n. The pooled part is common to the sides, so it counts once, not once a side; and where a single
+    configuration has seeds, the other side's variance is its own over again, so that the sum has no more degrees of freedom.
 
     Args:
         sides: (moderated variance of the values, how many there are).
@@ -87,7 +92,8 @@ def of_means(sides: Sequence[tuple[Moderated, int]]) -> tuple[float, float]:
         return math.nan, 0.0
     prior = sum(spread.prior / n for spread, n in sides)
     parts = [(prior, max(spread.prior_df for spread, _ in sides))]
-    return satterthwaite([*parts, *((spread.own / n, spread.own_df) for spread, n in sides)])
+    variance, df = satterthwaite([*parts, *((spread.own / n, spread.own_df) for spread, n in sides)])
+    return variance, min(df, *(spread.total_df for spread, _ in sides))
 
 
 def moderate_all(s2: np.ndarray, df: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -87,6 +87,22 @@ def test_two_sides_share_one_prior() -> None:
     assert math.isnan(of_means([(side, 3), (moderate(np.array([]), None), 0)])[0])
 
 
+def test_one_replicated_configuration_has_its_own_degrees_of_freedom_and_no_more() -> None:
+    """Two seeds at the default, one at an arm: both variances are the same number, so the comparison has one degree."""
+    base = np.array([0.0, 0.1])
+    pooled = pool([base, np.array([0.3])])
+    variance, df = of_means([(moderate(base, pooled), 2), (moderate(np.array([0.3]), pooled), 1)])
+    assert (variance, df) == (pytest.approx(0.005 * 1.5), 1.0)
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(2000):
+        a, b = rng.normal(0, 1, 2), rng.normal(0, 1, 1)
+        spread = pool([a, b])
+        v, d = of_means([(moderate(a, spread), 2), (moderate(b, spread), 1)])
+        covered.append(abs(a.mean() - b.mean()) <= stats.t.ppf(0.975, d) * math.sqrt(v))
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02), "2,000 repetitions: standard error 0.5 %"
+
+
 def test_detectable_gap_is_detected_four_times_in_five() -> None:
     """4,000 comparisons at the printed gap: the standard error of the share is 0.6 %."""
     rng = np.random.default_rng(0)
