@@ -43,7 +43,7 @@ def metric_column(frame: pd.DataFrame, metric: str) -> str:
         if column in frame.columns:
             return column
     names = [c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_")]
-    known = sorted(set(names) - {"n", "features"})
+    known = sorted(set(names) - {"n", "features", "names"})
     raise AnalysisError(f"{metric}: no such metric; use one of {', '.join(known)}, nfe")
 
 
