@@ -41,11 +41,15 @@ class DataConfig(Model):
     """Which data set, and how it is brought to data units (images: [−1, 1], mean image subtracted)."""
 
     name: str = "digits"
-    """digits, npz, or a toy: rings, spiral, two_moons, gaussians, shell."""
+    """digits, npz, vectors, or a toy: rings, spiral, two_moons, gaussians, shell."""
     path: str | None = None
-    """File of an `npz` data set."""
+    """File or folder of a data set that is read from one."""
     center: StrictBool = True
     """Subtract the mean; it is stored with the field and added back to samples."""
+    flip: StrictBool = False
+    """Count every image a second time, mirrored left–right."""
+    holdout: Annotated[float, Field(gt=0, le=0.5, strict=True)] | None = None
+    """Fraction of the points that is kept out of training, as test points; for data sets without a test split."""
     n: PositiveInt | None = None
     """Number of points of a toy (default 2,000)."""
     dim: PositiveInt | None = None

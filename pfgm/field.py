@@ -21,6 +21,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from pfgm.memory import ByRows
+from pfgm.sources import Sources
 
 CHUNK_ELEMENTS = 1 << 20  # float64 elements of one converted chunk of the data: 8 MiB, reused by the allocator and cached
 EXACT_DIM = 8  # up to this d, exact distances cost no more than a matrix product
@@ -56,7 +57,7 @@ def log_sphere_area(n: int) -> float:
     return math.log(2.0) + 0.5 * n * math.log(math.pi) - math.lgamma(0.5 * n)
 
 
-def log_weights(x: Tensor, t: Tensor | float, data: Tensor, *, n_aug: float = 1.0) -> Tensor:
+def log_weights(x: Tensor, t: Tensor | float, data: Sources, *, n_aug: float = 1.0) -> Tensor:
     r"""Log weights of the sources seen from (x, t): log w_j, w_j ∝ (‖x − y_j‖² + n_aug t²)^{−(d+n_aug)/2}, Σ_j w_j = 1.
 
     Args:
@@ -83,7 +84,7 @@ def log_weights(x: Tensor, t: Tensor | float, data: Tensor, *, n_aug: float = 1.
         return torch.log_softmax(logits, dim=1).to(x.dtype)
 
 
-def mean_source(x: Tensor, t: Tensor | float, data: Tensor, *, n_aug: float = 1.0) -> Tensor:
+def mean_source(x: Tensor, t: Tensor | float, data: Sources, *, n_aug: float = 1.0) -> Tensor:
     r"""Weighted mean of the sources seen from (x, t): ȳ = Σ_j w_j y_j,  w_j ∝ (‖x − y_j‖² + n_aug t²)^{−(d+n_aug)/2}.
 
     Args:
@@ -101,7 +102,7 @@ def mean_source(x: Tensor, t: Tensor | float, data: Tensor, *, n_aug: float = 1.
     return _look(points, heights, data, n_aug).y_bar.to(x.dtype)
 
 
-def normalized_target(x: Tensor, t: Tensor | float, data: Tensor, gamma: float) -> Tensor:
+def normalized_target(x: Tensor, t: Tensor | float, data: Sources, gamma: float) -> Tensor:
     r"""PFGM's training target: v = −√d · Ê / (‖Ê‖ + γ),  Ê = (x − ȳ, t).
 
     Args:
@@ -123,7 +124,7 @@ def normalized_target(x: Tensor, t: Tensor | float, data: Tensor, gamma: float) 
     return (e_hat * (-math.sqrt(x.shape[1]) / (norm + gamma))).to(x.dtype)
 
 
-def true_field(x: Tensor, t: Tensor | float, data: Tensor) -> tuple[Tensor, Tensor]:
+def true_field(x: Tensor, t: Tensor | float, data: Sources) -> tuple[Tensor, Tensor]:
     r"""The Poisson field itself: F(x, t) = −1/(N S_{d+1}) Σ_j (x − y_j, t) / ρ_j^{d+1}, as direction and log magnitude.
 
     Args:
@@ -146,7 +147,7 @@ def true_field(x: Tensor, t: Tensor | float, data: Tensor) -> tuple[Tensor, Tens
 
 
 def field_lines(
-    x: Tensor, data: Tensor, *, T: float, t_min: float, n_points: int = 64, rtol: float = 1e-8
+    x: Tensor, data: Sources, *, T: float, t_min: float, n_points: int = 64, rtol: float = 1e-8
 ) -> tuple[Tensor, Tensor]:
     r"""Field lines of the data through (x, T), followed down to t_min: dx/ds = x − ȳ(x, t),  s = log t.
 
@@ -180,7 +181,7 @@ def field_lines(
     return s.exp().to(x.dtype), paths.to(x.dtype)
 
 
-def _checked(x: Tensor, t: Tensor | float, data: Tensor, n_aug: float) -> tuple[Tensor, Tensor]:
+def _checked(x: Tensor, t: Tensor | float, data: Sources, n_aug: float) -> tuple[Tensor, Tensor]:
     """Points and heights in float64, shapes (B, d) and (B,), or a ValueError that names the cure."""
     for name, value in (("x", x), ("data", data)):
         if not value.is_floating_point():
@@ -199,7 +200,7 @@ def _checked(x: Tensor, t: Tensor | float, data: Tensor, n_aug: float) -> tuple[
     return x.detach().double(), t.detach().expand(len(x))
 
 
-def _centre(data: Tensor) -> Tensor:
+def _centre(data: Sources) -> Tensor:
     """A point near the middle of the data, the mean of about 256 rows; the origin where that is no worse.
 
     Any point is valid. A central one loses least to rounding, the origin saves a copy of float64 data.
@@ -209,10 +210,9 @@ def _centre(data: Tensor) -> Tensor:
     return centre if bool(centre.square().sum() > 0.2 * rows.square().sum(1).mean()) else torch.zeros_like(centre)
 
 
-def _chunks(data: Tensor, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
+def _chunks(data: Sources, centre: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Pairs (first row, data[rows] − centre in float64), in chunks that bound the memory."""
-    size = min(4096, max(256, CHUNK_ELEMENTS // data.shape[1]))
-    moved = bool(centre.any())
+    size, moved = min(4096, max(256, CHUNK_ELEMENTS // data.shape[1])), bool(centre.any())
     for start in range(0, len(data), size):
         rows = data[start : start + size]
         yield start, rows - centre if moved else rows.double()
@@ -268,7 +268,7 @@ def _squared_distance_error(x: Tensor, squared: Tensor) -> Tensor:
     return GEMM_ULPS * EPS * (3.0 * x.square().sum(1) + 2.0 * squared)
 
 
-def _stream(x: Tensor, t: Tensor, data: Tensor, centre: Tensor, n_aug: float) -> _Pass:
+def _stream(x: Tensor, t: Tensor, data: Sources, centre: Tensor, n_aug: float) -> _Pass:
     """Online softmax over the chunks; x relative to the centre."""
     peak = torch.full_like(t, -math.inf)
     nearest = torch.zeros(len(x), dtype=torch.long, device=x.device)
@@ -288,12 +288,12 @@ def _stream(x: Tensor, t: Tensor, data: Tensor, centre: Tensor, n_aug: float) ->
     return _Pass(peak, nearest, total, weighted, squares)
 
 
-def _look(x: Tensor, t: Tensor, data: Tensor, n_aug: float, *, magnitude: bool = False) -> _Sight:
+def _look(x: Tensor, t: Tensor, data: Sources, n_aug: float, *, magnitude: bool = False) -> _Sight:
     """`_look_from` all rows, in parts where that does not fit into the memory."""
     return ByRows(lambda x, t: _look_from(x, t, data, n_aug, magnitude))(x, t)
 
 
-def _look_from(x: Tensor, t: Tensor, data: Tensor, n_aug: float, magnitude: bool) -> _Sight:
+def _look_from(x: Tensor, t: Tensor, data: Sources, n_aug: float, magnitude: bool) -> _Sight:
     """Mean source, x − ȳ and log Σ kernel of float64 points, each row by the cheapest way that is accurate for it.
 
     log Σ kernel is accurate to TOLERANCE only with ``magnitude``, which recomputes more rows.
@@ -330,13 +330,13 @@ def _blocks(mask: Tensor) -> list[Tensor]:
     return [rows for rows in mask.nonzero().flatten().split(EXACT_ROWS) if len(rows)]
 
 
-def _exact_logits(x: Tensor, t: Tensor, data: Tensor, n_aug: float) -> Tensor:
+def _exact_logits(x: Tensor, t: Tensor, data: Sources, n_aug: float) -> Tensor:
     """Logits of a few rows, shape (b, N), from exact differences."""
     squared = torch.cat([_exact_squared_distances(x, y) for _, y in _chunks(data, torch.zeros_like(x[0]))], dim=1)
     return _logits(squared, t, x.shape[1], n_aug)
 
 
-def _look_exactly(x: Tensor, t: Tensor, data: Tensor, centre: Tensor, n_aug: float) -> _Sight:
+def _look_exactly(x: Tensor, t: Tensor, data: Sources, centre: Tensor, n_aug: float) -> _Sight:
     """The same for a few rows: exact distances, and x − y_j of the nearest sources by exact differences."""
     logits = _exact_logits(x, t, data, n_aug)
     log_sum = torch.logsumexp(logits, dim=1)

@@ -15,9 +15,10 @@ from pfgm.field import mean_source, normalized_target
 from pfgm.networks import FieldNetwork
 from pfgm.networks.heads import denoiser_head, field_head, raw_field_head
 from pfgm.process import Process
+from pfgm.sources import Sources
 
 
-def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
+def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Tensor:
     """Mean ‖v̂ − v‖²/d over the batch, v the normalised field of ``sources`` (N_ref, d) at points around y (B, d)."""
     x, t = process.training_points(y, g)
     assert process.train.gamma is not None
@@ -26,7 +27,7 @@ def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Tens
     return (v - target).square().sum(1).mean() / y.shape[1]
 
 
-def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
+def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Tensor:
     """Mean ‖o + t^d (x − y', t)/ρ^{d+1}‖²/d, y' drawn from the data independently of y: no reference batch, no bias."""
     x, t = process.training_points(y, g)
     index = torch.randint(len(sources), (len(y),), generator=g, device=y.device)
@@ -41,13 +42,13 @@ def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: 
     return (output - target.to(x)).square().sum(1).mean() / d
 
 
-def denoise(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
+def denoise(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Tensor:
     """Mean ‖D(x, t) − y‖²/(d c_out²), c_out at the noise level that (x, t) shows."""
     x, t = process.training_points(y, g)
     return _denoising_loss(network, x, t, y)
 
 
-def reference(network: FieldNetwork, process: Process, y: Tensor, sources: Tensor, g: torch.Generator) -> Tensor:
+def reference(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Tensor:
     """As `denoise`, with the mean source over ``sources`` (N_ref, d) as the target: less variance."""
     x, t = process.training_points(y, g)
     return _denoising_loss(network, x, t, mean_source(x, t, sources, n_aug=process.n_aug))
@@ -61,5 +62,5 @@ def _denoising_loss(network: FieldNetwork, x: Tensor, t: Tensor, target: Tensor)
     return (weight * error.square().mean(1)).mean()
 
 
-Objective = Callable[[FieldNetwork, Process, Tensor, Tensor, torch.Generator], Tensor]
+Objective = Callable[[FieldNetwork, Process, Tensor, Sources, torch.Generator], Tensor]
 OBJECTIVES: dict[str, Objective] = {"normalized": normalized, "raw": raw, "denoise": denoise, "reference": reference}

@@ -29,6 +29,7 @@ from pfgm.memory import is_out_of_memory, record_split
 from pfgm.networks import FieldNetwork, build_network
 from pfgm.objectives import OBJECTIVES
 from pfgm.process import Process, resolve_train
+from pfgm.sources import Sources
 
 TRAINING_VERSION = 1
 
@@ -174,7 +175,7 @@ class Trainer:
                 raise
         return None
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
+    def _batch(self) -> tuple[Tensor, Sources]:
         """y (B, d) and the reference sources (N_ref, d), of which y is a part."""
         n, size, g = len(self.points), self.train.batch_size, self.generators["order"]
         reference = self.train.reference_batch_size

@@ -122,7 +122,7 @@ def _calibrate_one(config: StudyConfig, handouts: list[dict], worker: int) -> Me
         config.evaluate.samples, data.info.dim, device=device
     )
     started = time.perf_counter()
-    evaluator._distances(x.to(raw), torch.ones(len(x)))
+    evaluator._distances(x, torch.ones(len(x)))
     metric_s = time.perf_counter() - started
     row_s, solution_s = {}, {}
     for _, point in points(config, "sampler") if config.design.name != "tpe" else [("default", config.default("sampler"))]:

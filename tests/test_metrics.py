@@ -147,7 +147,7 @@ def test_distance_rises_with_corruption():
     evaluator = Evaluator(data, EvaluateConfig(metrics=("fid",)))
     g = torch.Generator().manual_seed(0)
     noise = torch.randn(data.raw.shape, generator=g)
-    noisy = [evaluator._distance((data.raw + s * noise).clamp(-1, 1)) for s in (0.0, 0.1, 0.3, 0.6)]
+    noisy = [evaluator._distance((data.raw[:] + s * noise).clamp(-1, 1)) for s in (0.0, 0.1, 0.3, 0.6)]
     assert noisy == sorted(noisy)
     order = torch.as_tensor(load_digits().target).argsort()
     missing = [evaluator._distance(data.raw[order[k:]]) for k in (0, 180, 700)]

@@ -101,9 +101,9 @@ def test_digits_empirical_field_lands_on_digits():
     data = load_data(DataConfig())
     direction, quantile = latents(64, 64, seed=0)
     x = PoissonPrior(64, 40.0).from_latent(direction, quantile)
-    out = integrate(lambda x, t: mean_source(x, t, data.points.double()), x, T=40.0, t_min=1e-3, solver="dopri5", rtol=1e-4)
+    out = integrate(lambda x, t: mean_source(x, t, data.points[:].double()), x, T=40.0, t_min=1e-3, solver="dopri5", rtol=1e-4)
     assert out.status == "complete"
-    distance = torch.cdist(out.x, data.points.double())
+    distance = torch.cdist(out.x, data.points[:].double())
     on = distance.min(1).values / 8 <= 0.05
     different = len(set(distance.argmin(1)[on].tolist()))
     assert float(on.double().mean()) >= 0.98

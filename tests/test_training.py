@@ -147,7 +147,7 @@ def test_learns_the_field_of_rings(process):
     data = data_of("rings")
     train = TrainConfig(**({"sigma": 0.05} if process.get("process") != "pfgmpp" else {}), steps=400, batch_size=128, **process)
     trainer = Trainer(data, NetworkConfig(width=64, depth=2), train, seed=0)
-    x, t = trainer.process.training_points(data.points.repeat(5, 1), torch.Generator().manual_seed(9))
+    x, t = trainer.process.training_points(data.points[:].repeat(5, 1), torch.Generator().manual_seed(9))
     keep = (t > 0.02) & (t < 1.0)
     x, t = x[keep], t[keep]
     exact = mean_source(x, t, data.points, n_aug=trainer.process.n_aug)
@@ -187,7 +187,7 @@ def test_raw_objective_is_unbiased():
         raw(network, Fixed(process.train, process.info), y, data.points, torch.Generator().manual_seed(0)).backward()
         return network.output.grad.double()
 
-    difference = torch.cat([x - data.points, t.expand(200)[:, None]], 1).double()
+    difference = torch.cat([x - data.points[:], t.expand(200)[:, None]], 1).double()
     rho = difference.norm(dim=1, keepdim=True)
     targets = -(difference / rho) * (0.5 / rho) ** 2
     error = 4 * targets.std(0) / math.sqrt(40_000)  # the gradient is 2/d (o − mean of the targets drawn), d = 2
@@ -202,7 +202,7 @@ def test_raw_objective_learns_the_mean_source():
     train = TrainConfig(steps=300, batch_size=256, sigma=0.05, objective="raw", warmup_steps=20)
     trainer = Trainer(data, SMALL, train, seed=0)
     list(trainer.run())
-    y = data.points.double()
+    y = data.points[:].double()
     x, t = trainer.process.training_points(y.repeat(10, 1), torch.Generator().manual_seed(1))
     x, t = x[t > 0.1], t[t > 0.1]
     with torch.no_grad():
@@ -233,10 +233,10 @@ def test_plain_head_is_read_by_the_root():
         def forward(self, x, t):
             from pfgm.field import normalized_target
 
-            return normalized_target(x, t, data.points.double(), 5.0)
+            return normalized_target(x, t, data.points[:].double(), 5.0)
 
     x, t = process.training_points(data.points[:100].double(), torch.Generator().manual_seed(1))
-    exact = mean_source(x, t, data.points.double())
+    exact = mean_source(x, t, data.points[:].double())
     torch.testing.assert_close(process.mean_source(Exact(), x, t), exact, rtol=1e-5, atol=1e-5)
 
 
@@ -263,7 +263,7 @@ def test_plain_raw_head_is_read_by_its_ratio(t_now):
     """An exact raw field as the network: D to 1e-9, close to the data and thirty heights away."""
     data = data_of("rings")
     process = Process(resolve_train(TrainConfig(sigma=0.05, objective="raw"), data.info), data.info)
-    sources = data.points.double()
+    sources = data.points[:].double()
 
     class Exact(torch.nn.Module):
         skip, dtype = False, torch.float64

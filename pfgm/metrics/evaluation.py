@@ -68,7 +68,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self.features = self.config.features or default_features(self.data.info.name)
-        self.raw = self.data.raw.to(self.device)
+        self.raw = self.data.raw.to(self.device)[:]
         if "fid" in self.config.metrics:
             self.reference = moments(extract(self.features, self.raw))
             self.anchors = self._anchors()

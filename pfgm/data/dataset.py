@@ -1,0 +1,192 @@
+"""A data set in the units it is trained in, and what is known of it.
+
+Images are in [−1, 1]; every data set is centred by default (its mean is subtracted, stored, and added back to samples),
+because the error of starting from the prior at a finite height is of order T^−2 with a mean and T^−4 without. The shape of
+one item is kept beside the flat points. Means and norms are sums in float64 over chunks, never a copy of the whole.
+A data set's identity is the hash of what is trained on (stored values, shape, whether it is centred and flipped), not its
+name or path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pfgm.config import DataConfig
+from pfgm.data.errors import DataError
+from pfgm.data.items import Items
+from pfgm.data.points import Points
+from pfgm.data.registry import READERS
+
+IMAGE_RANGE = (-1.0, 1.0)
+MIN_POINTS = 4
+"""Fewest points of a data set: precision and recall look at third nearest neighbours."""
+HOLDOUT_SEED = 20221
+"""Which rows are held out must not depend on the configuration."""
+CHUNK_VALUES = 1 << 22
+"""Values that are decoded at a time."""
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a trained field must know of its data: units, shape and scale (no points)."""
+
+    name: str
+    shape: tuple[int, ...]  # of one item: (d,) for vectors, (C, H, W) for images
+    mean: Tensor  # (d,), zero when not centred
+    bounds: tuple[float, float] | None  # data range samples are clamped to; None for vectors
+    n: int  # points as trained, flips included
+    mean_norm: float  # mean ‖y‖ of the points as trained
+    sd: float  # root mean square of the coordinates as trained
+    hash: str
+    center: bool
+
+    @property
+    def dim(self) -> int:
+        """d, the number of coordinates of an item."""
+        return prod(self.shape)
+
+    def to_data_units(self, x: Tensor) -> Tensor:
+        """Add the mean back to samples (n, d) and clamp them to the data's range."""
+        x = x + self.mean.to(x)
+        return x if self.bounds is None else x.clamp(*self.bounds)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Points as trained; the same in data units, without flips; the test split or what was held out, in data units."""
+
+    points: Points
+    raw: Points
+    test: Points | None
+    info: DataInfo
+
+
+def load_data(config: DataConfig) -> Dataset:
+    """Read a data set and bring it to the units it is trained in.
+
+    Raises:
+        DataError: an unknown name, a key the data set does not have, or a file that cannot be used.
+    """
+    if config.name not in READERS:
+        raise DataError(f"data.name: unknown data set '{config.name}'; use one of {', '.join(READERS)}")
+    _refuse_foreign_keys(config)
+    items = READERS[config.name].read(config)
+    if 0 in items.values.shape[1:]:
+        raise DataError(f"data: every point has shape {items.values.shape[1:]}, without a number; give points with coordinates")
+    raw, test = _split(config, items)
+    if raw.n_stored < MIN_POINTS:
+        raise DataError(f"data: {raw.n_stored} points; at least {MIN_POINTS} are needed, for the third nearest neighbour")
+    if _all_equal(raw):
+        raise DataError(f"data: all {raw.n_stored} points are equal; give data that differ")
+    if config.flip and len(raw.item) != 3:
+        raise DataError(f"data.flip: {config.name} has vectors, and only images can be mirrored; remove flip")
+    centre = _mean(raw)
+    if config.flip:
+        centre = (centre + centre.reshape(raw.item).flip(-1).flatten()) / 2
+    mean = centre.float() if config.center else torch.zeros_like(centre).float()
+    centred = Points(raw.stored, raw.item, mean if config.center else None, raw.rows)
+    mean_norm, sd = _scale(centred)  # a mirrored image is as far from a mirrored mean
+    points = Points(raw.stored, raw.item, centred.shift, raw.rows, config.flip)
+    info = DataInfo(
+        name=config.name,
+        shape=raw.item,
+        mean=mean,
+        bounds=IMAGE_RANGE if len(raw.item) == 3 else None,
+        n=len(points),
+        mean_norm=mean_norm,
+        sd=sd,
+        hash=_identity(points, config.center),
+        center=config.center,
+    )
+    return Dataset(points, raw, test, info)
+
+
+def _refuse_foreign_keys(config: DataConfig) -> None:
+    """Every key that is given belongs to some data sets; the message names them."""
+    owners = {key: [name for name, reader in READERS.items() if key in reader.keys] for key in KEYS}
+    for key, names in owners.items():
+        if getattr(config, key) in (None, False) or config.name in names:
+            continue
+        if key == "path":
+            raise DataError(f"data.path: {config.name} has no file; remove path, or use name: npz")
+        whose = f"the toys {', '.join(names)}" if key in ("n", "dim") else ", ".join(names)
+        raise DataError(f"data.{key}: belongs to {whose}; remove it")
+    if config.holdout is not None and READERS[config.name].has_test:
+        raise DataError(f"data.holdout: {config.name} comes with a test split, which is used as such; remove holdout")
+
+
+KEYS = ("path", "n", "dim")
+"""Keys of ``data`` that only some data sets have."""
+
+
+def _split(config: DataConfig, items: Items) -> tuple[Points, Points | None]:
+    """Points in data units to train on, and those kept apart."""
+    everything = _points(items.values)
+    if config.holdout is None:
+        return everything, None if items.test is None else _points(items.test)
+    n = len(everything)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(HOLDOUT_SEED))
+    n_test = round(config.holdout * n)
+    if n_test < MIN_POINTS:
+        raise DataError(f"data.holdout: keeps {n_test} of {n} points apart, at least {MIN_POINTS} are needed; raise it")
+    apart, kept = (rows.sort().values for rows in order.split([n_test, n - n_test]))
+    return (
+        Points(everything.stored, everything.item, rows=kept),
+        Points(everything.stored, everything.item, rows=apart),
+    )
+
+
+def _points(values: np.ndarray) -> Points:
+    shape = tuple(int(k) for k in values.shape[1:])
+    flat = np.ascontiguousarray(values).reshape(len(values), prod(shape))
+    return Points(torch.from_numpy(flat), shape)
+
+
+def _chunks(points: Points) -> Iterator[slice]:
+    size = max(1, CHUNK_VALUES // points.shape[1])
+    return (slice(start, start + size) for start in range(0, len(points), size))
+
+
+def _all_equal(points: Points) -> bool:
+    first = points[0]
+    return all(bool((points[rows] == first).all()) for rows in _chunks(points))
+
+
+def _mean(points: Points) -> Tensor:
+    """Mean of the points, (d,), float64."""
+    total = torch.zeros(points.shape[1], dtype=torch.float64)
+    for rows in _chunks(points):
+        total += points[rows].double().sum(0)
+    return total / len(points)
+
+
+def _scale(points: Points) -> tuple[float, float]:
+    """(mean ‖y‖, root mean square of the coordinates)."""
+    norms = squares = torch.zeros((), dtype=torch.float64)
+    for rows in _chunks(points):
+        y = points[rows].double()
+        norms = norms + y.norm(dim=1).sum()
+        squares = squares + y.square().sum()
+    n, d = points.shape
+    return float(norms / n), float((squares / (n * d)).sqrt())
+
+
+def _identity(points: Points, center: bool) -> str:
+    """Hash of what is trained on."""
+    facts: tuple[object, ...] = (points.item, center)
+    if points.stored.dtype == torch.uint8:
+        facts += ("uint8",)
+    if points.flip:
+        facts += ("flip",)
+    digest = hashlib.sha256(repr(facts).encode())
+    stored = points.unflipped()
+    for rows in _chunks(stored):
+        digest.update(stored.bytes_stored(rows).contiguous().numpy().data)
+    return digest.hexdigest()

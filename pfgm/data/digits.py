@@ -1,0 +1,16 @@
+"""The embedded default: 1,797 grey 8 × 8 digits that come with scikit-learn, no download."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pfgm.config import DataConfig
+from pfgm.data.items import Items
+
+
+def read_digits(config: DataConfig) -> Items:
+    """Grey levels 0 … 16 as −1 … 1, shape (1797, 1, 8, 8), float32."""
+    from sklearn.datasets import load_digits
+
+    images: np.ndarray = load_digits().images
+    return Items((images / 8.0 - 1.0).astype(np.float32)[:, None])

@@ -1,0 +1,75 @@
+"""Toys with known laws, drawn with one fixed stream of random numbers: the same points for the same n and dim.
+
+`rings`, `spiral` and `two_moons` lie in the plane; `gaussians` and `shell` in any dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pfgm.config import DataConfig
+from pfgm.data.errors import DataError
+from pfgm.data.items import Items
+
+Draw = Callable[[np.random.Generator, int, int], np.ndarray]
+
+
+def toy_reader(name: str) -> Callable[[DataConfig], Items]:
+    """Reader of one toy: n points (2,000) of dim coordinates (2)."""
+    draw, planar = TOYS[name]
+
+    def generate(config: DataConfig) -> Items:
+        dim = config.dim or 2
+        if planar and dim != 2:
+            raise DataError(f"data.dim: {config.name} lies in the plane, got dim {dim}; remove dim")
+        rng = np.random.Generator(np.random.Philox(20221))
+        return Items(draw(rng, config.n or 2000, dim).astype(np.float32))
+
+    return generate
+
+
+def _rings(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    radius = rng.choice([0.5, 1.0], n) + 0.03 * rng.standard_normal(n)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def _spiral(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    angle = 3 * np.pi * np.sqrt(rng.uniform(0.05, 1, n))
+    arm = (angle / (3 * np.pi))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return arm + 0.02 * rng.standard_normal((n, 2))
+
+
+def _two_moons(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    angle, lower = rng.uniform(0, np.pi, n), rng.integers(0, 2, n)
+    x = np.where(lower, 1 - np.cos(angle), np.cos(angle)) - 0.5
+    y = np.where(lower, 0.5 - np.sin(angle), np.sin(angle)) - 0.25
+    return np.stack([x, y], 1) + 0.05 * rng.standard_normal((n, 2))
+
+
+def _gaussians(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    """Eight clusters (2-D: on the unit circle; else at fixed random unit vectors), sd 0.05."""
+    if dim == 2:
+        angle = np.arange(8) * np.pi / 4
+        centres = np.stack([np.cos(angle), np.sin(angle)], 1)
+    else:
+        centres = rng.standard_normal((8, dim))
+        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    return centres[rng.integers(0, 8, n)] + 0.05 * rng.standard_normal((n, dim))
+
+
+def _shell(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    x = rng.standard_normal((n, dim))
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+TOYS: dict[str, tuple[Draw, bool]] = {
+    "rings": (_rings, True),
+    "spiral": (_spiral, True),
+    "two_moons": (_two_moons, True),
+    "gaussians": (_gaussians, False),
+    "shell": (_shell, False),
+}
+"""Toy → (draw, whether it lies in the plane)."""
