@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pfgm.checkpoint import Field as Field
     from pfgm.checkpoint import load_field as load_field
     from pfgm.data import load_data as load_data
+    from pfgm.poisson_flow import from_poisson_flow as from_poisson_flow
     from pfgm.sampling import integrate as integrate
     from pfgm.training import Trainer as Trainer
 
@@ -17,14 +18,15 @@ _HOMES = {
     "Field": "checkpoint",
     "load_field": "checkpoint",
     "load_data": "data",
+    "from_poisson_flow": "poisson_flow",
     "integrate": "sampling",
     "Trainer": "training",
 }
 _MODULES = (
-    "analytic", "checkpoint", "config", "data", "field", "memory", "metrics", "networks", "objectives", "perturb", "prior",
-    "process", "sampling", "training",
+    "analytic", "checkpoint", "config", "data", "field", "memory", "metrics", "networks", "objectives", "perturb",
+    "poisson_flow", "prior", "process", "sampling", "training",
 )  # fmt: skip
-__all__ = ["Field", "Trainer", "integrate", "load_data", "load_field"]
+__all__ = ["Field", "Trainer", "from_poisson_flow", "integrate", "load_data", "load_field"]
 
 
 def __getattr__(name: str) -> object:

@@ -3,7 +3,7 @@
 A field is two files: ``<hash>.safetensors`` (averaged weights, data mean), and ``field.json`` (configuration, data facts, seed,
 version, name, size and SHA-256 of the weights, checksum of itself), which is written last: a field is there when it is. The
 weights are named by their content, so that two writers of one field never mix. A training in progress is the tensors of
-`pfgm.training.Trainer.state` behind their SHA-256.
+`pfgm.training.Trainer.state` behind their SHA-256. Checkpoints of the PFGM authors' code: `pfgm.poisson_flow`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load, save
@@ -28,6 +29,9 @@ from pfgm.networks import FieldNetwork, build_network
 from pfgm.process import Process
 from pfgm.sampling import sample
 from pfgm.training import TRAINING_VERSION, Progress, Trainer
+
+if TYPE_CHECKING:
+    from pfgm.poisson_flow import from_poisson_flow as from_poisson_flow
 
 FORMAT = 2
 """1 had no checksum of ``field.json``, and its weights in ``field.safetensors``."""
@@ -77,6 +81,12 @@ class Field:
         if samples.status != "complete":
             raise RuntimeError(f"sampling ended as {samples.status} after {samples.nfe:g} calls; try another solver or rtol")
         return self.process.info.to_data_units(samples.x).reshape(n, *self.process.info.shape)
+
+
+def __getattr__(name: str) -> object:
+    if name == "from_poisson_flow":  # its module makes fields, so it imports this one
+        return import_module("pfgm.poisson_flow").from_poisson_flow
+    raise AttributeError(f"module 'pfgm.checkpoint' has no attribute '{name}'")
 
 
 class Damaged(ValueError):

@@ -21,6 +21,12 @@ PROCESS_KEYS: dict[str, dict[str, float | str | bool | None]] = {
 }
 """Keys of ``train`` that belong to one process, with their defaults."""
 
+NETWORK_KEYS: dict[str, dict[str, object]] = {
+    "unet": {"patch": None},
+    "ddpmpp": {"channel_mult": (1, 2, 2, 2), "dropout": 0.0},
+}
+"""Keys of ``network`` that belong to one network, with their defaults; null under any other."""
+
 OBJECTIVES = {"pfgm": ("normalized", "raw"), "pfgmpp": ("denoise", "reference")}
 """The (process, objective) pairs of the table in `pfgm.process`; all others are refused."""
 
@@ -59,13 +65,40 @@ class DataConfig(Model):
 class NetworkConfig(Model):
     """Architecture of the field network."""
 
-    name: Literal["mlp", "unet"] = "mlp"
+    name: Literal["mlp", "unet", "ddpmpp"] = "mlp"
+    """ddpmpp: the network of the PFGM papers, process pfgm alone."""
     width: PositiveInt = 512
-    """mlp: hidden width. unet: channels at full resolution."""
+    """mlp: hidden width. unet, ddpmpp: channels at full resolution."""
     depth: PositiveInt = 2
-    """mlp: residual blocks. unet: resolutions."""
+    """mlp: residual blocks. unet: resolutions. ddpmpp: residual blocks a resolution."""
     skip: StrictBool = True
-    """Process pfgm: add a denoiser's skip to the field output; false: the raw numbers are the field, as in the papers."""
+    """Process pfgm: add a denoiser's skip to the field output; false: the raw numbers are the field, as in the papers.
+
+    ddpmpp: false, also by default.
+    """
+    patch: PositiveInt | None = None
+    """unet: squares of patch × patch pixels become channels before the first convolution (default 1)."""
+    channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
+    """ddpmpp: channels of each resolution over `width` (default [1, 2, 2, 2])."""
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] | None = None
+    """ddpmpp: share of activations set to zero in training (default 0; the authors' is 0.1)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_network_defaults(cls, values: dict[str, object]) -> dict[str, object]:
+        values = dict(values)
+        name = values.get("name", cls.model_fields["name"].default)
+        for owner, keys in NETWORK_KEYS.items():
+            for key, default in keys.items():
+                if owner != name and values.get(key) is not None:
+                    raise ValueError(f"{key}: belongs to network {owner}, this one is {name}; remove it")
+                if owner == name and values.get(key) is None:
+                    values[key] = default
+        if name == "ddpmpp" and values.setdefault("skip", False) is True:
+            raise ValueError(
+                "skip: the output of ddpmpp is the field as it is, as in the papers; write false, or use name: unet"
+            )
+        return values
 
 
 class TrainConfig(Model):

@@ -1,11 +1,12 @@
 """Training: Adam with linear warm-up and cosine decay to zero, gradient clipping, a ramped average of the weights.
 
-Streams of random numbers are separate by role (initial weights, data order, perturbation) and derive from (seed, role) alone,
-never from the configuration; their states are part of the training state, so a training that is stopped and continued ends
-with the weights, bit for bit, of one that never stopped (same machine type, one thread).
+Streams of random numbers are separate by role (initial weights, data order, perturbation, dropout) and derive from (seed, role)
+alone, never from the configuration; their states are part of the training state, so a training that is stopped and continued
+ends with the weights, bit for bit, of one that never stopped (same machine type, one thread). The stream of dropout begins anew
+at each step, from (seed, role, step): layers draw from torch's global generator, which is left as it was.
 
 A step that runs out of memory is repeated with the network called in parts of the batch (`InParts`), twice as many each time;
-the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding.
+the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding; with dropout, its masks are others.
 
 `TRAINING_VERSION` is part of a field's identity: a change to this file, the objectives or the networks that moves the numbers
 must raise it, and a golden test of twenty losses fails until it does.
@@ -14,9 +15,11 @@ must raise it, and a golden test of twenty losses fails until it does.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 
 import torch
@@ -26,12 +29,14 @@ from torch.utils.checkpoint import checkpoint
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data import Dataset
 from pfgm.memory import is_out_of_memory, record_split
-from pfgm.networks import FieldNetwork, build_network
+from pfgm.networks import FieldNetwork, build_network, check_network, describe_network
 from pfgm.objectives import OBJECTIVES
 from pfgm.process import Process, resolve_train
 from pfgm.sources import Sources
 
 TRAINING_VERSION = 1
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingDiverged(RuntimeError):
@@ -63,6 +68,13 @@ def learning_rate(train: TrainConfig, step: int) -> float:
     return train.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
 
 
+def _global_generator(device: torch.device) -> torch.Generator:
+    if device.type != "cuda":
+        return torch.default_generator
+    generators: tuple[torch.Generator, ...] = torch.cuda.default_generators
+    return generators[torch.cuda.current_device() if device.index is None else device.index]
+
+
 class InParts(FieldNetwork):
     """A network, sharing its weights, that is called on ``parts`` parts of its rows, one after the other.
 
@@ -88,6 +100,8 @@ class Trainer:
         train: training point; `rule` and `all` are resolved here.
         seed: train seed.
         device: where the network and the data live.
+    Raises:
+        ValueError: a network, objective or device that does not go with the data or the process.
     """
 
     def __init__(
@@ -98,6 +112,9 @@ class Trainer:
         self.device = torch.device(device)
         if self.device.type == "mps":
             raise ValueError("device: mps has no float64, which the field needs; use cpu or cuda")
+        check_network(network, data.info.shape, self.train.process)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(describe_network(network, data.info.shape))
         self.points = data.points.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))
@@ -164,7 +181,7 @@ class Trainer:
         try:
             y, sources = self._batch()
             network = self.network if self.parts == 1 else InParts(self.network, self.parts)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
+            with self._dropout(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
                 objective = OBJECTIVES[str(self.train.objective)]
                 loss = objective(network, self.process, y, sources, self.generators["perturb"])
             self.optimizer.zero_grad(set_to_none=True)
@@ -174,6 +191,20 @@ class Trainer:
             if self.parts >= self.train.batch_size or not is_out_of_memory(error):
                 raise
         return None
+
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """torch's global generator as the stream of this step's dropout; afterwards it is what it was."""
+        if not self.network_config.dropout:
+            yield
+            return
+        generator = _global_generator(self.device)
+        before = generator.get_state()
+        generator.manual_seed(derive_seed(self.seed, f"dropout/{self.step}"))
+        try:
+            yield
+        finally:
+            generator.set_state(before)
 
     def _batch(self) -> tuple[Tensor, Sources]:
         """y (B, d) and the reference sources (N_ref, d), of which y is a part."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pfgm.config import ADAPTIVE_SOLVERS
 from pfgm.metrics.features import default_features
+from pfgm.networks import check_network
 from pfgm.process import Process, resolve_sampler, resolve_train
 from study.model import StudyConfig, explain, moved
 from study.plan import PlanError, make_plan
@@ -75,6 +76,14 @@ def _check_features(source: Source, config: StudyConfig) -> None:
         raise source.error(
             ("evaluate", "features"), f"digits needs 8 × 8 images, the data have d = {config.info.dim}; use pixels"
         )
+    searched = config.search_train.get("process")
+    processes = searched.choices if searched else [config.train.get("process", "pfgm")]
+    for process in processes:
+        try:
+            check_network(config.network, config.info.shape, str(process))
+        except ValueError as error:
+            path, _, text = str(error).partition(": ")
+            raise source.error(tuple(path.split(".")), text) from None
     if config.network.name == "unet":
         factor, shape = 2 ** (config.network.depth - 1), config.info.shape
         if len(shape) != 3 or shape[1] % factor or shape[2] % factor:

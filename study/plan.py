@@ -100,7 +100,7 @@ def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
     Keys that are null or false are left out, so that a key added later (with such a default) moves no identity.
     """
     numbers = {k: v for k, v in train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False}
-    network = config.network.model_dump()
+    network = {k: v for k, v in config.network.model_dump().items() if v is not None}
     if train.process == "pfgmpp":
         network.pop("skip")  # it has one head
     return digest([TRAINING_VERSION, config.info.hash, network, numbers, seed], 32)
@@ -336,7 +336,7 @@ def _cell(config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int) -> 
         "data_n": info.n,
         "data_dim": info.dim,
         "data_center": info.center,
-        **{f"network_{k}": v for k, v in config.network.model_dump().items()},
+        **{f"network_{k}": ",".join(map(str, v)) if k == "channel_mult" and v else v for k, v in config.network},
         **{f"train_{k}": v for k, v in train.model_dump(exclude={"force"}).items()},
         "train_height_max": process.height_max,
         "train_R_max": process.R_max,
