@@ -149,11 +149,13 @@ def _number(dtype: np.dtype[Any], content: bytes) -> float:
 def _layout(content: Any, path: Path) -> tuple[dict[str, Tensor], list[Tensor]]:
     """(weights of the last step by name, averaged weights in the order of the parameters)."""
     try:
+        if not isinstance(content, dict):
+            raise TypeError("not a dictionary")
         model, shadow = content["model"], list(content["ema"]["shadow_params"])
         named = {name.removeprefix("module."): tensor for name, tensor in model.items()}
         if not all(isinstance(tensor, Tensor) for tensor in (*named.values(), *shadow)):
             raise TypeError("other values than tensors")
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         keys = ", ".join(map(str, list(content)[:N_SHOWN])) if isinstance(content, dict) else type(content).__name__
         raise ValueError(
             f"{path}: holds {keys or 'nothing'}, not the `model` and `ema` of the PFGM authors' code; {CURE}"

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +21,9 @@ from pfgm.networks import build_network, describe_network, network_cost
 from pfgm.networks.cost import with_prefix
 from pfgm.networks.ddpmpp import Attention, ChannelMap, DDPMpp, ResidualBlock, positional_embedding
 from pfgm.poisson_flow import AUTHORS
-from pfgm.training import InParts, Trainer
+from pfgm.training import TRAINING_VERSION, InParts, Trainer
 from study.config import ConfigError
-from study.plan import make_plan
+from study.plan import digest, make_plan
 
 TINY = NetworkConfig(name="ddpmpp", width=8, depth=1, channel_mult=(1, 2), dropout=0.3)
 TRAIN = TrainConfig(steps=6, batch_size=8, sigma=0.05, warmup_steps=2)
@@ -360,7 +359,18 @@ def test_ddpmpp_is_for_process_pfgm(images: Dataset) -> None:
         Trainer(images, TINY, TrainConfig(process="pfgmpp", steps=1, batch_size=8), seed=0)
 
 
-def test_a_study_of_ddpmpp(folder: Folder, images: Dataset, tmp_path: Path) -> None:
+def test_keys_of_one_network_move_no_identity_of_another(folder: Folder) -> None:
+    """What a field of the first release is called: its network's name, width, depth and head, and no more."""
+    config = folder.load()
+    trial = make_plan(config)[0]
+    numbers = {
+        k: v for k, v in trial.train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False
+    }
+    network = {"name": "mlp", "width": 16, "depth": 1, "skip": True}
+    assert trial.train_id == digest([TRAINING_VERSION, config.info.hash, network, numbers, trial.seed], 32)
+
+
+def test_a_study_of_ddpmpp(folder: Folder) -> None:
     """Its keys are columns, part of a field's identity, and survive the file; its mistakes name their line."""
     data = {"name": "digits"}
     network = {"name": "ddpmpp", "width": 8, "depth": 1, "channel_mult": [1, 2], "dropout": 0.1}
