@@ -47,15 +47,25 @@ class DataConfig(Model):
     """Which data set, and how it is brought to data units (images: [−1, 1], mean image subtracted)."""
 
     name: str = "digits"
-    """digits, npz, vectors, or a toy: rings, spiral, two_moons, gaussians, shell."""
+    """digits, fashion_mnist, cifar10, images, parquet, npz, vectors, or a toy: rings, spiral, two_moons, gaussians, shell."""
     path: str | None = None
     """File or folder of a data set that is read from one."""
+    download: StrictBool = False
+    """Fetch `fashion_mnist` or `cifar10` where it is not on this machine."""
     center: StrictBool = True
     """Subtract the mean; it is stored with the field and added back to samples."""
     flip: StrictBool = False
     """Count every image a second time, mirrored left–right."""
     holdout: Annotated[float, Field(gt=0, le=0.5, strict=True)] | None = None
     """Fraction of the points that is kept out of training, as test points; for data sets without a test split."""
+    size: PositiveInt | None = None
+    """`images`, `parquet`: resize to size × size pixels (default: as they are, all alike)."""
+    crop: Literal["center", "none"] | None = None
+    """`images`, `parquet`: cut the centre square out first (default: `center` with size, else `none`)."""
+    channels: Literal[1, 3] | None = None
+    """`images`, `parquet`: 1 grey, 3 RGB (default: what the images have, all alike)."""
+    column: str | None = None
+    """`parquet`: the column with the images (default `image`)."""
     n: PositiveInt | None = None
     """Number of points of a toy (default 2,000)."""
     dim: PositiveInt | None = None

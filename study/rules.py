@@ -19,6 +19,7 @@ KEY_RULES: tuple[tuple[str, str], ...] = (
     ("storage", FREE),
     ("allow_extreme", FREE),
     ("data.path", FREE),
+    ("data.download", FREE),
     ("resources", FREE),
     ("limits", FREE),
     ("retries", FREE),

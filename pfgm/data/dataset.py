@@ -29,6 +29,8 @@ MIN_POINTS = 4
 """Fewest points of a data set: precision and recall look at third nearest neighbours."""
 HOLDOUT_SEED = 20221
 """Which rows are held out must not depend on the configuration."""
+KEYS = ("path", "download", "n", "dim", "size", "crop", "channels", "column")
+"""Keys of ``data`` that only some data sets have."""
 CHUNK_VALUES = 1 << 22
 """Values that are decoded at a time."""
 
@@ -66,6 +68,8 @@ class Dataset:
     raw: Points
     test: Points | None
     info: DataInfo
+    how: str = ""
+    """What was done to read them, in a sentence."""
 
 
 def load_data(config: DataConfig) -> Dataset:
@@ -105,7 +109,7 @@ def load_data(config: DataConfig) -> Dataset:
         hash=_identity(points, config.center),
         center=config.center,
     )
-    return Dataset(points, raw, test, info)
+    return Dataset(points, raw, test, info, items.how)
 
 
 def _refuse_foreign_keys(config: DataConfig) -> None:
@@ -118,12 +122,6 @@ def _refuse_foreign_keys(config: DataConfig) -> None:
             raise DataError(f"data.path: {config.name} has no file; remove path, or use name: npz")
         whose = f"the toys {', '.join(names)}" if key in ("n", "dim") else ", ".join(names)
         raise DataError(f"data.{key}: belongs to {whose}; remove it")
-    if config.holdout is not None and READERS[config.name].has_test:
-        raise DataError(f"data.holdout: {config.name} comes with a test split, which is used as such; remove holdout")
-
-
-KEYS = ("path", "n", "dim")
-"""Keys of ``data`` that only some data sets have."""
 
 
 def _split(config: DataConfig, items: Items) -> tuple[Points, Points | None]:
@@ -131,6 +129,8 @@ def _split(config: DataConfig, items: Items) -> tuple[Points, Points | None]:
     everything = _points(items.values)
     if config.holdout is None:
         return everything, None if items.test is None else _points(items.test)
+    if items.test is not None:
+        raise DataError(f"data.holdout: {config.name} comes with a test split, which is used as such; remove holdout")
     n = len(everything)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(HOLDOUT_SEED))
     n_test = round(config.holdout * n)
@@ -149,20 +149,21 @@ def _points(values: np.ndarray) -> Points:
     return Points(torch.from_numpy(flat), shape)
 
 
-def _chunks(points: Points) -> Iterator[slice]:
+def chunks(points: Points) -> Iterator[slice]:
+    """Slices that cover the points, each of about `CHUNK_VALUES` numbers."""
     size = max(1, CHUNK_VALUES // points.shape[1])
     return (slice(start, start + size) for start in range(0, len(points), size))
 
 
 def _all_equal(points: Points) -> bool:
     first = points[0]
-    return all(bool((points[rows] == first).all()) for rows in _chunks(points))
+    return all(bool((points[rows] == first).all()) for rows in chunks(points))
 
 
 def _mean(points: Points) -> Tensor:
     """Mean of the points, (d,), float64."""
     total = torch.zeros(points.shape[1], dtype=torch.float64)
-    for rows in _chunks(points):
+    for rows in chunks(points):
         total += points[rows].double().sum(0)
     return total / len(points)
 
@@ -170,7 +171,7 @@ def _mean(points: Points) -> Tensor:
 def _scale(points: Points) -> tuple[float, float]:
     """(mean ‖y‖, root mean square of the coordinates)."""
     norms = squares = torch.zeros((), dtype=torch.float64)
-    for rows in _chunks(points):
+    for rows in chunks(points):
         y = points[rows].double()
         norms = norms + y.norm(dim=1).sum()
         squares = squares + y.square().sum()
@@ -187,6 +188,6 @@ def _identity(points: Points, center: bool) -> str:
         facts += ("flip",)
     digest = hashlib.sha256(repr(facts).encode())
     stored = points.unflipped()
-    for rows in _chunks(stored):
+    for rows in chunks(stored):
         digest.update(stored.bytes_stored(rows).contiguous().numpy().data)
     return digest.hexdigest()

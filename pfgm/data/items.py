@@ -1,6 +1,6 @@
 """What a reader returns: the items of a data set as arrays, before anything is decided about training.
 
-Images are (N, C, H, W), vectors (N, d). uint8 images stand for v/127.5 − 1; everything else is float32 in data units.
+Images are (N, C, H, W), vectors (N, d). uint8 stands for v/127.5 − 1; everything else is float32 in data units.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pfgm.config import DataConfig
 
 @dataclass(frozen=True)
 class Items:
-    """Items to train on, and the test split where the data set has one: (N, d) or (N, C, H, W), uint8 or float32."""
+    """Items to train on, the test split where the data set has one, and a sentence on what was done to read them."""
 
     values: np.ndarray
     test: np.ndarray | None = None
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,4 +28,3 @@ class Reader:
 
     read: Callable[[DataConfig], Items]
     keys: frozenset[str] = frozenset()
-    has_test: bool = False

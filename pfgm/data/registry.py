@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pfgm.data.arrays import read_npz, read_vectors
+from pfgm.data.cifar import read_cifar10
 from pfgm.data.digits import read_digits
+from pfgm.data.idx import read_fashion_mnist
+from pfgm.data.images import read_images
 from pfgm.data.items import Reader
+from pfgm.data.parquet import read_parquet
 from pfgm.data.toys import TOYS, toy_reader
+
+PICTURES = frozenset({"path", "size", "crop", "channels"})
 
 READERS: dict[str, Reader] = {
     "digits": Reader(read_digits),
+    "fashion_mnist": Reader(read_fashion_mnist, frozenset({"path", "download"})),
+    "cifar10": Reader(read_cifar10, frozenset({"path", "download"})),
+    "images": Reader(read_images, PICTURES),
+    "parquet": Reader(read_parquet, PICTURES | {"column"}),
     "npz": Reader(read_npz, frozenset({"path"})),
     "vectors": Reader(read_vectors, frozenset({"path"})),
     **{name: Reader(toy_reader(name), frozenset({"n", "dim"})) for name in TOYS},

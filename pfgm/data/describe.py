@@ -1,0 +1,167 @@
+"""What is in a data set: the numbers that decide how a field of it is trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pfgm.config import PROCESS_KEYS
+from pfgm.data.cifar import is_cifar_folder
+from pfgm.data.dataset import Dataset, chunks
+from pfgm.data.errors import DataError
+from pfgm.data.idx import is_idx_folder
+from pfgm.data.points import Points
+from pfgm.data.registry import READERS
+from pfgm.perturb import height_max, rule_M, rule_R_max, rule_T
+
+AUTHORS = (0.01, 0.03)
+"""σ and τ of PFGM's experiments (arXiv 2209.11178)."""
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What the authors' rules say for one σ and τ; None where σ is too large for the rule."""
+
+    sigma: float
+    tau: float
+    M: float | None
+    T: float | None
+    R_max: float | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """Facts of a data set."""
+
+    name: str
+    how: str
+    n: int  # as trained, flips included
+    shape: tuple[int, ...]
+    dtype: str
+    megabytes: float
+    low: float
+    high: float
+    mean_norm: float
+    sd: float
+    pixel_sd: tuple[float, float, float]  # smallest, mean and largest of the coordinates' standard deviations
+    duplicates: int
+    n_test: int
+    test_duplicates: int
+    center: bool
+    hash: str
+    recommended: tuple[Recommended, ...]
+
+
+def describe(data: Dataset) -> Description:
+    """Look at every point once, in chunks."""
+    info, raw = data.info, data.raw
+    sd = _coordinate_sd(data.points)
+    low, high = _range(raw)
+    seen: set[bytes] = set()
+    duplicates = _seen_before(raw, seen)
+    sizes = [AUTHORS, tuple(float(str(PROCESS_KEYS["pfgm"][key])) for key in ("sigma", "tau"))]
+    return Description(
+        name=info.name,
+        how=data.how,
+        n=info.n,
+        shape=info.shape,
+        dtype=str(raw.stored.dtype).removeprefix("torch."),
+        megabytes=raw.n_stored * info.dim * raw.stored.element_size() / 1e6,
+        low=low,
+        high=high,
+        mean_norm=info.mean_norm,
+        sd=info.sd,
+        pixel_sd=(float(sd.min()), float(sd.mean()), float(sd.max())),
+        duplicates=duplicates,
+        n_test=0 if data.test is None else len(data.test),
+        test_duplicates=0 if data.test is None else sum(row in seen for row in _digests(data.test)),
+        center=info.center,
+        hash=info.hash,
+        recommended=tuple(recommend(info.mean_norm, info.dim, sigma, tau) for sigma, tau in sizes),
+    )
+
+
+def recommend(mean_norm: float, dim: int, sigma: float, tau: float) -> Recommended:
+    """M, T and R_max by the authors' rules, for points of this mean norm."""
+    try:
+        M = rule_M(mean_norm, dim, sigma, tau)
+    except ValueError:  # σ too large for the rule, or points without a spread
+        return Recommended(sigma, tau, None, None, None)
+    height = height_max(sigma, tau, M)
+    return Recommended(sigma, tau, M, rule_T(height), rule_R_max(height, dim))
+
+
+def guess(path: Path) -> str:
+    """The reader of a file or folder, by what it looks like.
+
+    Raises:
+        DataError: nothing there, or nothing that is known.
+    """
+    if path.is_dir():
+        if is_idx_folder(path):
+            return "fashion_mnist"
+        if is_cifar_folder(path) or is_cifar_folder(path / "cifar-10-batches-py"):
+            return "cifar10"
+        return "parquet" if next(path.rglob("*.parquet"), None) else "images"
+    by_suffix = {".npz": "npz", ".npy": "npz", ".parquet": "parquet", ".zip": "images", ".gz": "cifar10", ".tgz": "cifar10"}
+    if not path.is_file():
+        raise DataError(f"data.path: '{path}' is neither a file or folder nor a data set; use one of {', '.join(READERS)}")
+    if path.suffix.lower() not in by_suffix:
+        raise DataError(f"data.path: {path} has a suffix that is not known; use one of {', '.join(by_suffix)}, or a folder")
+    return by_suffix[path.suffix.lower()]
+
+
+def _coordinate_sd(points: Points) -> Tensor:
+    """Standard deviation of every coordinate, (d,), float64, about the mean of the points."""
+    total, squares = torch.zeros(points.shape[1], dtype=torch.float64), torch.zeros(points.shape[1], dtype=torch.float64)
+    for rows in chunks(points):
+        y = points[rows].double()
+        total += y.sum(0)
+        squares += y.square().sum(0)
+    mean = total / len(points)
+    return (squares / len(points) - mean.square()).clamp(min=0).sqrt()
+
+
+def _range(points: Points) -> tuple[float, float]:
+    ends = [torch.aminmax(points[rows]) for rows in chunks(points)]
+    return min(float(end.min) for end in ends), max(float(end.max) for end in ends)
+
+
+def _digests(points: Points) -> Iterator[bytes]:
+    """A hash of every stored row."""
+    for rows in chunks(points.unflipped()):
+        stored: np.ndarray = points.bytes_stored(rows).contiguous().numpy()
+        yield from (hashlib.blake2b(row.data, digest_size=16).digest() for row in stored)
+
+
+def _seen_before(points: Points, seen: set[bytes]) -> int:
+    """Rows that equal an earlier one; ``seen`` is filled."""
+    for row in _digests(points):
+        seen.add(row)
+    return len(points) - len(seen)
+
+
+def text(d: Description) -> str:
+    """A description, a line a fact."""
+    lines = [
+        ("data set", f"{d.name}{f' ({d.how})' if d.how else ''}"),
+        ("points", f"{d.n:,} of shape {' × '.join(str(k) for k in d.shape)}"),
+        ("stored as", f"{d.dtype}, {d.megabytes:,.1f} MB"),
+        ("range", f"{d.low:.4g} … {d.high:.4g}"),
+        ("mean norm", f"{d.mean_norm:.4g} ({'centred' if d.center else 'not centred'})"),
+        ("sd", f"{d.sd:.4g}; of a coordinate {d.pixel_sd[0]:.4g} … {d.pixel_sd[2]:.4g}, {d.pixel_sd[1]:.4g} on average"),
+        ("duplicates", f"{d.duplicates:,} points equal an earlier one"),
+        ("test points", f"{d.n_test:,}, {d.test_duplicates:,} of them among the points" if d.n_test else "none"),
+        ("hash", d.hash[:16]),
+    ]
+    for r, whose in zip(d.recommended, ("the authors'", "default"), strict=True):
+        rule = "the rule gives none: lower sigma" if r.M is None else f"M = {r.M:g}, T = {r.T:.4g}, R_max = {r.R_max:.4g}"
+        lines.append((f"σ = {r.sigma:g}, τ = {r.tau:g}", f"{rule} ({whose})"))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:{width}}  {value}" for name, value in lines)

@@ -1,0 +1,161 @@
+"""A folder of pictures, searched with its subfolders, or a zip of them, read without being extracted.
+
+Files are known by their suffix; other files are counted, hidden ones passed over. A zip is judged by its directory before any
+member is read: no member may name a place outside, be encrypted, or expand out of all proportion.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+
+from pfgm.config import DataConfig
+from pfgm.data.cache import cached
+from pfgm.data.errors import DataError
+from pfgm.data.gallery import Picture, decoded
+from pfgm.data.items import Items
+from pfgm.data.pictures import BadPicture
+
+SUFFIXES = {
+    ".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
+    ".webp",
+}  # fmt: skip
+FOREIGN = {".avif", ".cr2", ".dng", ".heic", ".heif", ".ico", ".j2k", ".jp2", ".jxl", ".nef", ".psd", ".tga"}
+"""Pictures in formats that are not read: they are named as unusable, since passing them over would lose data."""
+MAX_MEMBER = 256 << 20
+"""Bytes that one member of a zip may have."""
+MAX_RATIO = 100
+"""What a zip holds may be this many times its own size; pictures are compressed, and hardly expand."""
+MAX_EXPANDED = 1 << 20
+"""Bytes below which the ratio does not matter."""
+
+
+def read_images(config: DataConfig) -> Items:
+    """Pictures of a folder or zip, (N, C, H, W) uint8, in the order of their names."""
+    if config.path is None:
+        raise DataError("data.path: images need a folder or a zip of pictures, e.g. path: my_pictures")
+    path = Path(config.path).expanduser()
+    if path.is_dir():
+        values, how = _from_folder(path, config)
+    elif path.is_file():
+        values, how = _from_zip(path, config)
+    else:
+        raise DataError(
+            f"data.path: nothing at {path}; give a folder of pictures, with or without subfolders, or a zip of them"
+        )
+    return Items(values, how=how)
+
+
+def _from_folder(folder: Path, config: DataConfig) -> tuple[np.ndarray, str]:
+    files, others = [], 0
+    for path in _walk(folder):
+        if is_picture(path.relative_to(folder)):
+            files.append((path.relative_to(folder).as_posix(), path))
+        else:
+            others += 1
+    files.sort()
+    facts = ("folder", str(folder.resolve()), [(name, *_size_and_time(path)) for name, path in files], _options(config))
+    note = f"{others} other files left alone" if others else ""
+
+    def pictures() -> Iterator[Picture]:
+        return ((name, functools.partial(_open_file, path)) for name, path in files)
+
+    return cached(facts, lambda: decoded(pictures, config, note))
+
+
+def is_picture(name: PurePath) -> bool:
+    """Whether a name is that of a picture, whether or not its format is one that is read."""
+    hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
+    return not hidden and name.suffix.lower() in SUFFIXES | FOREIGN
+
+
+def _options(config: DataConfig) -> tuple[object, ...]:
+    return (config.size, config.crop, config.channels)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below, links followed, but into no folder twice."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"data.path: {error.filename} cannot be read ({error.strerror}); make it readable, or move it away")
+
+    seen = set()
+    for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(here, name) for name in names)
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        facts = path.stat()
+    except OSError:  # a link to nowhere: opening it will tell
+        return (0, 0)
+    return (facts.st_size, facts.st_mtime_ns)
+
+
+def _open_file(path: Path) -> BinaryIO:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadPicture("no plain file")
+        return path.open("rb")
+    except OSError as error:
+        raise BadPicture(f"cannot be read ({error.strerror})") from error
+
+
+def _from_zip(path: Path, config: DataConfig) -> tuple[np.ndarray, str]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"data.path: {path} is neither a folder nor a readable zip ({error}); make the zip anew") from error
+    with archive:
+        members = [info for info in archive.infolist() if not info.is_dir()]
+        _refuse_dangerous(members, path)
+        wanted = sorted((m for m in members if is_picture(PurePosixPath(m.filename))), key=lambda m: m.filename)
+        others = len(members) - len(wanted)
+
+        def pictures() -> Iterator[Picture]:
+            return ((info.filename, functools.partial(_open_member, archive, info)) for info in wanted)
+
+        facts = ("zip", str(path.resolve()), *_size_and_time(path), _options(config))
+        return cached(facts, lambda: decoded(pictures, config, f"{others} other files left alone" if others else ""))
+
+
+def _refuse_dangerous(members: list[zipfile.ZipInfo], path: Path) -> None:
+    for info in members:
+        name = info.orig_filename.replace("\\", "/")
+        if name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:2] == ":":
+            raise DataError(f"data.path: {path} holds {info.orig_filename!r}, a place outside the zip; make the zip anew")
+        if info.flag_bits & 1:
+            raise DataError(f"data.path: {path} is encrypted ({info.filename}); make it anew without a password")
+        if info.file_size > MAX_MEMBER:
+            raise DataError(
+                f"data.path: {info.filename} in {path} has {info.file_size / 1e6:.0f} MB, the limit for a picture is"
+                f" {MAX_MEMBER / 1e6:.0f} MB; leave it out"
+            )
+    expanded, size = sum(info.file_size for info in members), path.stat().st_size
+    if expanded > max(MAX_EXPANDED, MAX_RATIO * size):
+        raise DataError(
+            f"data.path: {path} expands {expanded / size:.0f} times, to {expanded / 1e6:.0f} MB; the limit is {MAX_RATIO}"
+            " times, which pictures hardly reach; unpack it, and give the folder"
+        )
+
+
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+    try:
+        with archive.open(info) as member:
+            return io.BytesIO(member.read(info.file_size + 1))  # a size is given, so no more is ever decompressed
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, EOFError, RuntimeError) as error:
+        raise BadPicture(f"cannot be read from the zip ({error})") from error
