@@ -13,6 +13,12 @@ from pfgm.field import normalized_target
 from pfgm.sampling import sample
 from pfgm.training import Trainer
 
+NETWORKS = [
+    NetworkConfig(width=64),
+    NetworkConfig(name="unet", width=16, depth=2),
+    NetworkConfig(name="ddpmpp", width=16, depth=1, channel_mult=(1, 2), dropout=0.1),
+]
+
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -31,7 +37,7 @@ def test_the_field_is_the_one_of_the_cpu(d: int) -> None:
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("network", [NetworkConfig(width=64), NetworkConfig(name="unet", width=16, depth=2)])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_resume_is_bit_identical(network: NetworkConfig, bf16: bool) -> None:
     data = load_data(DataConfig(name="digits"))
     train = TrainConfig(steps=60, batch_size=64, bf16=bf16)
