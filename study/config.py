@@ -143,7 +143,8 @@ def _data_info(source: Source, data: DataConfig) -> DataInfo:
         return load_data(data).info
     except DataError as error:
         key, _, rest = str(error).partition(": ")
-        raise source.error(tuple(key.split(".")), f"{rest} (got {getattr(data, key.split('.')[-1], None)!r})") from None
+        name = key.partition(".")[2]  # none, where the points themselves are the matter
+        raise source.error(tuple(key.split(".")), f"{rest} (got {getattr(data, name)!r})" if name else rest) from None
 
 
 def _distributions(source: Source, group: str, model: type[Model]) -> dict[str, Distribution]:

@@ -6,6 +6,7 @@ import torch
 
 from pfgm.config import DataConfig
 from pfgm.data import READERS, DataError, load_data
+from study.config import ConfigError, load_study_config
 
 
 def test_digits_in_their_units():
@@ -97,3 +98,19 @@ def test_unusable_files_and_keys(tmp_path):
     np.savez(tmp_path / "two.npz", a=np.zeros((3, 2)), b=np.zeros((3, 2)))
     with pytest.raises(DataError, match="name the data array `x`"):
         load_data(DataConfig(name="npz", path=str(tmp_path / "two.npz")))
+
+
+def test_a_study_file_is_told_which_key_of_data_is_wrong(tmp_path):
+    np.savez(tmp_path / "few.npz", np.arange(6.0).reshape(3, 2))
+    study = "name: tiny\ndata:\n  name: npz\n  path: {}\n  {}\nsearch: {{sampler: {{rtol: {{choice: [1e-2, 1e-3]}}}}}}\n"
+    file = tmp_path / "search.yaml"
+    for extra, words in (
+        ("center: true", "data: 3 points; at least 4 are needed"),
+        ("size: 8", "data.size: belongs to images"),
+    ):
+        file.write_text(study.format(tmp_path / "few.npz", extra))
+        with pytest.raises(ConfigError, match=words) as caught:
+            load_study_config(file)
+        assert "None" not in str(caught.value)
+    assert "(got 8)" in str(caught.value)
+    assert "search.yaml:5" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Folders, zips and Parquet of pictures: what is converted, what is refused and how it is named, and the cache."""
+"""Folders and zips of pictures: what is converted, what is refused and how it is named, and the cache."""
 
 import io
 import logging
@@ -9,8 +9,6 @@ import zipfile
 import zlib
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -200,6 +198,15 @@ def test_all_broken_pictures_are_named_at_once(folder, cache):
         read(folder.parent / "bare")
 
 
+def test_names_that_cannot_be_printed_stay_on_one_line(folder):
+    fill(folder)
+    (folder / "a\nb.png").write_bytes(b"")
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 of 8 pictures .*: a\?b\.png: empty, 0 bytes; \?\.png: empty") as caught:
+        read(folder)
+    assert "\n" not in str(caught.value).encode().decode()
+
+
 def test_a_picture_is_judged_before_it_is_decoded(folder, monkeypatch):
     fill(folder)
     (folder / "huge.png").write_bytes(BROKEN["large.png"][0])
@@ -334,63 +341,6 @@ def test_broken_zips_are_refused(folder, tmp_path):
         read(path)
 
 
-def encoded(image: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "PNG")
-    return out.getvalue()
-
-
-def table(images: list[np.ndarray], column: str = "image", structs: bool = True) -> pa.Table:
-    values = [{"bytes": encoded(i), "path": f"{k}.png"} if structs else encoded(i) for k, i in enumerate(images)]
-    return pa.table({"label": pa.array(range(len(images))), column: values})
-
-
-def from_parquet(path, **keys):
-    return load_data(DataConfig(name="parquet", path=str(path), **keys))
-
-
-@pytest.mark.parametrize("structs", [True, False])
-def test_parquet_of_structs_and_of_bytes(tmp_path, structs):
-    images = [pixels(8, 8, 3, seed) for seed in range(6)]
-    pq.write_table(table(images, structs=structs), tmp_path / "a.parquet", row_group_size=4)
-    data = from_parquet(tmp_path / "a.parquet")
-    assert np.array_equal(stored(data), np.stack(images).transpose(0, 3, 1, 2))
-    assert data.test is None
-    assert from_parquet(tmp_path / "a.parquet", size=4, channels=1).info.shape == (1, 4, 4)
-
-
-def test_parquet_splits_are_told_apart_by_name(tmp_path):
-    images = [pixels(8, 8, 1, seed) for seed in range(12)]
-    (tmp_path / "data").mkdir()
-    pq.write_table(table(images[:4]), tmp_path / "data" / "train-00000-of-00002.parquet")
-    pq.write_table(table(images[4:8]), tmp_path / "data" / "train-00001-of-00002.parquet")
-    pq.write_table(table(images[8:]), tmp_path / "data" / "test-00000-of-00001.parquet")
-    data = from_parquet(tmp_path)
-    assert np.array_equal(stored(data)[:, 0], np.stack(images[:8]))
-    assert len(data.test) == 4
-    with pytest.raises(DataError, match=r"data\.holdout: parquet comes with a test split"):
-        from_parquet(tmp_path, holdout=0.2)
-
-
-def test_unusable_parquet_is_refused(tmp_path):
-    path = tmp_path / "a.parquet"
-    pq.write_table(table([pixels(8, 8)] * 4, column="img"), path)
-    with pytest.raises(DataError, match=r"data\.column: image is not there in .*; say column: img"):
-        from_parquet(path)
-    with pytest.raises(DataError, match=r"data\.column: label is int64 in .*; say column: img"):
-        from_parquet(path, column="label")
-    rows = [{"bytes": encoded(pixels(8, 8)), "path": None}] * 4 + [{"bytes": None, "path": "x.png"}, None]
-    pq.write_table(pa.table({"image": rows}), path)
-    with pytest.raises(
-        DataError, match=r"2 of 6 pictures .* a.parquet row 4: no bytes, only the path 'x.png'; a.parquet row 5: null"
-    ):
-        from_parquet(path)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match="not a readable Parquet file"):
-        from_parquet(path)
-    with pytest.raises(DataError, match=r"no \.parquet file at"):
-        from_parquet(tmp_path / "none")
-    with pytest.raises(DataError, match="needs a file or a folder"):
-        load_data(DataConfig(name="parquet"))
+def test_pictures_without_a_path_are_asked_for():
     with pytest.raises(DataError, match="need a folder or a zip"):
         load_data(DataConfig(name="images"))

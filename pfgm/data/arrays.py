@@ -16,7 +16,7 @@ from pfgm.data.errors import DataError
 from pfgm.data.items import Items
 
 UNREADABLE = (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile)
-CHUNK_VALUES = 1 << 23
+CHUNK_VALUES = 1 << 20
 """Values that are looked at, or converted, at a time."""
 
 
@@ -81,7 +81,7 @@ def _checked(values: np.ndarray, path: Path, images: bool) -> np.ndarray:
     largest = max((float(np.abs(part).max()) for part in _parts(values) if part.size), default=0.0)
     if images and largest > 1.0 + 1e-6:
         raise DataError(f"data.path: float images must lie in [−1, 1], {path} reaches {largest:g}")
-    if largest > np.finfo(np.float32).max:
+    if largest > float(np.finfo(np.float32).max):
         raise DataError(f"data.path: {path} reaches {largest:g}, more than float32 holds; scale the data")
     return values.astype(np.float32, copy=False)
 

@@ -31,7 +31,7 @@ HOLDOUT_SEED = 20221
 """Which rows are held out must not depend on the configuration."""
 KEYS = ("path", "download", "n", "dim", "size", "crop", "channels", "column")
 """Keys of ``data`` that only some data sets have."""
-CHUNK_VALUES = 1 << 22
+CHUNK_VALUES = 1 << 20
 """Values that are decoded at a time."""
 
 

@@ -134,11 +134,16 @@ def _blocks(pictures: Pictures, wanted: Wanted, bad: dict[str, str], total: int,
 
 
 def _refusal(bad: Sequence[tuple[str, str]], total: int, config: DataConfig) -> DataError:
-    named = "; ".join(f"{name}: {reason}" for name, reason in bad[:NAMED])
+    named = "; ".join(f"{_printable(name)}: {reason}" for name, reason in bad[:NAMED])
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     return DataError(
         f"data.path: {len(bad)} of {total} pictures in {config.path} cannot be used; convert or remove them: {named}{more}"
     )
+
+
+def _printable(name: str) -> str:
+    """A file's name may hold line breaks, and bytes that are no text."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def _how(looks: Sequence[Look], wanted: Wanted, shape: tuple[int, int], note: str) -> str:

@@ -13,7 +13,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
@@ -56,13 +56,9 @@ def read_images(config: DataConfig) -> Items:
 
 
 def _from_folder(folder: Path, config: DataConfig) -> tuple[np.ndarray, str]:
-    files, others = [], 0
-    for path in _walk(folder):
-        if is_picture(path.relative_to(folder)):
-            files.append((path.relative_to(folder).as_posix(), path))
-        else:
-            others += 1
-    files.sort()
+    names = sorted(_walk(str(folder)))
+    files = [(name, folder / name) for name in names if is_picture(name)]
+    others = len(names) - len(files)
     facts = ("folder", str(folder.resolve()), [(name, *_size_and_time(path)) for name, path in files], _options(config))
     note = f"{others} other files left alone" if others else ""
 
@@ -72,18 +68,18 @@ def _from_folder(folder: Path, config: DataConfig) -> tuple[np.ndarray, str]:
     return cached(facts, lambda: decoded(pictures, config, note))
 
 
-def is_picture(name: PurePath) -> bool:
-    """Whether a name is that of a picture, whether or not its format is one that is read."""
-    hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
-    return not hidden and name.suffix.lower() in SUFFIXES | FOREIGN
+def is_picture(name: str) -> bool:
+    """Whether a name with slashes is that of a picture, whether or not its format is one that is read."""
+    hidden = name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name
+    return not hidden and os.path.splitext(name)[1].lower() in SUFFIXES | FOREIGN
 
 
 def _options(config: DataConfig) -> tuple[object, ...]:
     return (config.size, config.crop, config.channels)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """All files below, links followed, but into no folder twice."""
+def _walk(folder: str) -> Iterator[str]:
+    """All files below, by their names from there; links are followed, but into no folder twice."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"data.path: {error.filename} cannot be read ({error.strerror}); make it readable, or move it away")
@@ -95,7 +91,8 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        yield from (Path(here, name) for name in names)
+        below = os.path.relpath(here, folder)
+        yield from (name if below == "." else f"{below}/{name}" for name in names)
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
@@ -123,7 +120,7 @@ def _from_zip(path: Path, config: DataConfig) -> tuple[np.ndarray, str]:
     with archive:
         members = [info for info in archive.infolist() if not info.is_dir()]
         _refuse_dangerous(members, path)
-        wanted = sorted((m for m in members if is_picture(PurePosixPath(m.filename))), key=lambda m: m.filename)
+        wanted = sorted((m for m in members if is_picture(m.filename)), key=lambda m: m.filename)
         others = len(members) - len(wanted)
 
         def pictures() -> Iterator[Picture]:
