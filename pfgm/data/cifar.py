@@ -161,10 +161,10 @@ def _batches(path: Path) -> dict[str, np.ndarray]:
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every batch."""
-    if path.is_dir():
-        yield from ((name, (path / name).read_bytes()) for name in (*TRAIN, *TEST))
-        return
     try:
+        if path.is_dir():
+            yield from ((name, (path / name).read_bytes()) for name in (*TRAIN, *TEST))
+            return
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
@@ -178,4 +178,4 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
                 assert content is not None  # it is a regular file
                 yield name, content.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"data.path: {path} is not a readable archive ({error}); {_ways()}") from error
+        raise DataError(f"data.path: {path} is not a readable archive or folder ({error}); {_ways()}") from error
