@@ -124,7 +124,9 @@ def from_poisson_flow(
         network = build_network(config, shape, info.sd, process.noise_ratio)
     tensors = _placed(network, model, shadow if weights == "ema" else None, path)
     network.load_state_dict(tensors, strict=True, assign=True)
-    return Field(network.to(device).eval().requires_grad_(False), process, config, seed=0)
+    # in the order in memory that `build_network` gives them, which is not the file's
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Field(network.eval().requires_grad_(False), process, config, seed=0)
 
 
 def _read(path: Path) -> Any:

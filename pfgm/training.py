@@ -260,8 +260,8 @@ class Trainer:
                 p.copy_(state[f"weight.{k}"])
                 a.copy_(state[f"average.{k}"])
                 if f"adam.step.{k}" in state:
-                    self.optimizer.state[p] = {
-                        name: state[f"adam.{name}.{k}"].to(self.device, copy=True) for name in ("step", "exp_avg", "exp_avg_sq")
-                    }
+                    moments = {name: torch.empty_like(p).copy_(state[f"adam.{name}.{k}"]) for name in ("exp_avg", "exp_avg_sq")}
+                    step = state[f"adam.step.{k}"].to(self.device, copy=True)
+                    self.optimizer.state[p] = {"step": step} | moments  # in the order of p's numbers: fused Adam goes by it
         for role, generator in self.generators.items():
             generator.set_state(state[f"generator.{role}"].cpu())

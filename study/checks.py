@@ -84,12 +84,6 @@ def _check_features(source: Source, config: StudyConfig) -> None:
         except ValueError as error:
             path, _, text = str(error).partition(": ")
             raise source.error(tuple(path.split(".")), text) from None
-    if config.network.name == "unet":
-        factor, shape = 2 ** (config.network.depth - 1), config.info.shape
-        if len(shape) != 3 or shape[1] % factor or shape[2] % factor:
-            raise source.error(
-                ("network", "name"), f"unet of depth {config.network.depth} cannot take items of shape {shape}; use mlp"
-            )
 
 
 def _check_solver_keys(source: Source, config: StudyConfig) -> None:

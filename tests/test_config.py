@@ -443,7 +443,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {
         "digits",
         "use pixels",
     ),
-    "unet on vectors": (TINY + "~network: {name: unet}\n", "network.name", "unet", "use mlp"),
+    "unet on vectors": (TINY + "~network: {name: unet}\n", "network.name", "unet", "use name: mlp"),
     "unknown data": (TINY.replace("data: {name: rings", "~data: {name: ringz"), "data.name", "'ringz'", "use one of"),
     "npz without path": (
         TINY.replace("data: {name: rings, n: 300}", "~data: {name: npz}"),

@@ -3,6 +3,9 @@
 At a point of Poisson flow the noise is not determined by t: ‖x − y‖/t has infinite variance. So the input is scaled by
 x itself, 1/√(sd² + ‖x‖²/d), and the network is told two numbers: log t, and the log of the noise level that x shows,
 n̂ (`pfgm.networks.heads.noise_level`). DDPM++ is the exception: it takes x and t as they are, as in the PFGM papers.
+
+Weights of convolutions lie in channels-last order, which convolutions on CPU and GPU prefer; activations follow, files do not:
+what is saved is contiguous.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from pfgm.config import NetworkConfig
+from pfgm.networks import ddpmpp, unet
 from pfgm.networks.cost import network_cost, with_prefix
-from pfgm.networks.ddpmpp import DDPMpp, check_images
 from pfgm.networks.embedding import LevelEmbedding
 from pfgm.networks.heads import denoiser_head, noise_level
 from pfgm.networks.mlp import ResidualMLP
-from pfgm.networks.unet import UNet
 
 __all__ = ["FieldNetwork", "build_network", "check_network", "describe_network", "network_cost"]
+
+EMBEDDING = 128
+"""Numbers that the two levels become."""
 
 
 class FieldNetwork(nn.Module):
@@ -66,17 +71,19 @@ class FieldNetwork(nn.Module):
 
 
 def check_network(config: NetworkConfig, shape: tuple[int, ...], process: str = "pfgm") -> None:
-    """Refuse a DDPM++ for items of ``shape``, or a ``process``, that it is not made for.
+    """Refuse a U-Net or DDPM++ for items of ``shape``, or a ``process``, that it is not made for.
 
     Raises:
         ValueError: one line that begins with the key at fault.
     """
+    if config.name == "unet":
+        unet.check_images(shape, config.depth, config.patch or 1)
     if config.name != "ddpmpp":
         return
     if process != "pfgm":
         raise ValueError(f"network.name: ddpmpp belongs to process pfgm, this run uses {process}; use unet or mlp")
     assert config.channel_mult is not None
-    check_images(shape, config.width, config.channel_mult)
+    ddpmpp.check_images(shape, config.width, config.channel_mult)
 
 
 def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, noise_ratio: float) -> FieldNetwork:
@@ -85,14 +92,17 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, nois
     Raises:
         ValueError: the U-Net or DDPM++ is asked for vectors, or for images it cannot halve.
     """
+    embedding = None if config.name == "ddpmpp" else LevelEmbedding(EMBEDDING)
+    return FieldNetwork(_backbone(config, shape), embedding, sd, noise_ratio, config.skip)
+
+
+def _backbone(config: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
     if config.name == "ddpmpp":
         assert config.channel_mult is not None and config.dropout is not None
-        images = DDPMpp(shape, config.width, config.depth, config.channel_mult, config.dropout)
-        return FieldNetwork(images, None, sd, noise_ratio, config.skip)
-    embedding = LevelEmbedding(128)
+        return ddpmpp.DDPMpp(shape, config.width, config.depth, config.channel_mult, config.dropout)
     if config.name == "unet":
-        return FieldNetwork(UNet(shape, config.width, config.depth, 128), embedding, sd, noise_ratio, config.skip)
-    return FieldNetwork(ResidualMLP(prod(shape), config.width, config.depth, 128), embedding, sd, noise_ratio, config.skip)
+        return unet.UNet(shape, config.width, config.depth, EMBEDDING, config.patch or 1)
+    return ResidualMLP(prod(shape), config.width, config.depth, EMBEDDING)
 
 
 def describe_network(config: NetworkConfig, shape: tuple[int, ...]) -> str:

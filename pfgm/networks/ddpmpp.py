@@ -174,6 +174,7 @@ class DDPMpp(nn.Module):
         self.shape, self.width, self.depth = shape, width, depth
         self.attends = [max(shape[1:]) == ATTENTION_RESOLUTION * 2**k for k in range(len(channel_mult))]
         self.all_modules = nn.ModuleList(self._modules_in_order([width * m for m in channel_mult], dropout))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _modules_in_order(self, channels: list[int], dropout: float) -> Iterator[nn.Module]:
         e, c = 4 * self.width, self.width
@@ -204,7 +205,8 @@ class DDPMpp(nn.Module):
         modules = iter(self.all_modules)
         e = next(modules)(positional_embedding(t, self.width))
         e = next(modules)(F.silu(e))
-        kept = [next(modules)(x.reshape(-1, *self.shape))]
+        h = next(modules)(x.reshape(-1, *self.shape))
+        kept = [h.contiguous(memory_format=torch.channels_last)]  # one channel in has no order to follow
         for k, attends in enumerate(self.attends):
             for _ in range(self.depth):
                 h = next(modules)(kept[-1], e)
