@@ -9,18 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.load import (
-    AnalysisError,
-    Axis,
-    as_number,
-    field_key,
-    find_axis,
-    has_role,
-    is_default,
-    searched_axes,
-    tolerance_of,
-)
+from analysis.load import AnalysisError, Axis, as_number, find_axis, has_role, is_default, searched_axes, tolerance_of
 from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric
+from analysis.units import is_given, unit_key
 from analysis.variance import Moderated, detectable, half_width, moderate, of_means, percent, pool
 
 Configuration = Mapping[str, Any] | tuple[str, str] | str
@@ -50,15 +41,18 @@ class Comparison(NamedTuple):
     tolerance: float
     metric: str
     skipped: dict[str, int]
+    unit: str
+    """What ``n_a`` and ``n_b`` count: fields, or samplings of one given field."""
 
     @property
     def sentence(self) -> str:
         """The comparison in words."""
-        sides = f"{self.n_a} fields, paired" if self.paired else f"{self.n_a} and {self.n_b} fields"
+        sides = f"{self.n_a} {self.unit}, paired" if self.paired else f"{self.n_a} and {self.n_b} {self.unit}"
         if self.n_bad_a or self.n_bad_b:
             sides += f"; {self.n_bad_a} and {self.n_bad_b} cells failed or diverged"
         if math.isnan(self.low):
-            why = "no common sample seed" if "sample seed not on both sides" in self.skipped else "raise seeds.train"
+            seeds = "train" if self.unit == "fields" else "sample"
+            why = "no common sample seed" if "sample seed not on both sides" in self.skipped else f"raise seeds.{seeds}"
             return f"{self.metric} ratio {self.ratio:.3f}, no interval ({sides}): {self.verdict}; {why}."
         return (
             f"{self.metric} ratio {self.ratio:.3f}, {self.confidence:.0%} interval {self.low:.3f} to {self.high:.3f} ({sides}):"
@@ -118,7 +112,7 @@ def compare(
     verdict = _verdict(low, high, limit, bad)
     return Comparison(
         bounds[0], bounds[1], bounds[2], verdict, detectable(variance, df), sizes[0], sizes[1], bad[0], bad[1], paired, df,
-        confidence, limit, metric, skipped,
+        confidence, limit, metric, skipped, "samplings" if is_given(frame) else "fields",
     )  # fmt: skip
 
 
@@ -135,7 +129,7 @@ def _cells(frame: pd.DataFrame, metric: str, sampler: str) -> pd.DataFrame:
     """y by point, field and sample seed at one sampler point, for every training point."""
     rows = frame.loc[frame["sampler_id"].eq(sampler)]
     values, _ = metric_values(rows, metric)
-    known = pd.DataFrame({"point": rows["point_id"], "field": field_key(rows), "seed": rows["seed_sample"], "y": values})
+    known = pd.DataFrame({"point": rows["point_id"], "field": unit_key(rows), "seed": rows["seed_sample"], "y": values})
     cells: pd.DataFrame = known.dropna(subset=["y"]).groupby(["point", "field", "seed"], sort=False)["y"].mean().reset_index()
     return cells
 

@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import field_key, is_default
+from analysis.load import is_default
 from analysis.plots import metric_label, new_axes, note, palette
 from analysis.statistics import default_metric, is_log, metric_values
+from analysis.units import field_key
 
 N_DRAWS = 4000
 COMPONENTS = ("configuration", "train seed", "sample seed", "residual")

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import Axis, design_of, field_key, has_role, is_default
+from analysis.load import Axis, design_of, has_role, is_default
 from analysis.statistics import BAD, metric_column, metric_values, outcome_counts
+from analysis.units import unit_key
 from analysis.variance import Pooled, moderate, of_means, pool
 
 MAX_BINS = 6
@@ -59,7 +60,7 @@ class Cells(NamedTuple):
 def axis_cells(frame: pd.DataFrame, axis: Axis) -> Cells:
     """Rows along one parameter, the other group at its default, with the level and the unit of each row."""
     chosen, held, skipped = _select(frame, axis)
-    rows = chosen.assign(field=field_key(chosen))
+    rows = chosen.assign(field=unit_key(chosen))
     inactive = rows[axis.column].isna() if axis.column in rows else pd.Series(True, index=rows.index)
     if design_of(frame) == "one_at_a_time":
         rows["unit"] = rows["field"]
@@ -210,7 +211,7 @@ def _attributable(frame: pd.DataFrame, rows: pd.DataFrame, axis: Axis) -> tuple[
     bad = rows["status"].isin(BAD)
     if axis.group == "train" or not bad.any():
         return rows, {}
-    sound = field_key(frame.loc[frame["status"].eq("complete")]).unique()
+    sound = unit_key(frame.loc[frame["status"].eq("complete")]).unique()
     broken = bad & ~rows["field"].isin(sound)
     return rows.loc[~broken], {"rows of fields without a complete cell": int(broken.sum())} if broken.any() else {}
 
@@ -294,6 +295,6 @@ def seed_variance(frame: pd.DataFrame, metric: str) -> Pooled | None:
     default = is_default(frame, "sampler")
     rows = frame.loc[default] if default.any() else frame
     values, _ = metric_values(rows, metric)
-    usable = rows.assign(y=values, field=field_key(rows)).dropna(subset=["y"])
+    usable = rows.assign(y=values, field=unit_key(rows)).dropna(subset=["y"])
     of_field = usable.groupby(["point_id", "field"])["y"].mean()
     return pool([group.to_numpy() for _, group in of_field.groupby("point_id")])

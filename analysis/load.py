@@ -186,12 +186,6 @@ def has_role(roles: pd.Series, *wanted: str) -> pd.Series:
     return roles.map(lambda role: not set(wanted).isdisjoint(str(role).split("+")))
 
 
-def field_key(frame: pd.DataFrame) -> pd.Series:
-    """The trained field of each row: its ``train_id``, or training point and seed where a trial died before one."""
-    fallback = frame["point_id"].fillna("?").astype(str) + "/" + frame["seed_train"].astype(str)
-    return frame["train_id"].where(frame["train_id"].notna(), fallback).astype(str)
-
-
 def is_default(frame: pd.DataFrame, group: str) -> pd.Series:
     """Rows at the default training point (``group`` "train") or sampler point ("sampler")."""
     column = "design_role" if group == "train" else "design_sampler_role"

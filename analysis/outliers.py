@@ -19,9 +19,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import special
 
-from analysis.load import design_of, field_key, has_role, is_default
+from analysis.load import design_of, has_role, is_default
 from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
 from analysis.statistics import metric_values, outcome_counts, t_interval
+from analysis.units import unit_key
 
 _COLUMNS = [
     "max_radius_ratio", "T_ratio", "outlier_fraction", "low", "high", "prior_truncated", "outlier_radius", "coverage",
@@ -62,7 +63,7 @@ def outlier_map(frame: pd.DataFrame) -> pd.DataFrame:
         rows, held = frame.loc[keep], "default training point; solver and tolerance at their defaults"
     y, missed = metric_values(rows, "outlier_fraction")
     ratio = rows["sampler_max_radius_ratio"].astype(float).fillna(math.inf)
-    rows = rows.assign(_y=y, _field=field_key(rows), _ratio=ratio, _T=rows["sampler_T_ratio"].astype(float))
+    rows = rows.assign(_y=y, _field=unit_key(rows), _ratio=ratio, _T=rows["sampler_T_ratio"].astype(float))
     rows.attrs = {}
     table = [
         _outlier_row(ratio, T_ratio, group)

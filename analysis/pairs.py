@@ -16,7 +16,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from analysis.levels import slim
-from analysis.load import Axis, design_of, field_key, find_axis, has_role, is_default
+from analysis.load import Axis, design_of, find_axis, has_role, is_default
 from analysis.plots import (
     FAILURE_COLOUR,
     metric_label,
@@ -27,6 +27,7 @@ from analysis.plots import (
     set_parameter_axis,
 )
 from analysis.statistics import OUTCOMES, default_metric, is_log, metric_column, metric_values
+from analysis.units import unit_key
 
 
 def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str | None = None) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str
     rows = rows.loc[~missing]
     values, missed = metric_values(rows, metric)
     cells = pd.DataFrame(
-        {"value_1": _rounded(rows, first), "value_2": _rounded(rows, second), "field": field_key(rows), "y": values}
+        {"value_1": _rounded(rows, first), "value_2": _rounded(rows, second), "field": unit_key(rows), "y": values}
         | {name: rows["status"].isin(statuses) for name, statuses in OUTCOMES.items()}
     )
     pair = ["value_1", "value_2"]

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.levels import slim
-from analysis.load import design_of, field_key, find_axis, has_role, is_default, searched_axes, study_of, tolerance_of
+from analysis.load import design_of, find_axis, has_role, is_default, searched_axes, study_of, tolerance_of
 from analysis.pareto_marks import draw_cloud, draw_curves, draw_front, draw_published, nfe_ticks, show_legend
 from analysis.plots import (
     FAILURE_COLOUR,
@@ -41,6 +41,7 @@ from analysis.statistics import (
     summarize,
     t_interval,
 )
+from analysis.units import unit_key
 
 _KEY = ["point_id", "sampler_id"]
 
@@ -268,7 +269,7 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
     rows = rows.loc[~fixed]
     for source in ("solver_error", metric, "nfe"):
         skipped |= metric_values(rows, source)[1]
-    rows = rows.assign(_rtol=_rtol_levels(rows["sampler_rtol"]), _field=field_key(rows))
+    rows = rows.assign(_rtol=_rtol_levels(rows["sampler_rtol"]), _field=unit_key(rows))
     rows.attrs = {}
     table = [_tolerance_row(key, group, metric) for key, group in rows.groupby(["sampler_solver", "_rtol"], sort=True)]
     result = pd.DataFrame(table, columns=_TOLERANCE_COLUMNS)

@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import AnalysisError, field_key, tolerance_of
+from analysis.load import AnalysisError, tolerance_of
 from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks
 from analysis.statistics import default_metric, metric_values, need_ratio_metric, outcome_counts, t_interval
+from analysis.units import unit_key
 
 KINDS = {
     "noise": "noise α added to the field (relative)",
@@ -52,7 +53,7 @@ def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None) -> p
     metric = metric or default_metric(frame)
     need_ratio_metric(metric, "perturbation_robustness")
     values, skipped = metric_values(frame, metric, perturbed=True)
-    rows = frame.assign(_y=values, _field=field_key(frame))
+    rows = frame.assign(_y=values, _field=unit_key(frame))
     rows.attrs = {}
     table = _disturbed(rows, skipped) + _steps(rows, skipped)
     result = pd.DataFrame(table, columns=_COLUMNS)

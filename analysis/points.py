@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.load import AnalysisError, Axis, design_of, field_key, is_default, searched_axes
+from analysis.load import AnalysisError, Axis, design_of, is_default, searched_axes
 from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric
+from analysis.units import unit_key
 
 SPACE_FILLING = ("sobol", "random", "grid")
 
@@ -77,7 +78,7 @@ def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:
         metric: one averaged on the log.
     """
     values, skipped = metric_values(frame, metric)
-    known = frame.assign(y=values, field=field_key(frame))
+    known = frame.assign(y=values, field=unit_key(frame))
     known.attrs = {}
     known = known.loc[known["status"].ne("pending")]
     at_default = is_default(known, "sampler")

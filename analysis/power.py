@@ -18,6 +18,7 @@ import pandas as pd
 from analysis.levels import level_ratios, seed_variance
 from analysis.load import AnalysisError, design_of, load_study, searched_axes, tolerance_of
 from analysis.statistics import default_metric, sd_interval, seeds_needed
+from analysis.units import is_given
 from analysis.variance import PRIOR_DF, Moderated, detectable, of_means, percent
 
 EPILOG = """\
@@ -53,11 +54,13 @@ def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
     metric = metric or default_metric(frame)
     pooled = seed_variance(frame, metric)
     if pooled is None or not pooled.variance > 0:
+        if is_given(frame):
+            raise AnalysisError("the given field was sampled once, so the noise is unknown; raise seeds.sample to 2 or more")
         raise AnalysisError(
             "no training point has two measured fields, so the seed noise is unknown; raise seeds.train to 2 or more"
         )
     sd = math.sqrt(pooled.variance)
-    found = [Noise("train seeds", sd, sd_interval(sd, pooled.df)[1], pooled.df, False)]
+    found = [Noise("sample seeds" if is_given(frame) else "train seeds", sd, sd_interval(sd, pooled.df)[1], pooled.df, False)]
     if design_of(frame) == "one_at_a_time":
         levels = [level_ratios(frame, axis, metric) for axis in searched_axes(frame) if axis.group == "sampler"]
         rows = pd.concat(levels) if levels else pd.DataFrame()

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.load import design_of, field_key, study_of
+from analysis.load import design_of, study_of
 from analysis.plots import format_value
 from analysis.report_blocks import Block, Code, Items, Section, TableBlock, Text
 from analysis.statistics import default_metric, failure_table, metric_values
+from analysis.units import field_key
 
 
 def overview(frame: pd.DataFrame) -> Section:
@@ -35,12 +36,17 @@ def _facts(frame: pd.DataFrame) -> list[str]:
     seeds, evaluate = study.get("seeds") or {}, study.get("evaluate") or {}
     n, dim = frame["data_n"].dropna(), frame["data_dim"].dropna()
     shape = f", {int(n.iloc[0])} points in {int(dim.iloc[0])} dimensions" if len(n) and len(dim) else ""
-    described = ", ".join(f"{key} {value}" for key, value in (study.get("network") or {}).items())
+    described = ", ".join(f"{key} {value}" for key, value in (study.get("network") or {}).items() if value is not None)
+    given = study.get("field") or {}
+    trained = "" if given else f" train seeds {seeds.get('train', '?')},"
+    network = f"Network: {described}"
+    if given:
+        network = f"Field: given, {given.get('checkpoint')} ({given.get('format')}); nothing was trained"
     counts = frame["status"].value_counts().to_dict()
     bad = len(frame) - counts.get("complete", 0) - counts.get("pending", 0)
     return [
-        f"Data: {(study.get('data') or {}).get('name', '?')}{shape}. Network: {described}.",
-        f"Design: {design_of(frame)}; train seeds {seeds.get('train', '?')}, sample seeds {seeds.get('sample', '?')}"
+        f"Data: {(study.get('data') or {}).get('name', '?')}{shape}. {network}.",
+        f"Design: {design_of(frame)};{trained} sample seeds {seeds.get('sample', '?')}"
         f"{', disjoint between training points' if seeds.get('disjoint') else ''};"
         f" {evaluate.get('samples', '?')} samples a cell.",
         f"Cells: {len(frame)} planned, {counts.get('complete', 0)} complete, {bad} failed or diverged,"

@@ -9,12 +9,13 @@ import pandas as pd
 
 from analysis.comparison import compare, equals
 from analysis.levels import seed_variance
-from analysis.load import design_of, field_key, is_default, searched_axes, study_of, tolerance_of
+from analysis.load import design_of, is_default, searched_axes, study_of, tolerance_of
 from analysis.plots import ANCHORS, anchors, format_value, metric_label
 from analysis.power import power_table, sentences
 from analysis.report_blocks import Block, Items, Section, TableBlock, Text
 from analysis.robustness import ToleranceInterval
 from analysis.statistics import default_metric, failure_table, sd_interval, seeds_needed, summarize
+from analysis.units import field_key, is_given
 from study.records import STATUSES
 
 EQUIVALENCE_FACTOR = 1.25
@@ -112,10 +113,11 @@ def _default_sentence(frame: pd.DataFrame) -> str:
     if not math.isfinite(row["mean"]):
         return f"The default point has no complete row with {label} ({row['n_failed']} failed, {row['n_diverged']} diverged)."
     if row["n_train_seeds"] < 2:
-        return f"The default reaches {label} = {row['mean']:.3g} in one field: no interval."
+        once = "sampled once" if is_given(frame) else "in one field"
+        return f"The default reaches {label} = {row['mean']:.3g} {once}: no interval."
     return (
         f"The default reaches {label} = {row['mean']:.3g}, 95 % interval {row['low']:.3g} to {row['high']:.3g}"
-        f" over {row['n_train_seeds']} fields."
+        f" over {row['n_train_seeds']} {'samplings of the given field' if is_given(frame) else 'fields'}."
     )
 
 
@@ -169,7 +171,11 @@ def noise(frame: pd.DataFrame) -> Section:
         blocks.append(TableBlock("power", "Fields a side to see a gap at 5 % (two-sided) with 80 % power.", table))
     else:
         blocks.append(
-            Text("Fewer than two complete fields share a configuration: the seed noise is unknown. Raise seeds.train to 3.")
+            Text(
+                "The default was sampled less than twice: the sampling noise is unknown. Raise seeds.sample to 3."
+                if is_given(frame)
+                else "Fewer than two complete fields share a configuration: the seed noise is unknown. Raise seeds.train to 3."
+            )
         )
     found = anchors(frame)
     if found:
@@ -231,11 +237,12 @@ def failures(frame: pd.DataFrame) -> Section:
 def methods(frame: pd.DataFrame) -> Section:
     """How the numbers were made, and what they cannot say."""
     points = (
-        "Unit: the trained field (training point × train seed). Rows of one field are not independent and are averaged first.",
+        "Unit: one sampling (sample seed) of the field that was given; intervals hold for this field, not for others."
+        if is_given(frame)
+        else "Unit: the trained field (training point × train seed). Rows of one field depend on each other: averaged first.",
         "Means of FID, distances and NFE are geometric, with Student-t intervals on the log; shares are averaged as they are.",
-        "one_at_a_time: training parameters compare fields (Welch, or one seed variance pooled over"
-        " configurations where a test of"
-        " equal variances allows it); sampler parameters compare each field with itself at the default sampler point.",
+        "one_at_a_time: training parameters compare fields, the variance of a configuration moderated by the study's; sampler"
+        " parameters compare each unit with itself at the default sampler point.",
         "sobol, grid, random: marginal effects in quantile bins; the reference is the bin that holds the"
         " default. tpe is not rated.",
         "Bounds are simultaneous at 95 % over the values of one parameter (Bonferroni), not over parameters.",

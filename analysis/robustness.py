@@ -19,11 +19,17 @@ from analysis.levels import level_ratios
 from analysis.load import AnalysisError, Axis, design_of, find_axis, tolerance_of
 from analysis.plots import format_value
 from analysis.statistics import default_metric, need_ratio_metric, seeds_needed
+from analysis.units import is_given
 from analysis.variance import detectable, percent
 
 MIN_BINS = 3
 """Fewer bins of a range are never rated robust."""
-MORE_UNITS = {"fields": "seeds.train", "training points": "design.trials", "sampler points": "design.sampler_points"}
+MORE_UNITS = {
+    "fields": "seeds.train",
+    "samplings": "seeds.sample",
+    "training points": "design.trials",
+    "sampler points": "design.sampler_points",
+}
 """The key that makes more units of a kind."""
 
 
@@ -195,7 +201,7 @@ def _why(row: dict[Any, Any], limit: float) -> str:
 
 def _unit(frame: pd.DataFrame, axis: Axis) -> str:
     if design_of(frame) == "one_at_a_time":
-        return "fields"
+        return "samplings" if is_given(frame) else "fields"
     return "training points" if axis.group == "train" else "sampler points"
 
 
@@ -208,10 +214,9 @@ def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: f
     elif len(empty := others.loc[others["n"].fillna(0).eq(0), "level"]):
         parts.append(f"no complete value at {', '.join(format_value(v) for v in empty)}")
     elif math.isnan(gap):
-        one = "one train seed" if unit == "fields" else f"one {unit.removesuffix('s')} a value"
-        parts.append(
-            f"{one}: no variance, so no interval; raise {MORE_UNITS[unit]}{' to 3 or more' if unit == 'fields' else ''}"
-        )
+        seeds = {"fields": "one train seed", "samplings": "one sample seed"}
+        one, enough = seeds.get(unit, f"one {unit.removesuffix('s')} a value"), " to 3 or more" if unit in seeds else ""
+        parts.append(f"{one}: no variance, so no interval; raise {MORE_UNITS[unit]}{enough}")
     else:
         parts.append(f"smallest detectable gap {percent(gap)}")
         parts.append(f"about {needed} {unit} a value would settle {limit:.0%}" if needed else "")

@@ -16,11 +16,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import AnalysisError, Axis, field_key, find_axis, searched_axes
+from analysis.load import AnalysisError, Axis, find_axis, searched_axes
+from analysis.units import unit_key
 from analysis.variance import moderate_all, sample_seed_variance
 from study.records import STATUSES
 
-LOG_METRICS = ("fid", "sliced_wasserstein", "nn_ratio", "solver_error", "solver_error_95", "nfe", "nfe_max", "sample_s")
+LOG_METRICS = (
+    "fid", "fid_test", "sliced_wasserstein", "energy", "nn_ratio", "nn_gap", "solver_error", "solver_error_95", "nfe",
+    "nfe_max", "sample_s",
+)  # fmt: skip
 """Metrics whose noise is multiplicative: averaged on the log. All others are averaged as they are."""
 
 
@@ -43,8 +47,12 @@ def metric_column(frame: pd.DataFrame, metric: str) -> str:
         if column in frame.columns:
             return column
     names = [c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_")]
-    known = sorted(set(names) - {"n", "features", "names"})
+    known = sorted(set(names) - {"n", "features", "names", "pr_space", "pr_k", "pr_n", "pr_n_data"}, key=_fid_first)
     raise AnalysisError(f"{metric}: no such metric; use one of {', '.join(known)}, nfe")
+
+
+def _fid_first(name: str) -> tuple[bool, str]:
+    return name != "fid", name
 
 
 def is_log(metric: str) -> bool:
@@ -153,7 +161,7 @@ def summarize(
         se and df (of the log mean), min_of_seeds (biased low), n_failed, n_diverged, n_pending; ``attrs["skipped"]``.
     """
     values, skipped = metric_values(frame, metric)
-    rows = frame.assign(y=values, field=field_key(frame), config=frame.groupby(list(by), sort=False, dropna=False).ngroup())
+    rows = frame.assign(y=values, field=unit_key(frame), config=frame.groupby(list(by), sort=False, dropna=False).ngroup())
     rows.attrs = {}  # grouping would copy them once a group
     keep = [axis.column for axis in searched_axes(frame) if axis.column in frame.columns]
     keep = [column for column in ["design_role", "design_sampler_role", *keep] if column not in by]

@@ -25,10 +25,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import AnalysisError, design_of, field_key, has_role, is_default
+from analysis.load import AnalysisError, design_of, has_role, is_default
 from analysis.outliers import prior_tail
 from analysis.plots import draw_legend, metric_label, new_axes, note, pad_log, palette, plain_log_ticks
 from analysis.statistics import default_metric, is_log, metric_values, t_interval
+from analysis.units import unit_key
 from analysis.variance import half_width, moderate, of_means, pool
 
 THEORIES = ("prior_error", "coverage", "tau_null")
@@ -117,7 +118,7 @@ def theory_curves(frame: pd.DataFrame, metric: str | None = None, moments: DataM
     moments = moments or known_moments(frame)
     pfgm = frame["train_process"].eq("pfgm")
     values, skipped = metric_values(frame, metric)
-    rows = frame.assign(_y=values, _field=field_key(frame)).loc[pfgm]
+    rows = frame.assign(_y=values, _field=unit_key(frame)).loc[pfgm]
     rows.attrs = {}
     if not pfgm.all():
         skipped["another process than pfgm"] = int((~pfgm).sum())

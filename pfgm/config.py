@@ -241,8 +241,8 @@ class SamplerConfig(Model):
         return self
 
 
-METRICS = ("fid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein")
-FEATURES = ("digits", "pixels")
+METRICS = ("fid", "kid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein", "energy")
+FEATURES = ("digits", "fashion_mnist", "inception", "random", "pixels")
 
 
 class EvaluateConfig(Model):
@@ -251,7 +251,11 @@ class EvaluateConfig(Model):
     samples: PositiveInt = 1797
     metrics: tuple[Literal[METRICS], ...] = ("fid", "precision_recall", "neighbours", "solver_error")  # type: ignore[valid-type]
     features: Literal[FEATURES] | None = None  # type: ignore[valid-type]
-    """Feature network of the Fréchet distance (default: `digits` for digits, else `pixels`)."""
+    """Feature network of the distances (default: the data set's own, else `random` for images and `pixels` for vectors)."""
+    weights: str | None = None
+    """Weight file of `inception` (default: the standard one, downloaded once)."""
+    pr_space: Literal["pixels", "features"] | None = None
+    """Where precision and recall look for neighbours (default: pixels up to 256 coordinates, else features)."""
     solver_error_samples: PositiveInt = 256
     pr_samples: PositiveInt = 10_000
     """Most samples, and most data, that precision and recall use."""

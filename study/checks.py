@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping
 
 from pfgm.config import ADAPTIVE_SOLVERS
-from pfgm.metrics.features import default_features
+from pfgm.metrics.features import check_features, default_features
 from pfgm.networks import check_network
-from pfgm.process import Process, resolve_sampler, resolve_train
+from pfgm.process import Process, resolve_sampler
 from study.model import StudyConfig, explain, moved
 from study.plan import PlanError, make_plan
 from study.space import Distribution, Value
@@ -71,11 +71,12 @@ def _check_design(source: Source, config: StudyConfig) -> None:
 
 def _check_features(source: Source, config: StudyConfig) -> None:
     """The feature network and the architecture must take the data."""
-    features = config.evaluate.features or default_features(config.data.name)
-    if features == "digits" and config.info.dim != 64:
-        raise source.error(
-            ("evaluate", "features"), f"digits needs 8 × 8 images, the data have d = {config.info.dim}; use pixels"
-        )
+    features = config.evaluate.features or default_features(config.data.name, config.info.shape)
+    try:
+        check_features(features, config.info.shape, config.evaluate.weights)
+    except ValueError as error:
+        key, _, text = str(error).partition(": ")
+        raise source.error(("evaluate", key), text) from None
     searched = config.search_train.get("process")
     processes = searched.choices if searched else [config.train.get("process", "pfgm")]
     for process in processes:
@@ -132,9 +133,9 @@ def _ends(distribution: Distribution) -> tuple[Value, Value]:
 
 def _resolve(config: StudyConfig, group: str, point: Mapping[str, Value]) -> None:
     if group == "train":
-        resolve_train(config.training(point), config.info)
+        config.resolved(point)
     else:
-        train = resolve_train(config.training(config.default("train")), config.info)
+        train = config.resolved(config.default("train"))
         resolve_sampler(config.sampling(point), Process(train, config.info))
 
 
@@ -159,7 +160,7 @@ def _number(config: StudyConfig, group: str, key: str, value: Value) -> Value:
     """What `rule`, `all` or `same` becomes at the default point."""
     if value not in ("rule", "all", "same"):
         return value
-    train = resolve_train(config.training(config.default("train")), config.info)
+    train = config.resolved(config.default("train"))
     if group == "train":
         resolved: Value = getattr(train, key)
         return resolved

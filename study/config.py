@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pfgm.config import DataConfig, EvaluateConfig, Model, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import DataError, DataInfo, load_data
 from study.checks import check_study, explain
+from study.given import FieldConfig, read_given
 from study.model import AnalysisConfig, DesignConfig, LimitsConfig, ResourcesConfig, SeedsConfig, StudyConfig, activate, moved
 from study.space import Distribution, SpaceError, parse
 from study.storage import Place
@@ -23,7 +24,7 @@ __all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved
 
 EXCLUSIVE = (("train", "M", "height_ratio"), ("sampler", "T", "T_ratio"))
 SECTIONS = (
-    "name", "storage", "allow_extreme", "data", "network", "train", "sampler", "evaluate", "search", "design", "seeds",
+    "name", "storage", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "search", "design", "seeds",
     "resources", "limits", "retries", "analysis",
 )  # fmt: skip
 M_ = TypeVar("M_", bound=Model)
@@ -38,6 +39,8 @@ def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyC
     source = read_source(Path(path), tuple(overrides))
     declared = read_study(source)
     config = replace(declared, info=_data_info(source, declared.data))
+    if config.field is not None:
+        config = _with_given_field(source, config, config.field)
     check_study(source, config)
     return config
 
@@ -74,7 +77,37 @@ def read_study(source: Source) -> StudyConfig:
         analysis=_model(source, "analysis", AnalysisConfig),
         retries=_retries(source),
         allow_extreme=allow_extreme,
+        field=_field(source),
     )
+
+
+NOTHING_TRAINED = (
+    ("network",), ("train",), ("search", "train"), ("seeds", "train"), ("seeds", "disjoint"), ("design", "trials"),
+    ("design", "arm_seeds"),
+)  # fmt: skip
+"""What has no meaning where the field is given."""
+
+
+def _field(source: Source) -> FieldConfig | None:
+    if source.values.get("field") is None:
+        return None
+    for path in NOTHING_TRAINED:
+        value = source.section(*path[:-1]).get(path[-1]) if path[:-1] else source.values.get(path[-1])
+        if value:
+            text = "the field is given by field.checkpoint and nothing is trained; remove this, or remove field"
+            raise source.error(path, text)
+    return _model(source, "field", FieldConfig)
+
+
+def _with_given_field(source: Source, config: StudyConfig, field: FieldConfig) -> StudyConfig:
+    try:
+        given = read_given(field, config.info)
+    except ValueError as error:
+        key, _, text = str(error).partition(": ")
+        raise source.error(tuple(key.split(".")), text) from None
+    train = {"process": given.train.process}
+    seeds = config.seeds.model_copy(update={"train": [given.seed]})
+    return replace(config, given=given, network=given.network, train=train, seeds=seeds)
 
 
 def _name(source: Source) -> str:
@@ -83,8 +116,8 @@ def _name(source: Source) -> str:
     name = source.values["name"]
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise source.error(("name",), f"must be a word of letters, digits, dots, dashes and underscores, got {name!r}")
-    if name == "fields":
-        raise source.error(("name",), "'fields' is the folder of trained fields; choose another name")
+    if name in ("fields", "references"):
+        raise source.error(("name",), f"'{name}' is a folder of the storage that every study uses; choose another name")
     return name
 
 

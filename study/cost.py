@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -27,6 +27,7 @@ from pfgm.sampling import sample
 from pfgm.training import Trainer
 from study.config import StudyConfig
 from study.fields import FieldStore
+from study.given import load_given
 from study.plan import SamplerPoint, Trial, make_trial, points
 from study.trial import pick_device, prepare_torch
 from study.worklist import Worklist
@@ -89,7 +90,7 @@ def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
     """Measure on as many processes as will run at once, and average."""
     os.environ["OMP_NUM_THREADS"] = str(config.resources.cpus)
     context = multiprocessing.get_context("spawn")
-    references = {int(t.train.reference_batch_size or 0): t for t in trials}
+    references = {int(t.train.reference_batch_size or 0): t for t in trials}  # one of each cost
     job = (config, [t.handout() for t in references.values()])
     with context.Pool(n_slots) as pool:
         measured = pool.map(functools.partial(_calibrate_one, *job), range(n_slots))
@@ -112,17 +113,23 @@ def _calibrate_one(config: StudyConfig, handouts: list[dict], worker: int) -> Me
     data, device = load_data(config.data), pick_device(config)
     step_s: dict[int, float] = {}
     trials = [make_trial(config, h["role"], h["point"], h["seed"], [tuple(p) for p in h["sampling"]]) for h in handouts]
-    for trial in trials:
-        trainer = Trainer(data, config.network, trial.train, 0, device)
-        step_s[int(trial.train.reference_batch_size or 0)] = _step_s(trainer)
-    field = Field.from_trainer(trainer)
+    if config.given is not None:
+        field = load_given(config.given.source, config.info)
+        field = replace(field, network=field.network.to(device))
+        step_s = {int(trial.train.reference_batch_size or 0): 0.0 for trial in trials}
+    else:
+        for trial in trials:
+            trainer = Trainer(data, config.network, trial.train, 0, device)
+            step_s[int(trial.train.reference_batch_size or 0)] = _step_s(trainer)
+        field = Field.from_trainer(trainer)
     evaluator = Evaluator(data, config.evaluate, device)
     raw = data.raw.to(device)
     x = raw[torch.randint(len(raw), (config.evaluate.samples,))] + 0.1 * torch.randn(
         config.evaluate.samples, data.info.dim, device=device
     )
+    evaluator.distances(x, torch.ones(len(x)))  # the first one makes the reference statistics
     started = time.perf_counter()
-    evaluator._distances(x, torch.ones(len(x)))
+    evaluator.distances(x, torch.ones(len(x)))
     metric_s = time.perf_counter() - started
     row_s, solution_s = {}, {}
     for _, point in points(config, "sampler") if config.design.name != "tpe" else [("default", config.default("sampler"))]:

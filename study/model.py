@@ -6,15 +6,18 @@ parameter whose ``when`` does not hold at a point is absent there. `study.config
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, ValidationError
 
 from pfgm.config import DataConfig, EvaluateConfig, Model, NetworkConfig, Positive, PositiveInt, SamplerConfig, TrainConfig
 from pfgm.data import DataInfo
+from pfgm.process import resolve_train
+from study.given import FieldConfig, Given
 from study.space import Distribution, Value, same
 from study.storage import Place
 from study.yaml_source import to_yaml
@@ -105,7 +108,11 @@ class StudyConfig:
     retries: int = 2
     """How often a trial whose process died (killed, lost with its node) is started again."""
     allow_extreme: bool = False
-    info: DataInfo = field(repr=False, compare=False, default=None)  # type: ignore[assignment]
+    field: FieldConfig | None = None
+    """A field that is given: nothing is trained."""
+    given: Given | None = dataclasses.field(repr=False, compare=False, default=None)
+    """What that field is; None where fields are trained."""
+    info: DataInfo = dataclasses.field(repr=False, compare=False, default=None)  # type: ignore[assignment]
 
     @property
     def place(self) -> Place:
@@ -118,7 +125,13 @@ class StudyConfig:
 
     def training(self, point: Mapping[str, Value]) -> TrainConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
+        if self.given is not None:
+            return self.given.train
         return TrainConfig.model_validate(_merge(self.train, self.search_train, point))
+
+    def resolved(self, point: Mapping[str, Value]) -> TrainConfig:
+        """The training configuration of a point with every number filled in; ValueError where that is impossible."""
+        return self.given.train if self.given is not None else resolve_train(self.training(point), self.info)
 
     def sampling(self, point: Mapping[str, Value]) -> SamplerConfig:
         """The declared sampler configuration of a point."""
@@ -146,26 +159,30 @@ class StudyConfig:
 
     def dump(self) -> dict[str, Any]:
         """The complete study file as plain values; `load_study_config` reads it back to an equal study."""
-        return {
+        whole = {
             "name": self.name,
             "storage": self.storage,
             "allow_extreme": self.allow_extreme,
             "retries": self.retries,
             "data": self.data.model_dump(),
-            "network": self.network.model_dump(),
-            "train": self._complete("train"),
+            **self._dump_training(),
             "sampler": self._complete("sampler"),
             "evaluate": {**self.evaluate.model_dump(), "metrics": list(self.evaluate.metrics)},
-            "search": {
-                "train": {key: d.dump() for key, d in self.search_train.items()},
-                "sampler": {key: d.dump() for key, d in self.search_sampler.items()},
-            },
             "design": self.design.model_dump(),
-            "seeds": self.seeds.model_dump(),
+            "seeds": self.seeds.model_dump(include={"sample"} if self.field is not None else None),
             "resources": self.resources.model_dump(),
             "limits": self.limits.model_dump(),
             "analysis": self.analysis.model_dump(),
         }
+        whole["search"]["sampler"] = {key: d.dump() for key, d in self.search_sampler.items()}
+        return whole
+
+    def _dump_training(self) -> dict[str, Any]:
+        """What is trained, or the field that is given in its place."""
+        if self.field is not None:
+            return {"field": self.field.model_dump(), "search": {}}
+        search = {"train": {key: d.dump() for key, d in self.search_train.items()}}
+        return {"network": self.network.model_dump(mode="json"), "train": self._complete("train"), "search": search}
 
     def _complete(self, group: str) -> dict[str, Any]:
         """Declared keys with every default filled in, unless the search decides which keys there are."""

@@ -10,7 +10,6 @@ The design `tpe` cannot be planned ahead: `study.tpe` asks Optuna for one point 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -20,8 +19,8 @@ from dataclasses import dataclass
 from scipy.stats import qmc
 
 from pfgm.config import SamplerConfig, TrainConfig
-from pfgm.process import HEIGHT_MARGIN, T_EXTREME, Process, resolve_sampler, resolve_train
-from pfgm.training import TRAINING_VERSION
+from pfgm.process import HEIGHT_MARGIN, T_EXTREME, Process, resolve_sampler
+from study.identity import digest, plain, sampler_id, train_id
 from study.model import StudyConfig, activate, moved, reason
 from study.records import SCHEMA_VERSION, canonical_json
 from study.space import Distribution, Value
@@ -43,21 +42,6 @@ class PlanError(ConfigError):
     def __init__(self, path: tuple[str, ...], message: str) -> None:
         super().__init__(f"{'.'.join(path)}: {message}")
         self.path, self.message = path, message
-
-
-def digest(value: object, length: int = 16) -> str:
-    """The first ``length`` hexadecimal digits of the SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(_plain(value)).encode()).hexdigest()[:length]
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):  # twelve digits: the last ones depend on the machine's exp and summation order
-        return str(value) if value in (float("inf"), float("-inf")) else float(f"{value:.12g}")
-    return value
 
 
 @dataclass(frozen=True)
@@ -94,23 +78,6 @@ class Trial:
         return [_cell(config, self, point, seed) for seed in self.sample_seeds for point in self.sampler_points]
 
 
-def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
-    """Identity of a field: resolved training configuration, network, data hash, train seed, `TRAINING_VERSION`.
-
-    Keys that are null or false are left out, so that a key added later (with such a default) moves no identity.
-    """
-    numbers = {k: v for k, v in train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False}
-    network = {k: v for k, v in config.network.model_dump().items() if v is not None}
-    if train.process == "pfgmpp":
-        network.pop("skip")  # it has one head
-    return digest([TRAINING_VERSION, config.info.hash, network, numbers, seed], 32)
-
-
-def sampler_id(sampler: SamplerConfig) -> str:
-    """Identity of a sampler point as declared (`T: rule` or `T_ratio: 2`, not the number it becomes)."""
-    return digest({k: v for k, v in sampler.model_dump().items() if v is not None})
-
-
 def make_plan(config: StudyConfig) -> list[Trial]:
     """All trials of a one_at_a_time, sobol, grid or random study; for tpe, none.
 
@@ -144,7 +111,7 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
     sampler_point: Point = {}
     try:
         declared = config.training(point)
-        train = resolve_train(declared, config.info)
+        train = config.resolved(point)
         samplers: dict[str, SamplerPoint] = {}
         for sampler_role, sampler_point in sampling:
             sampler = config.sampling(sampler_point)
@@ -206,7 +173,7 @@ def _sampling(config: StudyConfig, point: Point) -> SamplerConfig:
 
 def _resolved(config: StudyConfig, point: Point) -> TrainConfig:
     try:
-        return resolve_train(config.training(point), config.info)
+        return config.resolved(point)
     except ValueError as error:
         text = f"the point {', '.join(_shown(point))} cannot be trained: {reason(error)}"
         raise PlanError(("search", "train"), text) from None
@@ -316,7 +283,9 @@ def _cell(config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int) -> 
     train, sampler, info = trial.train, point.config, config.info
     process = Process(train, info)
     numbers = resolve_sampler(sampler, process)
-    measured = config.evaluate.model_dump(exclude={"metrics"})
+    measured = config.evaluate.model_dump(exclude={"metrics", "weights"})
+    if measured["pr_space"] is None:  # as before there was a choice
+        measured.pop("pr_space")
     row: dict[str, object] = {
         "study_id": config.name,
         "cell_id": digest([trial.train_id, trial.point_id, point.sampler_id, seed, measured], 20),
@@ -330,7 +299,7 @@ def _cell(config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int) -> 
         "is_final": True,
         "design_role": trial.role,
         "design_sampler_role": point.role,
-        "design_point": canonical_json(_plain({"train": trial.point, "sampler": point.point})),
+        "design_point": canonical_json(plain({"train": trial.point, "sampler": point.point})),
         "data_name": info.name,
         "data_hash": info.hash,
         "data_n": info.n,

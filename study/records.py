@@ -48,11 +48,13 @@ PARAMETERS: dict[str, pa.DataType] = {
 }  # fmt: skip
 
 MEASUREMENTS: dict[str, pa.DataType] = {
-    "metric_fid": _F, "metric_fid_floor": _F, "metric_fid_half": _F, "metric_fid_gaussian": _F,
-    "metric_precision": _F, "metric_recall": _F,
-    "metric_nn_ratio": _F, "metric_outlier_fraction": _F, "metric_nonfinite_fraction": _F,
+    "metric_fid": _F, "metric_fid_floor": _F, "metric_fid_half": _F, "metric_fid_gaussian": _F, "metric_fid_test": _F,
+    "metric_kid": _F, "metric_kid_se": _F,
+    "metric_precision": _F, "metric_recall": _F, "metric_density": _F, "metric_coverage": _F,
+    "metric_pr_space": _S, "metric_pr_k": _I, "metric_pr_n": _I, "metric_pr_n_data": _I,
+    "metric_nn_ratio": _F, "metric_nn_gap": _F, "metric_outlier_fraction": _F, "metric_nonfinite_fraction": _F,
     "metric_solver_error": _F, "metric_solver_error_95": _F, "metric_solver_switched": _F,
-    "metric_sliced_wasserstein": _F, "metric_n": _I, "metric_features": _S, "metric_names": _S,
+    "metric_sliced_wasserstein": _F, "metric_energy": _F, "metric_n": _I, "metric_features": _S, "metric_names": _S,
     "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
     "cost_memory_mb": _F, "cost_memory_splits": _I,  # splits of work that was too big for memory, training's too
     "diag_coverage": _F, "diag_prior_truncated": _F, "diag_outlier_radius": _F, "diag_train_loss": _F,
@@ -173,8 +175,8 @@ def read_evals(study: Where, damaged: list[Place] | None = None) -> list[dict[st
 
 
 METRIC_COLUMNS = {
-    "fid": "metric_fid", "precision_recall": "metric_precision", "neighbours": "metric_outlier_fraction",
-    "solver_error": "metric_solver_error", "sliced_wasserstein": "metric_sliced_wasserstein",
+    "fid": "metric_fid", "kid": "metric_kid", "precision_recall": "metric_precision", "neighbours": "metric_outlier_fraction",
+    "solver_error": "metric_solver_error", "sliced_wasserstein": "metric_sliced_wasserstein", "energy": "metric_energy",
 }  # fmt: skip
 """A column that each name of ``evaluate.metrics`` fills."""
 

@@ -19,7 +19,9 @@ KEY_RULES: tuple[tuple[str, str], ...] = (
     ("storage", FREE),
     ("allow_extreme", FREE),
     ("data.path", FREE),
+    ("field.checkpoint", FREE),
     ("data.download", FREE),
+    ("evaluate.weights", FREE),
     ("resources", FREE),
     ("limits", FREE),
     ("retries", FREE),
@@ -55,11 +57,14 @@ def check_against_existing(source: Source, config: StudyConfig) -> None:
             tuple(key.split(".")), f"{words}: the rows there would change meaning; undo that, or give a new name"
         )
     try:
-        hashes = {r["data_hash"] for r in read_table(config.folder / "manifest.parquet")}
+        planned = read_table(config.folder / "manifest.parquet")
     except (FileNotFoundError, DamagedFile):  # it is written anew
         return
-    if hashes - {config.info.hash}:
+    if {r["data_hash"] for r in planned} - {config.info.hash}:
         raise source.error(("data",), f"have changed since {config.folder} was measured; restore them, or give a new name")
+    if config.given is not None and {r["train_id"] for r in planned} - {config.given.train_id}:
+        other = f"is another checkpoint than {config.folder} was measured with; restore it, or give a new name"
+        raise source.error(("field", "checkpoint"), other)
 
 
 def rule_of(key: str) -> str:

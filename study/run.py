@@ -263,12 +263,15 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
     seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
     planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.tpe else "")
+    told = f"{len(fields)} different, {trained} already trained"
+    if config.given is not None:
+        told = f"given: {config.given.source.checkpoint} ({config.given.source.format}); nothing is trained"
     advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
     return "\n".join(
         [
             f"{config.name}: {config.design.name} study of {config.info.n} {config.data.name} (d = {config.info.dim})",
             f"  plan            {planned} (seeds: {seeds})",
-            f"  fields          {len(fields)} different, {trained} already trained",
+            f"  fields          {told}",
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
             f"  implied         {heights} (data units)",
@@ -283,12 +286,16 @@ def _span(low: float, high: float) -> str:
 
 def write_study(config: StudyConfig, work: Worklist) -> None:
     """study.yaml and the manifest, before anything runs; files that killed processes left half-written are removed."""
+    from study.fields import FieldStore
+    from study.given import publish_given
     from study.records import write_text
 
     for folder in (config.folder, *(config.folder / name for name in FOLDERS), config.place / "fields" / ".training"):
         clean_temporary(folder)
     write_text(config.folder / "study.yaml", config.to_yaml())
     work.write_manifest()
+    if config.given is not None and work.rows_left:
+        publish_given(config.given, config.info, FieldStore(config.place))
 
 
 def write_report(folder: Place) -> bool:

@@ -36,6 +36,7 @@ from study.limits import Deadline, TimedField, TimeLimitReached
 from study.pictures import sample_picture
 from study.plan import Trial
 from study.records import EVALS, HISTORY, DamagedFile, is_done, read_table, write_table
+from study.references import References
 from study.storage import Place, StorageError
 from study.tracking import Tracker
 
@@ -75,6 +76,9 @@ class _Job:
         train_id = self.trial.train_id
         if (field := self.store.load(train_id, self.device)) is not None:
             return field, True
+        if self.config.given is not None:
+            place = self.store.root / train_id
+            raise FileNotFoundError(f"the given field is not at {place} any more; start the study again with --retry-failed")
         if self.lease is None:
             return self.train(), False
         if not self.lease.acquire(train_id):
@@ -164,7 +168,7 @@ def _run_trial(job: _Job, cells: list[dict[str, object]]) -> None:
     if field is None:
         report({"phase": "elsewhere"})
         return
-    evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device))
+    evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device), config.place / "references")
     _write_history(config, trial, field)
     evaluator.forget_solutions()
     samplers = {p.sampler_id: p.config for p in trial.sampler_points}
@@ -220,9 +224,9 @@ def _data(config: DataConfig, data_hash: str) -> Dataset:
 
 
 @functools.lru_cache(maxsize=4)
-def _evaluator(data: DataConfig, data_hash: str, evaluate: EvaluateConfig, device: str) -> Evaluator:
-    """Reference statistics, kept between the trials of one worker."""
-    return Evaluator(_data(data, data_hash), evaluate, device)
+def _evaluator(data: DataConfig, data_hash: str, evaluate: EvaluateConfig, device: str, references: Place) -> Evaluator:
+    """Reference statistics, kept between the trials of one worker, and in the storage for all others."""
+    return Evaluator(_data(data, data_hash), evaluate, device, References(references))
 
 
 def prepare_torch(threads: int) -> None:

@@ -22,10 +22,10 @@ from analysis import (
     solver_tolerance,
     summarize,
 )
-from analysis.load import field_key
 from analysis.pareto import non_dominated
 from analysis.report_figures import MAX_PAIRS, interaction_section
 from analysis.testing import Truth, write_study
+from analysis.units import field_key
 
 mpl.use("Agg")
 FLAGS = ["on_front", "knee", "within_tolerance", "cheapest_within"]

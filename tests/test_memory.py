@@ -22,7 +22,8 @@ from pfgm.data import load_data
 from pfgm.field import _look_from, mean_source, normalized_target
 from pfgm.memory import ByRows, is_out_of_memory, n_splits
 from pfgm.metrics import precision_recall
-from pfgm.metrics.features import digits_network, extract
+from pfgm.metrics.classifiers import shipped_classifier
+from pfgm.metrics.features import feature_network
 from pfgm.sampling import integrate
 from pfgm.training import InParts, Trainer
 
@@ -119,7 +120,7 @@ def features(device: str) -> Work:
     """Features of n images in one chunk."""
 
     def work(n: int) -> tuple[list[Tensor], int]:
-        return [extract("digits", normal(n, 64).to(device), chunk=n)], 0
+        return [feature_network("digits", (1, 8, 8), device)(normal(n, 64), chunk=n)], 0
 
     return work
 
@@ -205,7 +206,7 @@ def under_limits(device: str) -> dict[str, dict[str, Any]]:
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "PYTHONWARNINGS": "ignore",
     }
-    command, root = [sys.executable, "-m", "tests.test_memory", device], Path(__file__).resolve().parents[1]
+    command, root = [sys.executable, __file__, device], Path(__file__).resolve().parents[1]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=root, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
@@ -304,7 +305,7 @@ def test_out_of_memory_is_told_from_other_errors() -> None:
 def test_nothing_changes_where_the_memory_suffices() -> None:
     """Bit for bit what the wrapped functions return, and no split."""
     before, x, t = n_splits(), normal(300, 64), normal(300, seed=1).abs() + 0.1
-    assert torch.equal(ByRows(digits_network())(x), digits_network()(x))
+    assert torch.equal(ByRows(shipped_classifier("digits"))(x), shipped_classifier("digits")(x))
     direct = _look_from(x.double(), t.double(), x, 1.0, False)
     assert torch.equal(mean_source(x, t, x), direct.y_bar.to(x.dtype))
     trainer = make_trainer("cpu", data="digits")

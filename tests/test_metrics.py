@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,20 +10,23 @@ from scipy.linalg import sqrtm
 from scipy.spatial import cKDTree
 from sklearn.datasets import load_digits
 
-import pfgm.metrics.features as features
+import pfgm.metrics.classifiers as classifiers
+import pfgm.metrics.neighbours as neighbours
 from pfgm.checkpoint import Field
 from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import load_data
 from pfgm.metrics import (
+    energy_distance,
     frechet_distance,
     moments,
     nearest_distance,
     neighbour_statistics,
+    own_distance,
     precision_recall,
     sliced_wasserstein,
 )
 from pfgm.metrics.evaluation import Evaluator
-from pfgm.metrics.features import extract
+from pfgm.metrics.features import feature_network
 from pfgm.training import Trainer
 
 
@@ -76,7 +78,7 @@ def test_nearest_distance_agrees_with_a_tree():
     expected = cKDTree(y).query(x, k=4)[0]
     got = nearest_distance(torch.tensor(x), torch.tensor(y), k=4)
     np.testing.assert_allclose(got.numpy(), expected[:, 3], rtol=1e-7)
-    own = nearest_distance(torch.tensor(y), torch.tensor(y), skip_self=True)
+    own = own_distance(torch.tensor(y))
     np.testing.assert_allclose(own.numpy(), cKDTree(y).query(y, k=2)[0][:, 1], rtol=1e-7)
 
 
@@ -87,10 +89,26 @@ def test_precision_and_recall_brute_force_and_extremes():
     r_samples = cKDTree(samples).query(samples, k=4)[0][:, 3]
     gap = np.linalg.norm(samples[:, None] - data[None], axis=2)
     expected = ((gap <= r_data[None]).any(1).mean(), (gap <= r_samples[:, None]).any(0).mean())
+    inside = gap <= r_data[None]
+    expected += (inside.sum(1).mean() / 3, inside.any(0).mean())
     assert precision_recall(torch.tensor(samples), torch.tensor(data)) == pytest.approx(expected)
     same = torch.tensor(data)
-    assert precision_recall(same, same) == (1.0, 1.0)
-    assert precision_recall(same + 100, same) == (0.0, 0.0)
+    assert precision_recall(same, same)[:2] == (1.0, 1.0)
+    assert precision_recall(same, same).coverage == 1.0
+    assert precision_recall(same + 100, same) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_blocks_do_not_change_distances(monkeypatch):
+    """Small blocks of columns, several chunks of rows: the same neighbours, balls and distances."""
+    g = torch.Generator().manual_seed(3)
+    x, y = torch.randn(2100, 300, generator=g), torch.randn(900, 300, generator=g)
+    whole = nearest_distance(x, y, 3), own_distance(y, 2), precision_recall(x, y), energy_distance(x, y)
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", 300)
+    pieces = nearest_distance(x, y, 3), own_distance(y, 2), precision_recall(x, y), energy_distance(x, y)
+    for a, b in zip(whole, pieces, strict=True):
+        torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), rtol=1e-9, atol=0)
+    with pytest.raises(ValueError, match="give more points"):
+        own_distance(y[:2], 2)
 
 
 def test_memorising_and_outliers_are_seen():
@@ -114,46 +132,49 @@ def test_sliced_wasserstein_of_a_shift():
 
 
 def test_digits_features_are_the_shipped_ones():
-    facts = json.loads((Path(features.__file__).parent / "digits_features.json").read_text())
+    facts = json.loads((classifiers.HERE / "digits_features.json").read_text())
     assert facts["test_accuracy"] >= 0.98
     digits = load_digits()
     x, labels = torch.tensor(digits.data / 8 - 1), torch.tensor(digits.target)
     held_out = torch.arange(len(x)) % 5 == 0
-    accuracy = float((features.digits_network().logits(x[held_out]).argmax(1) == labels[held_out]).double().mean())
+    network = classifiers.shipped_classifier("digits")
+    accuracy = float((network.logits(x[held_out]).argmax(1) == labels[held_out]).double().mean())
     assert accuracy == pytest.approx(facts["test_accuracy"], abs=0.003)
-    assert extract("digits", x).shape == (1797, 64)
-    with pytest.raises(ValueError, match="use pixels"):
-        extract("digits", torch.zeros(5, 2))
-    with pytest.raises(ValueError, match="use digits or pixels"):
-        extract("inception", torch.zeros(5, 2))
+    assert feature_network("digits", (1, 8, 8))(x).shape == (1797, 64)
 
 
-def test_damaged_features_are_refused(tmp_path, monkeypatch):
-    for name in ("digits_features.safetensors", "digits_features.json"):
-        (tmp_path / name).write_bytes((features.HERE / name).read_bytes())
-    content = (tmp_path / "digits_features.safetensors").read_bytes()
-    (tmp_path / "digits_features.safetensors").write_bytes(content[:-1] + b"x")
-    monkeypatch.setattr(features, "HERE", tmp_path)
-    features.digits_network.cache_clear()
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
+def test_damaged_features_are_refused(tmp_path, monkeypatch, name):
+    for file in (f"{name}_features.safetensors", f"{name}_features.json"):
+        (tmp_path / file).write_bytes((classifiers.HERE / file).read_bytes())
+    content = (tmp_path / f"{name}_features.safetensors").read_bytes()
+    (tmp_path / f"{name}_features.safetensors").write_bytes(content[:-1] + b"x")
+    monkeypatch.setattr(classifiers, "HERE", tmp_path)
+    classifiers.shipped_classifier.cache_clear()
     with pytest.raises(ValueError, match="does not match its hash"):
-        features.digits_network()
+        classifiers.shipped_classifier(name)
     monkeypatch.undo()
-    features.digits_network.cache_clear()
+    classifiers.shipped_classifier.cache_clear()
 
 
 def test_distance_rises_with_corruption():
     """The shipped features see noise and a missing class, each the more the stronger."""
     data = load_data(DataConfig())
     evaluator = Evaluator(data, EvaluateConfig(metrics=("fid",)))
+    raw = data.raw[:]
     g = torch.Generator().manual_seed(0)
-    noise = torch.randn(data.raw.shape, generator=g)
-    noisy = [evaluator._distance((data.raw[:] + s * noise).clamp(-1, 1)) for s in (0.0, 0.1, 0.3, 0.6)]
+    noise = torch.randn(raw.shape, generator=g)
+
+    def distance(x: torch.Tensor) -> float:
+        return frechet_distance(*moments(evaluator.network(x)), *evaluator.reference.train)
+
+    noisy = [distance((raw + s * noise).clamp(-1, 1)) for s in (0.0, 0.1, 0.3, 0.6)]
     assert noisy == sorted(noisy)
     order = torch.as_tensor(load_digits().target).argsort()
-    missing = [evaluator._distance(data.raw[order[k:]]) for k in (0, 180, 700)]
+    missing = [distance(raw[order[k:]]) for k in (0, 180, 700)]
     assert missing == sorted(missing)
-    anchors = evaluator.anchors
-    assert 0.05 < anchors.floor < anchors.half < 1 < 10 < anchors.gaussian < 40
+    floor, half, gaussian = evaluator.reference.anchors.tolist()
+    assert 0.05 < floor < half < 1 < 10 < gaussian < 40
 
 
 def small_field(steps: int = 30) -> tuple:

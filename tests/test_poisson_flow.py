@@ -8,11 +8,11 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from authors_layout import Content, contents, random_network, saved
 from torch import Tensor
 
 import pfgm
@@ -20,54 +20,15 @@ from pfgm.checkpoint import Field, from_poisson_flow, load_field, save_field
 from pfgm.config import NetworkConfig
 from pfgm.field import mean_source, normalized_target
 from pfgm.networks import FieldNetwork
-from pfgm.networks.ddpmpp import Attention, DDPMpp, ResidualBlock
+from pfgm.networks.ddpmpp import DDPMpp
 from pfgm.networks.heads import root_magnitude
 from pfgm.poisson_flow import AUTHORS
-
-PARTS = {
-    ResidualBlock: ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", "Conv_2"),
-    Attention: ("GroupNorm_0", "NIN_0", "NIN_1", "NIN_2", "NIN_3"),
-}
-"""Names of the authors' parts of a module, in the order of their definition."""
-
-Content = dict[str, Any]
-
-
-def contents(network: DDPMpp) -> Content:
-    """The dictionary that the authors' code saves for a network: names, order, optimizer and average as there."""
-    model: dict[str, Tensor] = {"module.sigmas": torch.logspace(2, -2, 10, dtype=torch.float64)}
-    for k, module in enumerate(network.all_modules):
-        if type(module) not in PARTS:
-            model |= {f"module.all_modules.{k}.{name}": p.detach() for name, p in module.named_parameters()}
-            continue
-        parts = [part for part in module.children() if any(True for _ in part.parameters())]
-        for name, part in zip(PARTS[type(module)], parts, strict=False):
-            model |= {f"module.all_modules.{k}.{name}.{leaf}": p.detach() for leaf, p in part.named_parameters()}
-    copies = [p.detach().clone() for p in network.parameters()]
-    optimizer = torch.optim.Adam(copies, lr=2e-4)
-    for p in copies:
-        p.grad = torch.ones_like(p)
-    optimizer.step()
-    optimizer.param_groups[0]["lr"] = 2e-4 * np.minimum(7 / 5000, 1.0)  # their warm-up makes it a numpy number
-    shadow = [p.detach() * 0.5 for name, p in model.items() if name != "module.sigmas"]
-    ema = {"decay": 0.9999, "num_updates": 7, "shadow_params": shadow}
-    return {"optimizer": optimizer.state_dict(), "model": model, "ema": ema, "step": 7}
-
-
-def saved(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
 
 
 @pytest.fixture(scope="module")
 def network() -> DDPMpp:
-    """Two resolutions of 32 and 64 channels, attention at 16 × 16, the first: random weights of order one."""
-    torch.manual_seed(0)
-    made = DDPMpp((1, 16, 16), 32, 1, (1, 2), 0.1).eval()
-    with torch.no_grad():
-        for p in made.parameters():
-            p.copy_(torch.randn_like(p) * math.sqrt(2 / p[0].numel()) if p.ndim > 1 else 0.5 + 0.1 * torch.randn_like(p))
-    return made
+    """Attention at 16 × 16, the first resolution."""
+    return random_network()
 
 
 @pytest.fixture

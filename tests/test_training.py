@@ -55,7 +55,7 @@ def golden_losses() -> list[float]:
 
 def test_golden_losses():
     """Five losses of each objective and network. If they move, trained fields no longer mean the same: raise
-    TRAINING_VERSION, then write the new numbers with `python -m tests.test_training`. Tolerance 1e-4: instruction sets differ
+    TRAINING_VERSION, then write the new numbers with `python tests/test_training.py`. Tolerance 1e-4: instruction sets differ
     in the last digits."""
     version, *numbers = GOLDEN.read_text().split()
     assert int(version) == pfgm.training.TRAINING_VERSION, "TRAINING_VERSION was raised: write the new golden losses"

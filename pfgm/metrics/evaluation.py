@@ -1,7 +1,7 @@
 """Measure one sampler point of one field: samples, distances, cost, and how far the solver is from the exact path.
 
-Every Fréchet distance comes with three anchors for the same data and features: `floor`, n points of a bootstrap of the data;
-`half`, one random half of the data against the other; `gaussian`, n samples of the full-covariance Gaussian fitted to them.
+Samples are brought back to data units and clamped to the data's range before anything is measured. What they are compared with
+is computed once and kept (`pfgm.metrics.reference`).
 
 The Fréchet distance hardly sees the solver, so its error is measured apart: the first latents are solved again with dopri8 in
 float64 at a tolerance of 1e-7 (once per field and starting law), and the RMS difference per coordinate is reported.
@@ -13,6 +13,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,9 +21,11 @@ from torch import Tensor
 from pfgm.checkpoint import Field
 from pfgm.config import EvaluateConfig, SamplerConfig
 from pfgm.data import Dataset
-from pfgm.metrics.features import default_features, extract
+from pfgm.metrics.features import default_features, feature_network
 from pfgm.metrics.frechet import frechet_distance, moments
-from pfgm.metrics.neighbours import neighbour_statistics, precision_recall
+from pfgm.metrics.kernels import energy_distance, kernel_distance
+from pfgm.metrics.neighbours import K_NEAREST, neighbour_gap, neighbour_statistics, precision_recall
+from pfgm.metrics.reference import Cache, FeatureStatistics, data_radii, feature_statistics, own_median
 from pfgm.metrics.sliced import sliced_wasserstein
 from pfgm.process import resolve_sampler
 from pfgm.sampling import Samples, sample
@@ -33,16 +36,8 @@ REFERENCE_RTOL = 1e-7
 """Tolerance of the dopri8 solution that solver errors are measured against."""
 SWITCHED_SD = 0.3
 """A sample has switched when it ends farther than this many data sd (RMS per coordinate) from the reference solution."""
-N_BOOTSTRAP, N_HALVES, N_GAUSSIANS = 10, 5, 3
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """Fréchet distances that give the scale: see the module's docstring."""
-
-    floor: float
-    half: float
-    gaussian: float
+MAX_PIXEL_DIM = 256
+"""Precision and recall look at the points themselves up to this dimension, at their features above."""
 
 
 @dataclass(frozen=True)
@@ -55,62 +50,57 @@ class Measured:
 
 @dataclass
 class Evaluator:
-    """Reference statistics of one data set, computed once and shared by every row.
+    """Reference statistics of one data set, shared by every row and computed when a metric first needs them.
 
+    Args:
+        cache: keeps them beyond this process.
     Raises:
-        ValueError: the features do not fit the data.
+        ValueError: the features do not fit the data, or inception's weights cannot be had.
     """
 
     data: Dataset
     config: EvaluateConfig
     device: torch.device | str = "cpu"
+    cache: Cache | None = None
     _references: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.features = self.config.features or default_features(self.data.info.name)
-        self.raw = self.data.raw.to(self.device)[:]
-        if "fid" in self.config.metrics:
-            self.reference = moments(extract(self.features, self.raw))
-            self.anchors = self._anchors()
+        info = self.data.info
+        name = self.config.features or default_features(info.name, info.shape)
+        self.network = feature_network(name, info.shape, self.device, self.config.weights)
+        self.raw = self.data.raw.to(self.device)
+        self.test = None if self.data.test is None else self.data.test.to(self.device)
+        self.space = self.config.pr_space or ("pixels" if info.dim <= MAX_PIXEL_DIM else "features")
 
-    def _distance(self, x: Tensor) -> float:
-        return frechet_distance(*moments(extract(self.features, x)), *self.reference)
+    @cached_property
+    def reference(self) -> FeatureStatistics:
+        """Moments, kept features and anchors of the data."""
+        return feature_statistics(self.data, self.network, self.config.samples, self.cache)
 
-    def _anchors(self) -> Anchors:
-        n, total = self.config.samples, len(self.raw)
-        g = torch.Generator().manual_seed(0)
-        bootstrap = [self._distance(self.raw[torch.randint(total, (n,), generator=g)]) for _ in range(N_BOOTSTRAP)]
-        halves = []
-        for _ in range(N_HALVES):
-            order = torch.randperm(total, generator=g)
-            a, b = (moments(extract(self.features, self.raw[i])) for i in (order[: total // 2], order[total // 2 :]))
-            halves.append(frechet_distance(*a, *b))
-        mean, covariance = moments(self.raw)
-        values, vectors = torch.linalg.eigh(covariance)
-        root = vectors * values.clamp(min=0).sqrt()
-        gaussians = []
-        for _ in range(N_GAUSSIANS):
-            noise = torch.randn(n, len(mean), generator=g, dtype=torch.float64).to(root)
-            x = (mean + noise @ root.T).to(self.raw)
-            gaussians.append(self._distance(x if self.data.info.bounds is None else x.clamp(*self.data.info.bounds)))
-        return Anchors(_mean(bootstrap), _mean(halves), _mean(gaussians))
+    @cached_property
+    def some(self) -> Tensor:
+        """Data that samples are compared with one by one, at most ``pr_samples`` (m, d): data may come sorted, so drawn."""
+        limit = self.config.pr_samples
+        order = torch.randperm(len(self.raw), generator=torch.Generator().manual_seed(0))[:limit]
+        return self.raw[:] if len(self.raw) <= limit else self.raw[order.to(self.raw.device)]
 
-    def measure(
-        self,
-        trained: Field,
-        sampler: SamplerConfig,
-        seed: int,
-    ) -> Measured:
+    @cached_property
+    def balls(self) -> tuple[Tensor, Tensor]:
+        """(points (m, ·) in the space of precision and recall, their radii (m,))."""
+        points = self.some if self.space == "pixels" else self.network(self.some)
+        label = "pixels" if self.space == "pixels" else self.network.label
+        key = (self.data.info.hash, label, self.config.pr_samples)
+        return points, data_radii(points, key, self.cache).to(points.device)
+
+    @cached_property
+    def own(self) -> float:
+        """Median distance of the data's points to their nearest other one."""
+        return own_median(self.data, self.raw, self.cache)
+
+    def measure(self, trained: Field, sampler: SamplerConfig, seed: int) -> Measured:
         """Sample a field at one sampler point and measure; a solve that fails leaves the metrics null, never an exception."""
         started = time.perf_counter()
-        result = sample(
-            trained.mean_source,
-            trained.process,
-            sampler,
-            self.config.samples,
-            seed,
-            device=self.device,
-        )
+        result = sample(trained.mean_source, trained.process, sampler, self.config.samples, seed, device=self.device)
         sampled = time.perf_counter()
         numbers = resolve_sampler(sampler, trained.process)
         prior = trained.process.prior(numbers.T, numbers.max_radius)
@@ -126,37 +116,76 @@ class Evaluator:
         }
         x = trained.process.info.to_data_units(result.x)
         if result.status == "complete":
-            row |= self._distances(x, result.radius_ratio)
+            row |= self.distances(x, result.radius_ratio)
             if "solver_error" in self.config.metrics:
                 row |= self._solver_error(trained, sampler, seed, result)
         return Measured(row | {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}, x.cpu())
 
-    def _distances(self, x: Tensor, radius_ratio: Tensor) -> dict[str, object]:
+    def distances(self, x: Tensor, radius_ratio: Tensor) -> dict[str, object]:
+        """Every metric of the samples x (n, d), in data units, that does not look at the solver.
+
+        Args:
+            radius_ratio: R/T of each sample's start (n,).
+        """
         names = self.config.metrics
         row: dict[str, object] = {}
-        if "fid" in names:
-            row |= {
-                "metric_fid": self._distance(x),
-                "metric_features": self.features,
-                "metric_fid_floor": self.anchors.floor,
-                "metric_fid_half": self.anchors.half,
-                "metric_fid_gaussian": self.anchors.gaussian,
-            }
-        if "precision_recall" in names:
-            limit = self.config.pr_samples
-            order = torch.randperm(len(self.raw), generator=torch.Generator().manual_seed(0))  # data may come sorted
-            some = self.raw if len(self.raw) <= limit else self.raw[order[:limit]]
-            row["metric_precision"], row["metric_recall"] = precision_recall(x[:limit], some)
+        if {"fid", "kid"} & set(names) or ("precision_recall" in names and self.space == "features"):
+            row |= self._of_features(x)
+        if "precision_recall" in names and self.space == "pixels":
+            row |= self._precision_recall(x)
         if "neighbours" in names:
-            ratio, outliers = neighbour_statistics(x, self.raw)
-            far = radius_ratio[outliers.cpu()]
-            row |= {
-                "metric_nn_ratio": ratio if math.isfinite(ratio) else None,
-                "metric_outlier_fraction": float(outliers.double().mean()),
-                "diag_outlier_radius": float(far.median()) if len(far) else None,
-            }
+            row |= self._neighbours(x, radius_ratio)
         if "sliced_wasserstein" in names:
             row["metric_sliced_wasserstein"] = sliced_wasserstein(x, self.raw)
+        if "energy" in names:
+            row["metric_energy"] = energy_distance(x[: self.config.pr_samples], self.some)
+        return row
+
+    def _of_features(self, x: Tensor) -> dict[str, object]:
+        names, features = self.config.metrics, self.network(x)
+        row: dict[str, object] = {"metric_features": self.network.label}
+        if "fid" in names:
+            floor, half, gaussian = self.reference.anchors.tolist()
+            own = moments(features)
+            row |= {
+                "metric_fid": frechet_distance(*own, *self.reference.train),
+                "metric_fid_floor": floor,
+                "metric_fid_half": half,
+                "metric_fid_gaussian": gaussian if math.isfinite(gaussian) else None,
+            }
+            if self.reference.test is not None:
+                row["metric_fid_test"] = frechet_distance(*own, *self.reference.test)
+        if "kid" in names:
+            g = torch.Generator().manual_seed(0)
+            order = torch.randperm(len(self.reference.kept), generator=g)[: len(features)]
+            kid, error = kernel_distance(features, self.reference.kept[order].to(features))
+            row |= {"metric_kid": kid, "metric_kid_se": error}
+        if "precision_recall" in names and self.space == "features":
+            row |= self._precision_recall(features)
+        return row
+
+    def _precision_recall(self, points: Tensor) -> dict[str, object]:
+        """points (n, ·): the samples in the space of precision and recall."""
+        data, radius = self.balls
+        found = precision_recall(points[: self.config.pr_samples], data, K_NEAREST, radius)
+        return {f"metric_{name}": value for name, value in found._asdict().items()} | {
+            "metric_pr_space": self.space,
+            "metric_pr_k": K_NEAREST,
+            "metric_pr_n": min(len(points), self.config.pr_samples),
+            "metric_pr_n_data": len(data),
+        }
+
+    def _neighbours(self, x: Tensor, radius_ratio: Tensor) -> dict[str, object]:
+        ratio, outliers = neighbour_statistics(x, self.raw, self.own)
+        far = radius_ratio[outliers.cpu()]
+        row: dict[str, object] = {
+            "metric_nn_ratio": ratio if math.isfinite(ratio) else None,
+            "metric_outlier_fraction": float(outliers.double().mean()),
+            "diag_outlier_radius": float(far.median()) if len(far) else None,
+        }
+        if self.test is not None:
+            gap = neighbour_gap(x, self.raw, self.test)
+            row["metric_nn_gap"] = gap if math.isfinite(gap) else None
         return row
 
     def _solver_error(self, trained: Field, sampler: SamplerConfig, seed: int, result: Samples) -> dict[str, object]:
@@ -186,7 +215,3 @@ class Evaluator:
     def forget_solutions(self) -> None:
         """Drop the reference solutions of a field that is done."""
         self._references.clear()
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

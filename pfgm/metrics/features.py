@@ -1,83 +1,125 @@
 """Feature networks of the Fréchet distance, by name.
 
-`digits` is a small convolutional classifier of 8 × 8 digits (pooled activations, 64 numbers), trained on four fifths of
-scikit-learn's digits by ``experiments/features/train_digits_features.py``, frozen, and shipped with its hash. `pixels` is
-the identity, for vectors.
+`digits` and `fashion_mnist` are small shipped classifiers (`pfgm.metrics.classifiers`); `inception` is the network of
+published FIDs (`pfgm.metrics.inception`, an optional extra); `random` is a convolutional network with fixed random weights,
+for images that have no better: distances in it order corruptions, and compare with nothing published; `pixels` is the
+identity, for vectors.
+
+A distance means nothing without its features: `FeatureNetwork.label` goes into the row, and values of different labels, or of
+different sample counts, are never drawn on one axis.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod, sqrt
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load
 from torch import Tensor, nn
 
+from pfgm.config import FEATURES
 from pfgm.memory import ByRows
+from pfgm.metrics.classifiers import CLASSIFIERS, shipped_classifier
+from pfgm.metrics.neighbours import Rows
 
-HERE = Path(__file__).parent
+CHUNK = 500
+"""Images that a network is called on at once."""
+RANDOM_WIDTHS = (64, 128, 256)
 
 
-class DigitsFeatures(nn.Module):
-    """(n, 64) images in [−1, 1] → (n, 64) features; `logits` classifies them."""
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """Features of rows in data units.
 
-    def __init__(self) -> None:
+    Args:
+        label: what the row's ``metric_features`` says.
+        network: (n, d) in data units → (n, k); rows are independent.
+        device: where it lives.
+    """
+
+    label: str
+    network: Callable[[Tensor], Tensor]
+    device: torch.device | str = "cpu"
+
+    @torch.no_grad()
+    def __call__(self, x: Rows, chunk: int = CHUNK) -> Tensor:
+        """Features (n, k), float32 or better, of x (n, d) in data units; the network is called on ``chunk`` rows at a time."""
+        by_rows = ByRows(self.network)
+        parts = (x[start : start + chunk].to(self.device) for start in range(0, len(x), chunk))
+        return torch.cat([by_rows(part) for part in parts])
+
+
+def default_features(data_name: str, shape: tuple[int, ...]) -> str:
+    """Feature network that a data set uses unless told otherwise: its own, else `random` for images, `pixels` for vectors."""
+    if data_name in CLASSIFIERS:
+        return data_name
+    return "random" if len(shape) == 3 and min(shape[1:]) >= 8 else "pixels"
+
+
+def check_features(name: str, shape: tuple[int, ...], weights: str | None = None) -> None:
+    """Refuse features that cannot take items of ``shape``.
+
+    Raises:
+        ValueError: unknown features, the wrong shape, or weights for a network that ships its own.
+    """
+    if name not in FEATURES:
+        raise ValueError(f"features: unknown '{name}'; use one of {', '.join(FEATURES)}")
+    if name in CLASSIFIERS and shape != CLASSIFIERS[name].shape and prod(shape) != prod(CLASSIFIERS[name].shape):
+        wanted = " × ".join(map(str, CLASSIFIERS[name].shape[1:]))
+        raise ValueError(
+            f"features: the {name} network needs {wanted} grey images, the data have shape {shape};"
+            f" use {'random or inception' if len(shape) == 3 else 'pixels'}"
+        )
+    if name in ("random", "inception") and len(shape) != 3:
+        raise ValueError(f"features: {name} needs images, the data are vectors of shape {shape}; use pixels")
+    if name == "inception" and shape[0] not in (1, 3):
+        raise ValueError(f"features: inception needs grey or RGB images, the data have {shape[0]} channels; use random")
+    if weights is not None and name != "inception":
+        raise ValueError(f"weights: belongs to features inception, this run uses {name}; remove it")
+
+
+def feature_network(
+    name: str, shape: tuple[int, ...], device: torch.device | str = "cpu", weights: str | None = None
+) -> FeatureNetwork:
+    """The network ``name`` for items of ``shape``, on ``device``; ``weights``: a weight file of inception.
+
+    Raises:
+        ValueError: see `check_features`; or the weights cannot be had.
+    """
+    check_features(name, shape, weights)
+    if name == "pixels":
+        return FeatureNetwork(name, lambda x: x, device)
+    if name == "inception":
+        from pfgm.metrics.inception import inception_network
+
+        network, label = inception_network(shape, weights)
+        return FeatureNetwork(label, network.to(device), device)
+    if name == "random":
+        return FeatureNetwork(name, RandomFeatures(shape).to(device).eval().requires_grad_(False), device)
+    return FeatureNetwork(name, shipped_classifier(name).to(device), device)
+
+
+class RandomFeatures(nn.Module):
+    """(n, d) images → (n, 512): means and standard deviations over pixels of three convolutions with fixed random weights."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv2d(1, 32, 3, padding=1)
-        self.conv_2 = nn.Conv2d(32, 64, 3, padding=1)
-        self.conv_3 = nn.Conv2d(64, 64, 3, padding=1)
-        self.conv_4 = nn.Conv2d(64, 64, 3, padding=1)
-        self.head = nn.Linear(64, 10)
+        self.shape = shape
+        g = torch.Generator().manual_seed(20150312)
+        widths = (shape[0], *RANDOM_WIDTHS)
+        self.convolutions = nn.ModuleList()
+        for a, b in pairwise(widths):
+            convolution = nn.Conv2d(a, b, 3, padding=1)
+            with torch.no_grad():
+                convolution.weight.copy_(torch.randn(b, a, 3, 3, generator=g) * sqrt(2 / (9 * a)))
+                convolution.bias.copy_(0.1 * torch.randn(b, generator=g))  # type: ignore[union-attr]
+            self.convolutions.append(convolution)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.conv_1(x.float().reshape(-1, 1, 8, 8)))
-        h = F.max_pool2d(F.relu(self.conv_2(h)), 2)
-        h = F.relu(self.conv_4(F.relu(self.conv_3(h))))
-        return h.mean((2, 3))
-
-    def logits(self, x: Tensor) -> Tensor:
-        """(n, 64) images → (n, 10) class scores."""
-        out: Tensor = self.head(self(x))
-        return out
-
-
-@cache
-def digits_network() -> DigitsFeatures:
-    """The shipped network.
-
-    Raises:
-        ValueError: the weight file is not the one whose hash is shipped beside it.
-    """
-    content = (HERE / "digits_features.safetensors").read_bytes()
-    expected = json.loads((HERE / "digits_features.json").read_text())["sha256"]
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise ValueError("digits_features.safetensors does not match its hash in digits_features.json; reinstall the package")
-    network = DigitsFeatures()
-    network.load_state_dict(load(content))
-    return network.eval().requires_grad_(False)
-
-
-def default_features(data_name: str) -> str:
-    """Feature network that a data set uses unless told otherwise."""
-    return "digits" if data_name == "digits" else "pixels"
-
-
-def extract(name: str, x: Tensor, chunk: int = 2000) -> Tensor:
-    """Features (n, k) of samples x (n, d) in data units.
-
-    Raises:
-        ValueError: unknown features, or the digits network on anything but 8 × 8 images.
-    """
-    if name == "pixels":
-        return x
-    if name != "digits":
-        raise ValueError(f"features: unknown '{name}'; use digits or pixels")
-    if x.shape[1] != 64:
-        raise ValueError(f"features: the digits network needs 8 × 8 grey images, the data have d = {x.shape[1]}; use pixels")
-    network = digits_network().to(x.device)
-    by_rows = ByRows(network)
-    return torch.cat([by_rows(part) for part in x.split(chunk)])
+        h = x.float().reshape(-1, *self.shape)
+        for k, convolution in enumerate(self.convolutions):
+            h = F.leaky_relu(convolution(F.avg_pool2d(h, 2) if k else h), 0.2)
+        return torch.cat([h.mean((2, 3)), h.std((2, 3))], 1)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (k,) and unbiased covariance (k, k) of features (n, k), float64."""
+class Moments(NamedTuple):
+    """Mean (k,) and unbiased covariance (k, k), float64."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def moments(features: Tensor) -> Moments:
+    """`Moments` of features (n, k)."""
     features = features.double()
-    return features.mean(0), torch.cov(features.T).reshape(features.shape[1], features.shape[1])
+    return Moments(features.mean(0), torch.cov(features.T).reshape(features.shape[1], features.shape[1]))
 
 
 def frechet_distance(

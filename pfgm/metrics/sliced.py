@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+
+from pfgm.metrics.neighbours import CHUNK, Rows
 
 
-def sliced_wasserstein(x: Tensor, y: Tensor, n_directions: int = 256, seed: int = 0) -> float:
+def sliced_wasserstein(x: Rows, y: Rows, n_directions: int = 256, seed: int = 0) -> float:
     """√ of the mean over directions u of W₂²(u·x, u·y), in data units; x (n, d), y (m, d).
 
     The one-dimensional W₂ compares quantile functions at max(n, m) midpoints; the directions depend on (d, seed) alone.
@@ -15,5 +16,8 @@ def sliced_wasserstein(x: Tensor, y: Tensor, n_directions: int = 256, seed: int 
     u = torch.nn.functional.normalize(torch.randn(x.shape[1], n_directions, generator=g, dtype=torch.float64), dim=0)
     n = max(len(x), len(y))
     p = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    quantiles = [torch.sort(z.double().cpu() @ u, 0).values[(p * len(z)).long()] for z in (x, y)]
+    quantiles = []
+    for z in (x, y):
+        projected = torch.cat([z[start : start + CHUNK].double().cpu() @ u for start in range(0, len(z), CHUNK)])
+        quantiles.append(torch.sort(projected, 0).values[(p * len(z)).long()])
     return float((quantiles[0] - quantiles[1]).square().mean().sqrt())

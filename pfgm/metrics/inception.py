@@ -1,0 +1,91 @@
+"""The standard FID features: Inception-v3 of 2015-12-05, its last pooled activations (2,048), through torch-fidelity.
+
+torch-fidelity is the optional extra ``fid``. Its network and its resizing are used as they are, so that distances compare with
+those that torch-fidelity, or the original TensorFlow code, would print. Weights come from a file, or are downloaded once to
+torch's hub cache. torch-fidelity would unpickle whatever the file holds; here it is first read as plain tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+STANDARD = "6726825d"
+"""First digits of the standard weight file's SHA-256, as in its name; features of other weights are labelled by theirs."""
+
+
+class InceptionFeatures(nn.Module):
+    """(n, d) grey or RGB images in [−1, 1] → (n, 2048); pixels are rounded to 8 bits first, as in an image file."""
+
+    def __init__(self, shape: tuple[int, ...], extractor: nn.Module) -> None:
+        super().__init__()
+        self.shape, self.extractor = shape, extractor
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).reshape(-1, *self.shape)
+        features: Tensor = self.extractor(pixels.expand(-1, 3, -1, -1))[0]
+        return features
+
+
+def inception_network(shape: tuple[int, ...], weights: str | None = None) -> tuple[InceptionFeatures, str]:
+    """(the network for images of ``shape``, its label): ``inception``, with the weights' hash if they are not the standard's.
+
+    Raises:
+        ValueError: torch-fidelity is not installed, or the weights cannot be downloaded or read.
+    """
+    try:
+        from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        raise ValueError(
+            f"features: inception needs torch-fidelity, which does not import ({error}); pip install 'pfgm-study[fid]'"
+        ) from error
+    path = Path(weights).expanduser() if weights is not None else _downloaded(fidelity.URL_INCEPTION_V3)
+    try:
+        content = path.read_bytes()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"weights: cannot read {path} ({error.strerror}); give the path of the Inception weights") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:  # whatever it is
+        raise ValueError(f"weights: {path} does not hold plain tensors; give pt_inception-2015-12-05-6726825d.pth") from error
+    digest = hashlib.sha256(content).hexdigest()[: len(STANDARD)]
+    network = InceptionFeatures(shape, _extractor(fidelity, state, path)).eval().requires_grad_(False)
+    return network, "inception" if digest == STANDARD else f"inception-{digest}"
+
+
+def _extractor(fidelity: Any, state: object, path: Path) -> nn.Module:
+    """torch-fidelity's network with weights that are known to be plain tensors: it reads the copy that is written here."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "inception.pth")
+        torch.save(state, copy)
+        try:
+            extractor: nn.Module = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], copy)
+        except (RuntimeError, TypeError) as error:
+            what = str(error).splitlines()[0]
+            raise ValueError(f"weights: {path} are not Inception-v3's ({what}); give torch-fidelity's file") from error
+    return extractor
+
+
+def _downloaded(url: str) -> Path:
+    """The standard weights in torch's hub cache, downloaded where they are not there."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        logger.warning("downloading the Inception weights, 91 MB, to %s", path)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=STANDARD, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"weights: the Inception weights could not be downloaded from {url} ({error});"
+                " download them elsewhere and give evaluate.weights: <path>"
+            ) from error
+    return path

@@ -1,0 +1,185 @@
+"""What samples are compared with: statistics of a data set, computed once per (data, features, number of samples) and kept.
+
+Moments are summed in float64 over chunks, so the memory does not grow with the data; single features are kept of at most
+`MAX_KEPT` points. Every Fréchet distance comes with three anchors for the same data, features and number n of samples: `floor`,
+n points of a bootstrap of the data; `half`, one random half of the data against the other; `gaussian`, n samples of the
+full-covariance Gaussian fitted to the points themselves (for at most `MAX_GAUSSIAN_DIM` coordinates).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from pfgm.checkpoint import Damaged, pack_tensors, unpack_tensors
+from pfgm.data import Dataset
+from pfgm.metrics.features import FeatureNetwork
+from pfgm.metrics.frechet import Moments, frechet_distance, moments
+from pfgm.metrics.neighbours import K_NEAREST, Rows, median_own_distance, own_distance
+
+logger = logging.getLogger(__name__)
+
+N_BOOTSTRAP, N_HALVES, N_GAUSSIANS = 10, 5, 3
+MAX_KEPT = 100_000
+"""Most points whose single features are kept, for bootstraps, halves and kernels; the moments are of all."""
+MAX_GAUSSIAN_DIM = 4096
+"""Most coordinates of the Gaussian anchor, whose covariance is a matrix of that size."""
+CHUNK = 4096
+
+
+class Cache(Protocol):
+    """A place that keeps bytes by name, beyond this process."""
+
+    def load(self, name: str) -> bytes | None:
+        """What was saved under ``name``, if anything."""
+
+    def save(self, name: str, content: bytes) -> None:
+        """Keep ``content`` under ``name``."""
+
+
+class FeatureStatistics(NamedTuple):
+    """Moments of the data's features, those of held-out data (empty without), features kept (m, k), anchors (3,)."""
+
+    mean: Tensor
+    covariance: Tensor
+    test_mean: Tensor
+    test_covariance: Tensor
+    kept: Tensor
+    anchors: Tensor  # floor, half, gaussian; NaN: not computed
+
+    @property
+    def train(self) -> Moments:
+        """Mean and covariance over the training data."""
+        return Moments(self.mean, self.covariance)
+
+    @property
+    def test(self) -> Moments | None:
+        """Mean and covariance over held-out data, where there are any."""
+        return Moments(self.test_mean, self.test_covariance) if len(self.test_mean) else None
+
+
+class Radii(NamedTuple):
+    """Balls of precision and recall: distance of each point to its k-th nearest other (m,)."""
+
+    radius: Tensor
+
+
+class OwnDistance(NamedTuple):
+    """Median distance of the data's points to their nearest other one, shape ()."""
+
+    median: Tensor
+
+
+def feature_statistics(data: Dataset, network: FeatureNetwork, n: int, cache: Cache | None = None) -> FeatureStatistics:
+    """Statistics of the data under a feature network, with anchors for ``n`` samples."""
+    key = (data.info.hash, network.label, n, [N_BOOTSTRAP, N_HALVES, N_GAUSSIANS, MAX_KEPT, MAX_GAUSSIAN_DIM])
+    return kept(cache, "features", key, FeatureStatistics, lambda: _feature_statistics(data, network, n))
+
+
+def data_radii(points: Rows, key: tuple[object, ...], cache: Cache | None = None) -> Tensor:
+    """Distance of each point (m, d) to its `K_NEAREST`-th nearest other, shape (m,); ``key`` names the points."""
+    return kept(cache, "radii", (*key, K_NEAREST), Radii, lambda: Radii(own_distance(points, K_NEAREST))).radius
+
+
+def own_median(data: Dataset, points: Rows, cache: Cache | None = None) -> float:
+    """`median_own_distance` of the data, whose decoded points are ``points``."""
+    made = kept(cache, "own", (data.info.hash,), OwnDistance, lambda: OwnDistance(torch.tensor(median_own_distance(points))))
+    return float(made.median)
+
+
+S = TypeVar("S", FeatureStatistics, Radii, OwnDistance)
+
+
+def kept(cache: Cache | None, kind: str, key: tuple[object, ...], made: type[S], compute: Callable[[], S]) -> S:
+    """A statistic from the cache, else computed and put there; a damaged entry is made again."""
+    name = f"{kind}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.tensors"
+    content = None if cache is None else cache.load(name)
+    if content is not None:
+        try:
+            return made(**unpack_tensors(content))
+        except (Damaged, TypeError) as error:
+            logger.warning("%s: %s; it is computed again", name, error)
+    statistic = compute()
+    if cache is not None:
+        cache.save(name, pack_tensors(statistic._asdict()))
+    return statistic
+
+
+def _feature_statistics(data: Dataset, network: FeatureNetwork, n: int) -> FeatureStatistics:
+    g = torch.Generator().manual_seed(0)
+    total = len(data.raw)
+    keep = torch.ones(total, dtype=torch.bool)
+    if total > MAX_KEPT:
+        keep[torch.randperm(total, generator=g)[MAX_KEPT:]] = False
+    features: list[Tensor] = []
+
+    def part(start: int) -> Tensor:
+        made = network(data.raw[start : start + CHUNK])
+        features.append(made[keep[start : start + CHUNK].to(made.device)])
+        return made
+
+    train = streamed_moments(part, total)
+    test = Moments(torch.empty(0), torch.empty(0))
+    if data.test is not None:
+        held_out = data.test
+        test = streamed_moments(lambda start: network(held_out[start : start + CHUNK]), len(held_out))
+    some = torch.cat(features)
+    anchors = torch.tensor(_anchors(data, network, n, some, train, g), dtype=torch.float64)
+    return FeatureStatistics(*train, *test, some.float(), anchors)
+
+
+def streamed_moments(part: Callable[[int], Tensor], n: int) -> Moments:
+    """Mean and unbiased covariance of ``n`` rows in parts of `CHUNK`, float64; the sums are about the first part's mean."""
+    centre = total = outer = torch.empty(0)
+    for start in range(0, n, CHUNK):
+        x = part(start).double()
+        if start == 0:
+            centre = x.mean(0)
+            total, outer = torch.zeros_like(centre), torch.zeros(len(centre), len(centre), dtype=x.dtype, device=x.device)
+        x = x - centre
+        total += x.sum(0)
+        outer.addmm_(x.T, x)
+    return Moments(centre + total / n, (outer - torch.outer(total, total) / n) / (n - 1))
+
+
+def _anchors(
+    data: Dataset, network: FeatureNetwork, n: int, features: Tensor, train: Moments, g: torch.Generator
+) -> tuple[float, float, float]:
+    """floor, half and gaussian: see the module's docstring."""
+    total = len(features)
+    bootstrap = [
+        frechet_distance(*moments(features[torch.randint(total, (n,), generator=g).to(features.device)]), *train)
+        for _ in range(N_BOOTSTRAP)
+    ]
+    halves = []
+    for _ in range(N_HALVES):
+        order = torch.randperm(total, generator=g).to(features.device)
+        a, b = moments(features[order[: total // 2]]), moments(features[order[total // 2 :]])
+        halves.append(frechet_distance(*a, *b))
+    return _mean(bootstrap), _mean(halves), _gaussian_anchor(data, network, n, train, g)
+
+
+def _gaussian_anchor(data: Dataset, network: FeatureNetwork, n: int, train: Moments, g: torch.Generator) -> float:
+    if data.info.dim > MAX_GAUSSIAN_DIM:
+        return math.nan
+    mean, covariance = streamed_moments(lambda start: data.raw[start : start + CHUNK], len(data.raw))
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp(min=0).sqrt()
+    distances = []
+    for _ in range(N_GAUSSIANS):
+        noise = torch.randn(n, len(mean), generator=g, dtype=torch.float64).to(root)
+        x = (mean + noise @ root.T).float()
+        x = x if data.info.bounds is None else x.clamp(*data.info.bounds)
+        distances.append(frechet_distance(*moments(network(x)), *train))
+    return _mean(distances)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,52 @@
+"""Identities: short hashes of what a field, a sampler point or a measurement depends on, and of nothing else.
+
+Threads, devices, paths and versions of libraries are provenance, never identity; numbers count to twelve digits, because the
+last ones depend on the machine's exp and summation order. A key that is added later, with a default of null or false, moves
+none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from pfgm.config import SamplerConfig, TrainConfig
+from pfgm.training import TRAINING_VERSION
+from study.model import StudyConfig
+from study.records import canonical_json
+
+
+def digest(value: object, length: int = 16) -> str:
+    """The first ``length`` hexadecimal digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(plain(value)).encode()).hexdigest()[:length]
+
+
+def plain(value: object) -> object:
+    """A value as JSON can hold it: infinities as text, other floats to twelve digits."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return str(value) if value in (float("inf"), float("-inf")) else float(f"{value:.12g}")
+    return value
+
+
+def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
+    """Identity of a field: resolved training configuration, network, data hash, train seed, `TRAINING_VERSION`.
+
+    A given field is named by its content. Keys that are null or false are left out, so that a key added later (with such a
+    default) moves no identity.
+    """
+    if config.given is not None:
+        return config.given.train_id
+    numbers = {k: v for k, v in train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False}
+    network = {k: v for k, v in config.network.model_dump().items() if v is not None}
+    if train.process == "pfgmpp":
+        network.pop("skip")  # it has one head
+    return digest([TRAINING_VERSION, config.info.hash, network, numbers, seed], 32)
+
+
+def sampler_id(sampler: SamplerConfig) -> str:
+    """Identity of a sampler point as declared (`T: rule` or `T_ratio: 2`, not the number it becomes)."""
+    return digest({k: v for k, v in sampler.model_dump().items() if v is not None})

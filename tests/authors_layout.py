@@ -1,0 +1,57 @@
+"""Checkpoints in the layout of the PFGM authors' code, made for tests."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pfgm.networks.ddpmpp import Attention, DDPMpp, ResidualBlock
+
+PARTS = {
+    ResidualBlock: ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", "Conv_2"),
+    Attention: ("GroupNorm_0", "NIN_0", "NIN_1", "NIN_2", "NIN_3"),
+}
+"""Names of the authors' parts of a module, in the order of their definition."""
+
+Content = dict[str, Any]
+
+
+def contents(network: DDPMpp) -> Content:
+    """The dictionary that the authors' code saves for a network: names, order, optimizer and average as there."""
+    model: dict[str, Tensor] = {"module.sigmas": torch.logspace(2, -2, 10, dtype=torch.float64)}
+    for k, module in enumerate(network.all_modules):
+        if type(module) not in PARTS:
+            model |= {f"module.all_modules.{k}.{name}": p.detach() for name, p in module.named_parameters()}
+            continue
+        parts = [part for part in module.children() if any(True for _ in part.parameters())]
+        for name, part in zip(PARTS[type(module)], parts, strict=False):
+            model |= {f"module.all_modules.{k}.{name}.{leaf}": p.detach() for leaf, p in part.named_parameters()}
+    copies = [p.detach().clone() for p in network.parameters()]
+    optimizer = torch.optim.Adam(copies, lr=2e-4)
+    for p in copies:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 2e-4 * np.minimum(7 / 5000, 1.0)  # their warm-up makes it a numpy number
+    shadow = [p.detach() * 0.5 for name, p in model.items() if name != "module.sigmas"]
+    ema = {"decay": 0.9999, "num_updates": 7, "shadow_params": shadow}
+    return {"optimizer": optimizer.state_dict(), "model": model, "ema": ema, "step": 7}
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def random_network(shape: tuple[int, int, int] = (1, 16, 16)) -> DDPMpp:
+    """Two resolutions of 32 and 64 channels, attention at 16 × 16: random weights of order one."""
+    torch.manual_seed(0)
+    made = DDPMpp(shape, 32, 1, (1, 2), 0.1).eval()
+    with torch.no_grad():
+        for p in made.parameters():
+            p.copy_(torch.randn_like(p) * math.sqrt(2 / p[0].numel()) if p.ndim > 1 else 0.5 + 0.1 * torch.randn_like(p))
+    return made
