@@ -1,5 +1,7 @@
 """Objectives: network, process, batch, generator → loss; one function an objective.
 
+The targets over a reference batch take ``doubts`` on to `pfgm.field`, so that a step on a GPU waits for nothing.
+
 A loss weight may depend on the training point (x, t) only, never on the source y that produced it, or the regression's
 minimiser is no longer the mean source. The table of targets is in `pfgm.process`.
 """
@@ -11,23 +13,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pfgm.field import mean_source, normalized_target
+from pfgm.field import Doubts, mean_source, normalized_target
 from pfgm.networks import FieldNetwork
 from pfgm.networks.heads import denoiser_head, field_head, raw_field_head
 from pfgm.process import Process
 from pfgm.sources import Sources
 
 
-def normalized(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Tensor:
+def normalized(
+    network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None = None
+) -> Tensor:
     """Mean ‖v̂ − v‖²/d over the batch, v the normalised field of ``sources`` (N_ref, d) at points around y (B, d)."""
     x, t = process.training_points(y, g)
     assert process.train.gamma is not None
-    target = normalized_target(x, t, sources, process.train.gamma)
+    target = normalized_target(x, t, sources, process.train.gamma, doubts=doubts)
     v = field_head(network.denoise(x, t), x, t, process.train.gamma) if network.skip else network(x, t)
     return (v - target).square().sum(1).mean() / y.shape[1]
 
 
-def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Tensor:
+def raw(
+    network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None = None
+) -> Tensor:
     """Mean ‖o + t^d (x − y', t)/ρ^{d+1}‖²/d, y' drawn from the data independently of y: no reference batch, no bias."""
     x, t = process.training_points(y, g)
     index = torch.randint(len(sources), (len(y),), generator=g, device=y.device)
@@ -42,16 +48,20 @@ def raw(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g:
     return (output - target.to(x)).square().sum(1).mean() / d
 
 
-def denoise(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Tensor:
+def denoise(
+    network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None = None
+) -> Tensor:
     """Mean ‖D(x, t) − y‖²/(d c_out²), c_out at the noise level that (x, t) shows."""
     x, t = process.training_points(y, g)
     return _denoising_loss(network, x, t, y)
 
 
-def reference(network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Tensor:
+def reference(
+    network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None = None
+) -> Tensor:
     """As `denoise`, with the mean source over ``sources`` (N_ref, d) as the target: less variance."""
     x, t = process.training_points(y, g)
-    return _denoising_loss(network, x, t, mean_source(x, t, sources, n_aug=process.n_aug))
+    return _denoising_loss(network, x, t, mean_source(x, t, sources, n_aug=process.n_aug, doubts=doubts))
 
 
 def _denoising_loss(network: FieldNetwork, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
@@ -62,5 +72,5 @@ def _denoising_loss(network: FieldNetwork, x: Tensor, t: Tensor, target: Tensor)
     return (weight * error.square().mean(1)).mean()
 
 
-Objective = Callable[[FieldNetwork, Process, Tensor, Sources, torch.Generator], Tensor]
+Objective = Callable[[FieldNetwork, Process, Tensor, Sources, torch.Generator, Doubts | None], Tensor]
 OBJECTIVES: dict[str, Objective] = {"normalized": normalized, "raw": raw, "denoise": denoise, "reference": reference}

@@ -122,11 +122,23 @@ def kernel_noise(dim: int, t: Tensor, n_aug: float, generator: torch.Generator) 
     normal = torch.randn(len(t), dim, generator=generator, device=t.device, dtype=torch.float64)
     if math.isinf(n_aug):
         return t[:, None] * normal
-    # Gamma draws have no generator argument in torch: seed numpy's from the stream instead.
-    seed = torch.randint(2**62, (1,), generator=generator, device=t.device)
-    gamma = np.random.Generator(np.random.Philox(int(seed))).standard_gamma(n_aug / 2, len(t))
-    chi = torch.from_numpy(np.sqrt(2 * gamma)).to(t)
-    return t[:, None] * normal * (math.sqrt(n_aug) / chi)[:, None]
+    gamma = (gamma_on_host if t.device.type == "cpu" else gamma_on_device)(n_aug / 2, t, generator)
+    return t[:, None] * normal * (math.sqrt(n_aug) / (2 * gamma).sqrt())[:, None]
+
+
+def gamma_on_host(shape: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Γ(shape, 1) draws of the size, dtype and device of ``like``: numpy's, seeded from the stream.
+
+    Trained fields are named by what they were trained on, so these numbers stay what they are.
+    """
+    seed = torch.randint(2**62, (1,), generator=generator, device=like.device)
+    drawn = np.random.Generator(np.random.Philox(int(seed))).standard_gamma(shape, len(like))
+    return torch.from_numpy(drawn).to(like)
+
+
+def gamma_on_device(shape: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """The same law, drawn where ``like`` is: no step waits for the device."""
+    return torch._standard_gamma(torch.full_like(like, shape), generator=generator)
 
 
 def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:

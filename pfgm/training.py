@@ -5,6 +5,10 @@ alone, never from the configuration; their states are part of the training state
 ends with the weights, bit for bit, of one that never stopped (same machine type, one thread). The stream of dropout begins anew
 at each step, from (seed, role, step): layers draw from torch's global generator, which is left as it was.
 
+No step on a GPU waits for the device. What the field would ask it, how many rows of a target need exact distances, is counted
+there instead (`pfgm.field.Doubts`). The count is read every `REPORT_EVERY` steps, and where it was too large, the rest of the
+run asks; both are part of the state.
+
 A step that runs out of memory is repeated with the network called in parts of the batch (`InParts`), twice as many each time;
 the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding; with dropout, its masks are others.
 
@@ -28,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data import Dataset
+from pfgm.field import SILENT_ROWS, Doubts
 from pfgm.memory import is_out_of_memory, record_split
 from pfgm.networks import FieldNetwork, build_network, check_network, describe_network
 from pfgm.objectives import OBJECTIVES
@@ -35,6 +40,8 @@ from pfgm.process import Process, resolve_train
 from pfgm.sources import Sources
 
 TRAINING_VERSION = 1
+REPORT_EVERY = 50
+"""Steps between two reports, and between two looks at what the device counts."""
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +132,14 @@ class Trainer:
         self.generators = {
             role: torch.Generator(self.device).manual_seed(derive_seed(seed, role)) for role in ("order", "perturb")
         }
+        self.doubts = None if self.device.type == "cpu" else Doubts(self.device)
+        """Where the field counts what it does not ask; None where it asks."""
         self.step, self.elapsed_s = 0, 0.0
         self.parts = 1
         """Parts of the batch that the network is called on; doubles where a step does not fit into the memory."""
         self.history: list[Progress] = []
 
-    def run(self, report_every: int = 50) -> Iterator[Progress]:
+    def run(self, report_every: int = REPORT_EVERY) -> Iterator[Progress]:
         """Train to the last step, yielding a `Progress` every ``report_every`` steps and at the end.
 
         Raises:
@@ -145,6 +154,8 @@ class Trainer:
             losses += loss
             norms += norm
             since += 1
+            if self.step % REPORT_EVERY == 0:
+                self._heed_doubts()
             if self.step % report_every == 0 or self.step == self.train.steps:
                 mean_loss = float(losses) / since
                 now = time.perf_counter()
@@ -176,6 +187,17 @@ class Trainer:
         self.step += 1
         return loss.double(), norm.detach().double()
 
+    def _heed_doubts(self) -> None:
+        """Let the field ask from here on, if more rows were doubtful than it computes again unasked."""
+        if self.doubts is not None and int(self.doubts.most) > SILENT_ROWS:
+            logger.warning(
+                "step %d: up to %d points of a batch lie between nearly equal sources, which takes exact distances;"
+                " from here on every step waits for the device",
+                self.step,
+                int(self.doubts.most),
+            )
+            self.doubts = None
+
     def _differentiate(self) -> Tensor | None:
         """Loss of the next batch, whose gradients are left in the parameters; None where the memory ran out."""
         try:
@@ -183,7 +205,7 @@ class Trainer:
             network = self.network if self.parts == 1 else InParts(self.network, self.parts)
             with self._dropout(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
                 objective = OBJECTIVES[str(self.train.objective)]
-                loss = objective(network, self.process, y, sources, self.generators["perturb"])
+                loss = objective(network, self.process, y, sources, self.generators["perturb"], self.doubts)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             return loss.detach()
@@ -232,6 +254,7 @@ class Trainer:
         state = {
             "step": torch.tensor(self.step),
             "parts": torch.tensor(self.parts),
+            "doubtful": torch.tensor(-1) if self.doubts is None else self.doubts.most,
             "elapsed_s": torch.tensor(self.elapsed_s, dtype=torch.float64),
             "history": torch.tensor([astuple(p) for p in self.history], dtype=torch.float64).reshape(-1, len(fields(Progress))),
         }
@@ -254,6 +277,9 @@ class Trainer:
                 )
         self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
         self.parts = int(state.get("parts", 1))
+        if self.doubts is not None and "doubtful" in state:
+            self.doubts.most.copy_(state["doubtful"])
+            self.doubts = None if int(state["doubtful"]) < 0 else self.doubts
         self.history = [Progress(int(row[0]), int(row[1]), *row[2:]) for row in state["history"].tolist()]
         with torch.no_grad():
             for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from conftest import Folder
+from scipy import stats
 
 from pfgm.checkpoint import Field, pack_tensors, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import load_data
-from pfgm.field import normalized_target
+from pfgm.field import SILENT_ROWS, Doubts, normalized_target
+from pfgm.process import gamma_on_device
 from pfgm.sampling import sample
 from pfgm.training import Trainer
 
@@ -54,6 +58,69 @@ def test_resume_is_bit_identical(network: NetworkConfig, bf16: bool) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole.average, second.average, strict=True))
     assert [p.loss for p in whole.history] == [p.loss for p in second.history]
     assert whole.history[-1].loss < whole.history[0].loss
+
+
+STEPS = {
+    "pfgm, normalized": TrainConfig(batch_size=64, steps=4),
+    "pfgm, normalized, of a part": TrainConfig(batch_size=64, steps=4, reference_batch_size=256, restrict_M=True),
+    "bf16": TrainConfig(batch_size=64, steps=4, bf16=True),
+    "pfgmpp, denoise, 128": TrainConfig(batch_size=64, steps=4, process="pfgmpp", n_aug=128.0),
+    "pfgmpp, denoise, inf": TrainConfig(batch_size=64, steps=4, process="pfgmpp", n_aug=math.inf),
+    "pfgmpp, reference, 2": TrainConfig(batch_size=64, steps=4, process="pfgmpp", n_aug=2.0, objective="reference"),
+    "pfgm, raw": TrainConfig(batch_size=64, steps=4, objective="raw", force=True),
+}
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+@pytest.mark.parametrize("case", STEPS)
+def test_no_step_waits_for_the_device(case: str, network: NetworkConfig, deterministic: bool) -> None:
+    """After a first step, in which libraries set themselves up, one that would wait is an error."""
+    if network.name == "ddpmpp" and STEPS[case].process != "pfgm":
+        pytest.skip("ddpmpp is for process pfgm")
+    trainer = Trainer(load_data(DataConfig(name="digits")), network, STEPS[case], 0, "cuda")
+    torch.set_deterministic_debug_mode("warn" if deterministic else "default")
+    trainer._advance(1e-3)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            loss, norm = trainer._advance(1e-3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        torch.set_deterministic_debug_mode("default")
+    assert trainer.doubts is not None
+    assert math.isfinite(float(loss)) and math.isfinite(float(norm))
+
+
+def test_a_wait_would_be_seen() -> None:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            torch.ones(1, device="cuda").item()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("d", [2, 64, 784])
+@pytest.mark.parametrize("gap", [1e-2, 1e-6])
+def test_the_field_that_asks_nothing_is_the_field(d: int, gap: float) -> None:
+    g = torch.Generator().manual_seed(0)
+    sources = torch.randn(512, d, generator=g, dtype=torch.float64)
+    sources[-SILENT_ROWS:] = sources[:SILENT_ROWS] + gap * torch.randn(SILENT_ROWS, d, generator=g, dtype=torch.float64)
+    x = torch.cat([(sources[:SILENT_ROWS] + sources[-SILENT_ROWS:]) / 2, torch.randn(60, d, generator=g, dtype=torch.float64)])
+    t = torch.full((len(x),), gap, dtype=torch.float64)
+    doubts = Doubts("cuda")
+    quiet = normalized_target(x.cuda(), t.cuda(), sources.cuda(), 5.0, doubts=doubts).cpu()
+    assert int(doubts.most) <= SILENT_ROWS
+    torch.testing.assert_close(quiet, normalized_target(x, t, sources, 5.0), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_aug", [0.5, 2.0, 128.0, 3e6])
+def test_gamma_variables_of_the_device_have_their_law(n_aug: float) -> None:
+    """KS, 20,000 draws: detects numbers that are a quarter too large."""
+    like = torch.empty(20_000, dtype=torch.float64, device="cuda")
+    made = gamma_on_device(n_aug / 2, like, torch.Generator("cuda").manual_seed(3)).cpu().numpy()
+    assert stats.kstest(made, stats.gamma(n_aug / 2).cdf).pvalue > 1e-3
 
 
 def test_samples_are_those_of_the_cpu() -> None:
