@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pfgm.compiled import Compiled
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data import Dataset
 from pfgm.field import SILENT_ROWS, Doubts
@@ -107,12 +108,19 @@ class Trainer:
         train: training point; `rule` and `all` are resolved here.
         seed: train seed.
         device: where the network and the data live.
+        compile: call a compiled network (`pfgm.compiled`); where that fails, the training goes on without.
     Raises:
         ValueError: a network, objective or device that does not go with the data or the process.
     """
 
     def __init__(
-        self, data: Dataset, network: NetworkConfig, train: TrainConfig, seed: int, device: torch.device | str = "cpu"
+        self,
+        data: Dataset,
+        network: NetworkConfig,
+        train: TrainConfig,
+        seed: int,
+        device: torch.device | str = "cpu",
+        compile: bool = False,
     ) -> None:
         self.process = Process(resolve_train(train, data.info), data.info)
         self.train, self.network_config, self.seed = self.process.train, network, seed
@@ -126,6 +134,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))
             self.network = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio).to(self.device)
+        self.compiled = Compiled(self.network) if compile else None
         self.parameters: list[torch.Tensor] = list(self.network.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=self.train.learning_rate, fused=True)
@@ -173,19 +182,20 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         before = {role: g.get_state() for role, g in self.generators.items()}
+        started = self.compiled.clock(self.device) if self.compiled is not None else 0.0
         while (loss := self._differentiate()) is None:
             self.optimizer.zero_grad(set_to_none=True)
             for role, generator in self.generators.items():
                 generator.set_state(before[role])
-            self.parts *= 2
-            record_split()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
         self.optimizer.step()
         decay = min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
         self.step += 1
-        return loss.double(), norm.detach().double()
+        if self.compiled is not None and self.compiled.timed(self.compiled.clock(self.device) - started):
+            logger.info("compiling the network took %.1f s", self.compiled.cost_s)
+        return loss, norm.detach()
 
     def _heed_doubts(self) -> None:
         """Let the field ask from here on, if more rows were doubtful than it computes again unasked."""
@@ -199,10 +209,15 @@ class Trainer:
             self.doubts = None
 
     def _differentiate(self) -> Tensor | None:
-        """Loss of the next batch, whose gradients are left in the parameters; None where the memory ran out."""
+        """Loss of the next batch, whose gradients are left in the parameters.
+
+        None where the memory ran out, or the compiler failed: the next attempt is in more parts, or without it.
+        """
         try:
             y, sources = self._batch()
-            network = self.network if self.parts == 1 else InParts(self.network, self.parts)
+            network = self.network if self.compiled is None else self.compiled
+            if self.parts > 1:
+                network = InParts(self.network, self.parts)
             with self._dropout(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
                 objective = OBJECTIVES[str(self.train.objective)]
                 loss = objective(network, self.process, y, sources, self.generators["perturb"], self.doubts)
@@ -210,8 +225,17 @@ class Trainer:
             loss.backward()
             return loss.detach()
         except Exception as error:
-            if self.parts >= self.train.batch_size or not is_out_of_memory(error):
+            full = is_out_of_memory(error)
+            split = full and self.parts < self.train.batch_size
+            if not split and (full or self.compiled is None or not self.compiled.untried):
                 raise
+            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if split:
+            self.parts *= 2
+            record_split()
+        else:
+            self.compiled = None
+            logger.warning("the network cannot be compiled, training goes on without (%s)", reason)
         return None
 
     @contextmanager

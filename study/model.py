@@ -69,6 +69,8 @@ class ResourcesConfig(Model):
     """GPUs a trial, fractions allowed; auto: one each where CUDA is present, else none."""
     concurrent: PositiveInt | Literal["auto"] = "auto"
     """Trials at once; auto: as many as the machine has room for."""
+    compile: StrictBool = False
+    """Train a compiled network: seconds to minutes before the first step of a trial, faster steps after it."""
 
 
 class LimitsConfig(Model):

@@ -55,7 +55,7 @@ MEASUREMENTS: dict[str, pa.DataType] = {
     "metric_nn_ratio": _F, "metric_nn_gap": _F, "metric_outlier_fraction": _F, "metric_nonfinite_fraction": _F,
     "metric_solver_error": _F, "metric_solver_error_95": _F, "metric_solver_switched": _F,
     "metric_sliced_wasserstein": _F, "metric_energy": _F, "metric_n": _I, "metric_features": _S, "metric_names": _S,
-    "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
+    "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_compile_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
     "cost_memory_mb": _F, "cost_memory_splits": _I,  # splits of work that was too big for memory, training's too
     "diag_coverage": _F, "diag_prior_truncated": _F, "diag_outlier_radius": _F, "diag_train_loss": _F,
     "status": _S, "error": _S, "error_log": _S,

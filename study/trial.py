@@ -70,6 +70,8 @@ class _Job:
     store: FieldStore
     device: torch.device
     tracker: Tracker
+    compile_s: float | None = None
+    """Seconds that this try spent compiling the network; None where it did not."""
 
     def field(self) -> tuple[Field | None, bool]:
         """(the trained field, whether it was there already); (None, False) while another study trains it."""
@@ -92,7 +94,8 @@ class _Job:
     def train(self) -> Field:
         """Train the field, or continue the training that someone began, and publish it."""
         config, trial = self.config, self.trial
-        trainer = Trainer(_data(config.data, config.info.hash), config.network, trial.train, trial.seed, self.device)
+        data, compiled = _data(config.data, config.info.hash), config.resources.compile
+        trainer = Trainer(data, config.network, trial.train, trial.seed, self.device, compiled)
         state = self.store.load_training(trial.train_id)
         if state is not None:
             try:
@@ -109,6 +112,7 @@ class _Job:
                 saved = time.monotonic()
             if late:
                 self.deadline.check()
+        self.compile_s = None if trainer.compiled is None else trainer.compiled.cost_s
         field = Field.from_trainer(trainer)
         self.store.publish(trial.train_id, field)
         return field
@@ -190,6 +194,7 @@ def _run_trial(job: _Job, cells: list[dict[str, object]]) -> None:
         facts = {
             "error": None if measured.row["status"] == "complete" else _reason(measured.row),
             "cost_train_s": field.history[-1].elapsed_s if field.history else None,
+            "cost_compile_s": job.compile_s,
             "diag_train_loss": field.history[-1].loss if field.history else None,
             "cost_memory_mb": _peak_memory_mb(device),
             "cost_memory_splits": memory.n_splits() - splits + splits_trained,
