@@ -1,0 +1,157 @@
+"""Memory that is counted without a device, against what real passes keep and what the allocator was asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from pfgm.config import NetworkConfig, TrainConfig
+from pfgm.field import normalized_target
+from pfgm.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_peak
+from pfgm.networks import FieldNetwork, build_network
+
+NETWORKS = [
+    (NetworkConfig(width=64, depth=2), (1, 8, 8)),
+    (NetworkConfig(name="unet", width=16, depth=2, patch=2), (1, 28, 28)),
+    (NetworkConfig(name="unet", width=16, depth=3), (3, 16, 16)),
+    (NetworkConfig(name="ddpmpp", width=32, depth=1, channel_mult=(1, 2), dropout=0.1), (3, 32, 32)),
+]
+EACH = pytest.mark.parametrize(("config", "shape"), NETWORKS, ids=lambda v: v.name if isinstance(v, NetworkConfig) else "")
+
+
+def made(config: NetworkConfig, shape: tuple[int, ...]) -> FieldNetwork:
+    return build_network(config, shape, 1.0, 1.48)
+
+
+def kept_by(network: FieldNetwork, shape: tuple[int, ...], rows: int, bf16: bool) -> int:
+    """Bytes of the tensors that a real forward pass saves, weights left out, each storage once."""
+    weights = {p.untyped_storage().data_ptr() for p in (*network.parameters(), *network.buffers())}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage
+        return tensor
+
+    x, t = torch.randn(rows, math.prod(shape)), torch.ones(rows)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        out = network(x, t)
+    assert out.requires_grad
+    return sum(storage.nbytes() for storage in saved.values())
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@EACH
+def test_what_a_pass_keeps_is_counted(config: NetworkConfig, shape: tuple[int, ...], bf16: bool) -> None:
+    """Saved tensors of a real pass; besides, the output, and the copies in bfloat16 that autocast keeps of all weights."""
+    network = made(config, shape)
+    real, counted = kept_by(network, shape, 24, bf16), activations(network, shape, 24, bf16, as_on_cuda=False)
+    output = 4 * 24 * (math.prod(shape) + 1)
+    copies = output // 2 + 2 * sum(p.numel() for p in network.parameters()) if bf16 else 0
+    assert real <= counted <= real + output + copies
+
+
+def asked_for(work: Callable[[], object]) -> int:
+    """Most bytes that the CPU's allocator had given out at a time during the work, as the profiler saw it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = work()
+    now = peak = 0
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    del result
+    return peak
+
+
+@EACH
+def test_the_peak_of_a_call_is_the_allocator_s(config: NetworkConfig, shape: tuple[int, ...]) -> None:
+    """To 2 %: kernels may have temporaries of their own."""
+    network, rows = made(config, shape).eval(), 64
+    x, t = torch.randn(rows, math.prod(shape)), torch.ones(rows)
+    with torch.no_grad():
+        network(x, t)
+        real = asked_for(lambda: network(x, t))
+    assert call_peak(network, shape, rows) == pytest.approx(real, rel=0.02)
+
+
+@pytest.mark.parametrize(("d", "rows", "sources"), [(64, 128, 2000), (784, 64, 5000), (3072, 64, 600)])
+def test_the_peak_of_a_target_is_the_allocator_s(d: int, rows: int, sources: int) -> None:
+    """To 20 %: on a GPU some rows are computed again unasked; chunks beyond the second are not played."""
+    g = torch.Generator().manual_seed(0)
+    data, x, t = torch.randn(sources, d, generator=g), torch.randn(rows, d, generator=g), torch.ones(rows)
+    real = asked_for(lambda: normalized_target(x, t, data, 5.0))
+    assert target_peak(d, rows, sources) == pytest.approx(real, rel=0.2)
+
+
+def test_a_training_step_s_activations_are_the_allocator_s() -> None:
+    """Forward and backward of the U-Net: what is kept and the gradients, within 20 %."""
+    config, shape = NETWORKS[1]
+    network, rows = made(config, shape), 64
+    x, t = torch.randn(rows, 784), torch.ones(rows)
+    network(x, t).square().mean().backward()
+    network.zero_grad(set_to_none=True)
+    real = asked_for(lambda: network(x, t).square().mean().backward())
+    weights = sum(4 * p.numel() for p in network.parameters())
+    counted = activations(network, shape, rows)
+    assert counted <= real <= 1.2 * (counted + weights)
+
+
+def test_alive_counts_what_lives() -> None:
+    with Alive() as alive:
+        a = torch.ones(1000)
+        b = a.reshape(10, 100)
+        assert alive.now == 4000
+        c = a + 1
+        assert alive.now == alive.peak == 8000
+        del a, b
+        assert alive.now == 4000
+        c.mul_(2)
+        assert (alive.now, alive.peak) == (4000, 8000)
+
+
+def test_cuda_keeps_norms_in_float32() -> None:
+    network = made(*NETWORKS[1])
+    on_cpu, on_cuda, full = (activations(network, (1, 28, 28), 8, *how) for how in ((True, False), (True, True), (False, True)))
+    assert on_cpu < on_cuda
+    assert on_cpu < 0.7 * full
+
+
+def test_the_parts_of_a_footprint() -> None:
+    """DDPM++ on CIFAR-10: five times its weights, activations in proportion to the batch."""
+    network = NetworkConfig(name="ddpmpp", width=64, depth=2)
+
+    def of(batch: int = 128, rows: int = 100, double: int = 0) -> int:
+        return footprint(network, (3, 32, 32), 50_000, TrainConfig(batch_size=batch), rows, double).total
+
+    whole = footprint(network, (3, 32, 32), 50_000, TrainConfig(batch_size=128), 100)
+    assert whole.data == 50_000 * 3072 * 4
+    assert whole.total == CONTEXT + whole.data + whole.training
+    small, large = (footprint(network, (3, 32, 32), 50_000, TrainConfig(batch_size=b), 100).training for b in (32, 64))
+    with torch.device("meta"):
+        n = sum(p.numel() for p in made(network, (3, 32, 32)).parameters())
+    slope = (large - small) / 32
+    assert whole.training == pytest.approx(large + 64 * slope, rel=0.02)
+    assert small - 32 * slope == pytest.approx(5 * 4 * n, rel=0.05)
+    assert of(rows=5000) > of() == of(rows=10)
+    assert of(double=5000) > of(rows=5000)
+
+
+def test_targets_and_references_count() -> None:
+    """Vectors: a small network over a large reference batch needs what its target needs."""
+    network = NetworkConfig(width=16, depth=1)
+
+    def training(reference: int | Literal["all"]) -> int:
+        train = TrainConfig(batch_size=64, reference_batch_size=reference)
+        return footprint(network, (784,), 20_000, train, 10).training
+
+    assert training("all") > target_peak(784, 64, 20_000) > 16 * 2**20
+    assert training(10_000) - training(5000) == pytest.approx(4 * 784 * 5000, rel=0.01)  # rows taken from the data
