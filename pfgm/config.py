@@ -137,6 +137,8 @@ class TrainConfig(Model):
     batch_size: PositiveInt = 128
     learning_rate: Positive = 1e-3
     warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 100
+    constant_rate: StrictBool = False
+    """Keep the learning rate after the warm-up, as the papers do; false: cosine to zero at the last step."""
     gradient_clip: Positive = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.999
     """Ceiling of the ramped decay min(ema_decay, (1+k)/(10+k)) at step k."""

@@ -14,7 +14,6 @@ their code does otherwise:
   Here the root is taken at all heights.
 - They add 1e-5 to v_t before they divide by it, and end at x(t_min) (`denoise: false`).
 - Prior: radii above ``upper_norm`` are moved to it, which leaves a point mass there; `max_radius_ratio` truncates instead.
-- Training: the learning rate stays where the warm-up leads it.
 
 `AUTHORS` has their published settings.
 
@@ -61,7 +60,7 @@ def _published(
 ) -> Published:
     shared: dict[str, Any] = {
         "sigma": 0.01, "tau": 0.03, "M": 291.0, "gamma": 5.0, "restrict_M": True, "batch_size": 128, "learning_rate": 2e-4,
-        "warmup_steps": 5000, "gradient_clip": 1.0, "ema_decay": 0.9999, "steps": 1_300_001,
+        "warmup_steps": 5000, "constant_rate": True, "gradient_clip": 1.0, "ema_decay": 0.9999, "steps": 1_300_001,
     }  # fmt: skip
     network = NetworkConfig(name="ddpmpp", width=128, depth=depth, channel_mult=channel_mult, dropout=dropout, skip=False)
     sampler = SamplerConfig(T=T, t_min=1e-3, solver="dopri5", rtol=1e-4, denoise=False, max_radius_ratio=upper_norm / T)

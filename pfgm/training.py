@@ -69,10 +69,12 @@ def derive_seed(seed: int, role: str) -> int:
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:
-    """Rate of step k = 0, 1, …: linear over ``warmup_steps``, then cosine to zero at the last step."""
+    """Rate of step k = 0, 1, …: linear over ``warmup_steps``, then cosine to zero at the last step, or constant."""
     warmup = min(train.warmup_steps, train.steps)
     if step < warmup:
         return train.learning_rate * (step + 1) / warmup
+    if train.constant_rate:
+        return train.learning_rate
     return train.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
 
 

@@ -40,7 +40,7 @@ PARAMETERS: dict[str, pa.DataType] = {
     "train_M": _F, "train_height_ratio": _F, "train_height_max": _F, "train_R_max": _F, "train_restrict_M": _B,
     "train_n_aug": _F, "train_P_mean": _F, "train_P_std": _F,
     "train_reference_batch_size": _I, "train_steps": _I, "train_batch_size": _I, "train_learning_rate": _F,
-    "train_warmup_steps": _I, "train_gradient_clip": _F, "train_ema_decay": _F, "train_bf16": _B,
+    "train_warmup_steps": _I, "train_constant_rate": _B, "train_gradient_clip": _F, "train_ema_decay": _F, "train_bf16": _B,
     "sampler_T": _F, "sampler_T_ratio": _F, "sampler_t_min": _F, "sampler_solver": _S, "sampler_rtol": _F,
     "sampler_atol": _F, "sampler_steps": _I, "sampler_grid": _S, "sampler_denoise": _B,
     "sampler_max_radius_ratio": _F, "sampler_batch_size": _I,

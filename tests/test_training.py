@@ -114,6 +114,8 @@ def test_learning_rate_schedule():
     assert learning_rate(train, 99) == pytest.approx(1e-3)
     assert learning_rate(train, 550) == pytest.approx(5e-4)
     assert learning_rate(train, 999) < 1e-8
+    constant = train.model_copy(update={"constant_rate": True})
+    assert [learning_rate(constant, k) for k in (99, 100, 999)] == [pytest.approx(1e-3)] * 3
 
 
 def test_average_follows_the_ramp():
