@@ -1,0 +1,180 @@
+"""Seconds of a training step, of a network call and of the metrics, measured in one process in about a minute.
+
+What is too large for a short look is measured on a part and scaled: on the CPU a batch of at most `MAX_FLOPS`, metrics on at
+most `FEW` samples and as many points of the data. Steps, calls and metrics grow with the number of images; distances to
+neighbours with the number of data, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pfgm.checkpoint import Field
+from pfgm.config import ADAPTIVE_SOLVERS, SamplerConfig
+from pfgm.data import Dataset, Points, load_data
+from pfgm.field import mean_source
+from pfgm.metrics.evaluation import REFERENCE_RTOL, Evaluator
+from pfgm.metrics.neighbours import N_OWN
+from pfgm.metrics.reference import N_GAUSSIANS
+from pfgm.networks import network_cost
+from pfgm.process import Process, resolve_sampler
+from pfgm.sampling import sample
+from pfgm.training import Trainer
+from study.config import StudyConfig
+from study.given import load_given
+from study.plan import Trial, make_trial, points
+from study.trial import pick_device, prepare_torch
+
+WARM_STEPS, TIMED_STEPS, N_LATENTS = 15, 60, 64
+TIMED_S = 40.0
+"""Seconds after which the calibration of a training step ends, though it has not seen all steps."""
+MAX_FLOPS = 5e11
+"""Operations of the largest batch that is timed on the CPU: some ten seconds."""
+FEW = 2000
+"""Most samples, and most data, that metrics are timed on."""
+FLOPS_OF_A_STEP = 3
+"""Operations of a training step over those of a call."""
+
+
+class Measured(NamedTuple):
+    """Seconds of one process: a step by reference batch size; a row, and an exact solution, by sampler id; the reference
+    statistics of the data, once."""
+
+    step_s: dict[int, float]
+    row_s: dict[str, float]
+    solution_s: dict[str, float]
+    reference_s: float
+
+
+def measure(config: StudyConfig, handouts: list[dict], worker: int) -> Measured:
+    """Time one trial of each kind; ``handouts`` are `study.plan.Trial.handout` of trials that differ in cost."""
+    prepare_torch(config.resources.cpus)
+    data, device = load_data(config.data), pick_device(config)
+    trials = [make_trial(config, h["role"], h["point"], h["seed"], [tuple(p) for p in h["sampling"]]) for h in handouts]
+    field, step_s = _field(config, trials, data, device)
+    metric_s, reference_s = _metrics(config, data, device)
+    row_s, solution_s = {}, {}
+    for _, point in points(config, "sampler") if config.design.name != "tpe" else [("default", config.default("sampler"))]:
+        sampler = config.sampling(point)
+        name = next(p.sampler_id for p in make_trial(config, "", trials[0].point, 0, [("", point)]).sampler_points)
+        nfe = _count_calls(data, field.process, sampler)
+        row_s[name] = metric_s + nfe * _call_s(field, sampler, config.evaluate.samples, double=False)
+        solution_s[name] = 0.0
+        if "solver_error" in config.evaluate.metrics:
+            n = min(config.evaluate.solver_error_samples, config.evaluate.samples)
+            exact = sampler.model_copy(
+                update={"solver": "dopri8", "rtol": REFERENCE_RTOL, "atol": "same", "steps": None, "batch_size": n}
+            )
+            solution_s[name] = _count_calls(data, field.process, exact) * _call_s(field, exact, n, double=True)
+    return Measured(step_s, row_s, solution_s, reference_s)
+
+
+def _field(config: StudyConfig, trials: list[Trial], data: Dataset, device: torch.device) -> tuple[Field, dict[int, float]]:
+    """(a field as good as any for timing, seconds of a training step by reference batch size)."""
+    if config.given is not None:
+        field = load_given(config.given.source, config.info)
+        there = replace(field, network=field.network.to(device))
+        return there, {int(trial.train.reference_batch_size or 0): 0.0 for trial in trials}
+    step_s = {}
+    for trial in trials:
+        trainer = Trainer(data, config.network, trial.train, 0, device)
+        flops = FLOPS_OF_A_STEP * network_cost(trainer.network, data.info.shape)[1]
+        batch = _fitting(trial.train.batch_size, flops, device)
+        if batch < trial.train.batch_size:
+            trainer = Trainer(data, config.network, trial.train.model_copy(update={"batch_size": batch}), 0, device)
+        step_s[int(trial.train.reference_batch_size or 0)] = _step_s(trainer) * trial.train.batch_size / batch
+    return Field.from_trainer(trainer), step_s
+
+
+def _fitting(batch: int, flops: float, device: torch.device) -> int:
+    """The largest part of a batch that is timed; on a GPU the whole."""
+    return batch if device.type == "cuda" else max(1, min(batch, int(MAX_FLOPS / max(flops, 1))))
+
+
+def _step_s(trainer: Trainer) -> float:
+    """Seconds of one training step, after a warm-up; one step is timed where it takes long."""
+    next(trainer.run(report_every=1))
+    started = time.perf_counter()
+    next(trainer.run(report_every=1), None)
+    steps = max(1, min(WARM_STEPS, int(TIMED_S / 4 / (time.perf_counter() - started))))
+    started, first = time.perf_counter(), trainer.step
+    for progress in trainer.run(report_every=steps):
+        if progress.step - first >= TIMED_STEPS or time.perf_counter() - started > TIMED_S:
+            break
+    return (time.perf_counter() - started) / max(trainer.step - first, 1)
+
+
+def _metrics(config: StudyConfig, data: Dataset, device: torch.device) -> tuple[float, float]:
+    """(seconds of the metrics of a row, seconds of the data's own statistics)."""
+    few = replace(data, raw=_first(data.raw), test=None if data.test is None else _first(data.test))
+    names = set(config.evaluate.metrics) - {"solver_error"}
+    n, total = min(config.evaluate.samples, FEW), len(data.raw)
+    x = few.raw[torch.randint(len(few.raw), (n,))].to(device)
+    x = x + 0.1 * torch.randn(x.shape, device=device)
+
+    def seconds(metrics: set[str]) -> float:
+        if not metrics:
+            return 0.0
+        part = config.evaluate.model_copy(update={"metrics": tuple(sorted(metrics)), "samples": n})
+        evaluator = Evaluator(few, part, device)
+        evaluator.distances(x, torch.ones(n))  # the first one makes the reference statistics
+        return _timed(lambda: evaluator.distances(x, torch.ones(n)), device)
+
+    near_s = seconds(names & {"neighbours"}) * total / len(few.raw)
+    row_s = (seconds(names - {"neighbours"}) + near_s) * config.evaluate.samples / n
+    network = Evaluator(few, config.evaluate, device).network
+    images = total + (0 if data.test is None else len(data.test)) + N_GAUSSIANS * config.evaluate.samples
+    return row_s, _timed(lambda: network(x), device) * images / n + near_s * min(N_OWN, total) / n
+
+
+def _first(points: Points) -> Points:
+    """At most `FEW` of some points."""
+    rows = torch.arange(points.n_stored) if points.rows is None else points.rows
+    return replace(points, rows=rows[:FEW])
+
+
+def _timed(act: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    act()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _count_calls(data: Dataset, process: Process, sampler: SamplerConfig) -> float:
+    """Calls of D for one batch, counted on the exact field of the data (at most 500 sources) for adaptive solvers."""
+    if sampler.solver not in ADAPTIVE_SOLVERS:
+        per_step = {"euler": 1, "multistep2": 1, "midpoint": 2, "heun2": 2, "rk4": 4}[sampler.solver]
+        return float((sampler.steps or 0) * per_step + sampler.denoise)
+    sources = data.points[torch.linspace(0, len(data.points) - 1, min(500, len(data.points))).long()]
+
+    def exact(x: Tensor, t: Tensor) -> Tensor:
+        return mean_source(x, t, sources, n_aug=process.n_aug)
+
+    few = sampler.model_copy(update={"batch_size": N_LATENTS})
+    return sample(exact, process, few, N_LATENTS, dtype=torch.float64).nfe
+
+
+def _call_s(field: Field, sampler: SamplerConfig, n: int, double: bool) -> float:
+    """Seconds of one network call on every batch of ``n`` samples."""
+    trained = field.double() if double else field
+    dtype = torch.float64 if double else torch.float32
+    size = _fitting(min(sampler.batch_size, n), network_cost(field.network, field.process.info.shape)[1], field.device)
+    T = resolve_sampler(sampler, field.process).T
+    x = torch.randn(size, field.process.info.dim, device=field.device, dtype=dtype) * T
+    t = torch.full((size,), T, device=field.device, dtype=dtype)
+    trained.mean_source(x, t)
+    started, calls = time.perf_counter(), 0
+    while time.perf_counter() - started < 0.15:
+        trained.mean_source(x, t)
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        calls += 1
+    whole = -(-n // min(sampler.batch_size, n)) * min(sampler.batch_size, n)  # the last batch is filled up
+    return whole / size * (time.perf_counter() - started) / calls
