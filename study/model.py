@@ -66,7 +66,7 @@ class ResourcesConfig(Model):
 
     cpus: PositiveInt = 1
     gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | Literal["auto"] = "auto"
-    """GPUs a trial, fractions allowed; auto: one each where CUDA is present, else none."""
+    """GPUs a trial, fractions allowed; auto: where CUDA is present, the share whose memory a trial needs (`study.sharing`)."""
     concurrent: PositiveInt | Literal["auto"] = "auto"
     """Trials at once; auto: as many as the machine has room for."""
     compile: StrictBool = False

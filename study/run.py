@@ -255,6 +255,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
     """What the study consists of, and what is left of it."""
     from study.fields import FieldStore
     from study.plan import check_extremes
+    from study.sharing import plan_lines
 
     store = FieldStore(config.place)
     fields = {t.train_id for t in work.trials}
@@ -275,6 +276,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
             f"  implied         {heights} (data units)",
+            *plan_lines(config),
             f"  results         {config.folder}{advisory}",
         ]
     )

@@ -17,6 +17,7 @@ from study.cluster import Room, for_workers
 from study.config import StudyConfig
 from study.plan import Trial, make_trial
 from study.progress import Progress
+from study.sharing import trials_per_gpu
 from study.stop import Stop
 from study.trial import REPORT_S, Report, run_trial, write_log, write_outcome
 from study.worklist import Worklist
@@ -45,16 +46,20 @@ def slots(config: StudyConfig, cpus: int, gpus: float) -> int:
     if config.resources.concurrent != "auto":
         return config.resources.concurrent
     by_cpu = max(cpus // config.resources.cpus, 1)
-    share = gpus_per_trial(config, gpus)
+    share = gpus_per_trial(config, cpus, gpus)
     return by_cpu if share == 0 else max(min(by_cpu, int(gpus / share + 1e-9)), 1)
 
 
-def gpus_per_trial(config: StudyConfig, found: float) -> float:
-    """GPUs a trial declares to Ray; GPUs that are not there become the CPU."""
+def gpus_per_trial(config: StudyConfig, cpus: int, gpus: float) -> float:
+    """GPUs a trial declares to Ray where there are so many CPUs and GPUs; GPUs that are not there become the CPU."""
     declared = config.resources.gpus
-    if declared == 0 or found == 0:
+    if declared == 0 or gpus == 0:
         return 0.0
-    return 1.0 if declared == "auto" else float(declared)
+    if declared != "auto":
+        return float(declared)
+    return (
+        10_000 // trials_per_gpu(config, cpus, gpus) / 10_000
+    )  # Ray counts in ten thousandths, and seven of 0.1429 are too many
 
 
 def warn_without_gpu(config: StudyConfig, found: float) -> None:
@@ -91,7 +96,7 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
         claims_actor()
     trainable = tune.with_resources(
         tune.with_parameters(ray_trial, config=for_workers(config), owner=owner if room.standing else None),
-        {"cpu": config.resources.cpus, "gpu": gpus_per_trial(config, room.gpus)},
+        {"cpu": config.resources.cpus, "gpu": gpus_per_trial(config, room.cpus, room.gpus)},
     )
     tuner = tune.Tuner(
         trainable,

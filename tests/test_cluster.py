@@ -281,7 +281,9 @@ def test_a_killed_driver_leaves_the_cluster_as_it_was(cluster: Cluster, folder: 
     ("gpus", "concurrent", "room", "expected"),
     [
         ("auto", "auto", (8, 0), 8),
-        ("auto", "auto", (8, 2), 2),
+        ("auto", "auto", (8, 2), 8),
+        ("auto", "auto", (64, 2), 16),
+        ("auto", "auto", (3, 2), 3),
         (0, "auto", (8, 2), 8),
         (0.5, "auto", (8, 1), 2),
         (0.1, "auto", (64, 3), 30),
@@ -291,6 +293,10 @@ def test_a_killed_driver_leaves_the_cluster_as_it_was(cluster: Cluster, folder: 
         (0.5, 5, (8, 1), 5),
     ],
 )
-def test_trials_at_once(folder: Folder, gpus: Any, concurrent: Any, room: tuple[int, float], expected: int) -> None:
+def test_trials_at_once(
+    folder: Folder, gpus: Any, concurrent: Any, room: tuple[int, float], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tiny network, where GPUs have 16 GB."""
+    monkeypatch.setattr("study.sharing.gpu_memory", lambda: 16 * 10**9)
     config = folder.load(resources={"gpus": gpus, "concurrent": concurrent})
     assert slots(config, *room) == expected

@@ -13,6 +13,7 @@ from pfgm.checkpoint import Field, pack_tensors, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import load_data
 from pfgm.field import SILENT_ROWS, Doubts, normalized_target
+from pfgm.footprint import footprint
 from pfgm.process import gamma_on_device
 from pfgm.sampling import sample
 from pfgm.training import Trainer
@@ -147,3 +148,29 @@ def test_a_study_runs_on_the_gpu_and_repeats_itself(folder: Folder) -> None:
     assert {row["prov_device"] for row in rows.values()} == {"cuda"}
     assert all(row["cost_memory_mb"] > 0 for row in rows.values())
     assert {c: r["metric_fid"] for c, r in rows.items()} == {c: r["metric_fid"] for c, r in again.items()}
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    "network",
+    [NetworkConfig(name="unet", width=64, depth=2), NetworkConfig(name="ddpmpp", width=64, depth=2, channel_mult=(1, 2))],
+    ids=lambda network: network.name,
+)
+def test_memory_is_as_counted(network: NetworkConfig, bf16: bool) -> None:
+    """Two steps of 1024 digits: what the allocator had given out at most, within 30 %."""
+    data, train = load_data(DataConfig(name="digits")), TrainConfig(batch_size=1024, steps=2, bf16=bf16)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    list(Trainer(data, network, train, 0, "cuda").run())
+    taken = torch.cuda.max_memory_allocated() - before
+    counted = footprint(network, data.info.shape, data.info.n, train, 1)
+    assert counted.data + counted.training == pytest.approx(taken, rel=0.3)
+
+
+def test_a_compiled_training_is_the_same_to_rounding() -> None:
+    data, train = load_data(DataConfig(name="digits")), TrainConfig(batch_size=64, steps=12)
+    plain, compiled = (Trainer(data, NETWORKS[1], train, 0, "cuda", compile) for compile in (False, True))
+    expected = [p.loss for p in plain.run(4)]
+    assert [p.loss for p in compiled.run(4)] == pytest.approx(expected, rel=1e-3)
+    assert compiled.compiled is not None and compiled.compiled.cost_s is not None
