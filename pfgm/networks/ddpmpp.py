@@ -29,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pfgm.networks.order import as_weights
+
 ATTENTION_RESOLUTION = 16
 """Images of this size (the larger side) are attended to."""
 LONGEST_PERIOD = 10_000.0
@@ -206,7 +208,9 @@ class DDPMpp(nn.Module):
         e = next(modules)(positional_embedding(t, self.width))
         e = next(modules)(F.silu(e))
         h = next(modules)(x.reshape(-1, *self.shape))
-        kept = [h.contiguous(memory_format=torch.channels_last)]  # one channel in has no order to follow
+        block = self.all_modules[3]
+        assert isinstance(block, ResidualBlock)
+        kept = [as_weights(h, block.conv_1)]
         for k, attends in enumerate(self.attends):
             for _ in range(self.depth):
                 h = next(modules)(kept[-1], e)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pfgm.networks.order import as_weights
+
 LARGEST_PATCH = 8
 """Patches that an error names are at most this large."""
 
@@ -104,8 +106,7 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        h = self.first(F.pixel_unshuffle(x.reshape(-1, *self.shape), self.patch))
-        h = h.contiguous(memory_format=torch.channels_last)  # one channel in has no order to follow
+        h = as_weights(self.first(F.pixel_unshuffle(x.reshape(-1, *self.shape), self.patch)), self.middle_1.conv_1)
         skips: list[Tensor] = []
         for k, block in enumerate(self.down):
             h = block(F.avg_pool2d(h, 2) if k else h, e)
