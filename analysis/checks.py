@@ -20,8 +20,19 @@ from study.storage import Place
 COLUMNS = ["problem", "column", "n", "example", "detail"]
 DISJOINT_STRIDE = 10_000
 """With ``seeds.disjoint``, training point i has its train seeds from i times this on."""
-SHARES = ("precision", "recall", "outlier_fraction", "nonfinite_fraction", "solver_switched")
-NOT_NEGATIVE = ("fid", "nn_ratio", "solver_error", "solver_error_95", "sliced_wasserstein")
+SHARES = ("precision", "recall", "coverage", "outlier_fraction", "nonfinite_fraction", "solver_switched")
+NOT_NEGATIVE = (
+    "fid",
+    "nn_ratio",
+    "solver_error",
+    "solver_error_95",
+    "sliced_wasserstein",
+    "fid_test",
+    "energy",
+    "nn_gap",
+    "density",
+    "kid_se",
+)
 
 Problem = dict[str, object]
 

@@ -21,7 +21,7 @@ from study.storage import Place
 if TYPE_CHECKING:
     import optuna
 
-HIGHER_IS_BETTER = ("precision", "recall")
+HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage")
 """Metrics that a study maximises; all others are minimised."""
 
 

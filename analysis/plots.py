@@ -27,6 +27,11 @@ from study.storage import Place
 METRIC_LABELS = {
     "precision": "precision (share of samples)",
     "recall": "recall (share of data)",
+    "density": "density (balls of the data a sample, over k)",
+    "coverage": "coverage (share of the data's balls)",
+    "kid": "KID (cubic kernel on features)",
+    "energy": "energy distance (√ data units)",
+    "nn_gap": "distance to training over held-out data (×)",
     "nn_ratio": "nearest-neighbour ratio (×)",
     "outlier_fraction": "outliers (share of samples)",
     "nonfinite_fraction": "non-finite samples (share)",
@@ -58,6 +63,8 @@ def new_axes() -> Axes:
 
 def metric_label(frame: pd.DataFrame, metric: str) -> str:
     """Axis label with unit; FID names its feature network and sample count: ``FID (digits-cnn, n = 1000)``."""
+    if metric in ("fid_test", "metric_fid_test"):
+        return metric_label(frame, "fid").replace("FID (", "FID against held-out data (")
     if metric not in ("fid", "metric_fid"):
         return METRIC_LABELS.get(metric.removeprefix("metric_"), metric.replace("_", " "))
     known = frame.loc[frame["metric_fid"].notna()]
@@ -68,7 +75,7 @@ def metric_label(frame: pd.DataFrame, metric: str) -> str:
 
 
 def _feature_name(features: str) -> str:
-    return f"{features}-cnn" if features in ("digits", "fashion_mnist") else features
+    return f"{features}-cnn" if features in ("digits", "fashion_mnist") else features.replace("random", "random convolutions")
 
 
 LABEL_HEIGHT = 0.04

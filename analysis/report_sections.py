@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.comparison import compare, equals
@@ -112,12 +113,14 @@ def _default_sentence(frame: pd.DataFrame) -> str:
     label = metric_label(frame, metric)
     if not math.isfinite(row["mean"]):
         return f"The default point has no complete row with {label} ({row['n_failed']} failed, {row['n_diverged']} diverged)."
+    unseen = rows["metric_fid_test"].dropna() if metric == "fid" else rows["metric_fid_test"].iloc[:0]
+    apart = f" Against data that were held out: {np.exp(np.log(unseen.astype(float)).mean()):.3g}." if len(unseen) else ""
     if row["n_train_seeds"] < 2:
         once = "sampled once" if is_given(frame) else "in one field"
-        return f"The default reaches {label} = {row['mean']:.3g} {once}: no interval."
+        return f"The default reaches {label} = {row['mean']:.3g} {once}: no interval.{apart}"
     return (
         f"The default reaches {label} = {row['mean']:.3g}, 95 % interval {row['low']:.3g} to {row['high']:.3g}"
-        f" over {row['n_train_seeds']} {'samplings of the given field' if is_given(frame) else 'fields'}."
+        f" over {row['n_train_seeds']} {'samplings of the given field' if is_given(frame) else 'fields'}.{apart}"
     )
 
 

@@ -13,8 +13,11 @@ PAGE_ROWS = 2000
 """Rows on the page: a browser sorts and filters so many at once, and prints them on some 40 sheets."""
 _KEYS = {"cell_id": "cell", "status": "status", "design_role": "training point", "design_sampler_role": "sampler point",
          "seed_train": "train seed", "seed_sample": "sample seed"}  # fmt: skip
-_METRICS = ("metric_fid", "metric_sliced_wasserstein", "metric_precision", "metric_recall", "metric_nn_ratio",
-            "metric_outlier_fraction", "metric_solver_error", "cost_nfe")  # fmt: skip
+_METRICS = (
+    "metric_fid", "metric_fid_test", "metric_kid", "metric_sliced_wasserstein", "metric_energy", "metric_precision",
+    "metric_recall", "metric_density", "metric_coverage", "metric_nn_ratio", "metric_nn_gap", "metric_outlier_fraction",
+    "metric_solver_error", "cost_nfe",
+)  # fmt: skip
 
 
 def full_table(frame: pd.DataFrame) -> Section:

@@ -300,3 +300,15 @@ def test_memory_of_neighbours_is_bounded():
     assert grown <= 256
     assert 0.5 < precision <= 1
     assert 0.1 < coverage <= 1
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
+def test_shipped_features_order_six_corruptions(name):
+    """Blur, noise, dimming, occlusion, mixing, dropped classes: each stronger step is farther from the data."""
+    if name == "fashion_mnist" and not FASHION.is_dir():
+        pytest.skip("needs Debian's dataset-fashion-mnist")
+    script = Path(__file__).resolve().parents[1] / "experiments/features/corruptions.py"
+    command = [sys.executable, str(script), "--data", name, "--images", "1797"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("**") == 2 * 6 * 5

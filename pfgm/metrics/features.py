@@ -25,7 +25,7 @@ from pfgm.memory import ByRows
 from pfgm.metrics.classifiers import CLASSIFIERS, shipped_classifier
 from pfgm.metrics.neighbours import Rows
 
-CHUNK = 500
+CHUNK = 250
 """Images that a network is called on at once."""
 RANDOM_WIDTHS = (64, 128, 256)
 
