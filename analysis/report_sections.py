@@ -16,7 +16,7 @@ from analysis.power import power_table, sentences
 from analysis.report_blocks import Block, Items, Section, TableBlock, Text
 from analysis.robustness import ToleranceInterval
 from analysis.statistics import default_metric, failure_table, sd_interval, seeds_needed, summarize
-from analysis.units import field_key, is_given
+from analysis.units import is_given, unit_key
 from study.records import STATUSES
 
 EQUIVALENCE_FACTOR = 1.25
@@ -50,6 +50,8 @@ def question(frame: pd.DataFrame, plural: bool = False) -> str:
             " own default, and do the studies agree?"
         )
     data, process = study.get("data") or {}, (study.get("train") or {}).get("process", "pfgm")
+    if is_given(frame):
+        process = ", ".join(frame["train_process"].dropna().unique())
     label = metric_label(frame, default_metric(frame))
     return (
         f"How far can the hyperparameters and the sampler of a Poisson flow model ({process}) on"
@@ -114,7 +116,10 @@ def _default_sentence(frame: pd.DataFrame) -> str:
     if not math.isfinite(row["mean"]):
         return f"The default point has no complete row with {label} ({row['n_failed']} failed, {row['n_diverged']} diverged)."
     unseen = rows["metric_fid_test"].dropna() if metric == "fid" else rows["metric_fid_test"].iloc[:0]
-    apart = f" Against data that were held out: {np.exp(np.log(unseen.astype(float)).mean()):.3g}." if len(unseen) else ""
+    apart = ""
+    if len(unseen):
+        value, n_test = np.exp(np.log(unseen.astype(float)).mean()), rows["metric_n_test"].max()
+        apart = f" Against {n_test:.0f} points that were held out: {value:.3g}."
     if row["n_train_seeds"] < 2:
         once = "sampled once" if is_given(frame) else "in one field"
         return f"The default reaches {label} = {row['mean']:.3g} {once}: no interval.{apart}"
@@ -149,6 +154,8 @@ def noise(frame: pd.DataFrame) -> Section:
     """Seed noise, what this study's seeds can resolve, and the anchors of FID."""
     metric = default_metric(frame)
     blocks: list[Block] = []
+    given = is_given(frame)
+    unit = "samplings" if given else "fields"
     pooled = seed_variance(frame, metric)
     if pooled is not None and pooled.variance > 0:
         sd, df = math.sqrt(pooled.variance), pooled.df
@@ -156,22 +163,25 @@ def noise(frame: pd.DataFrame) -> Section:
         words = f"{pooled.how}, {df} {'degree' if df == 1 else 'degrees'} of freedom"
         blocks.append(
             Text(
-                f"Retraining moves log {metric} with a standard deviation of {sd:.2g}, 95 % interval {low:.2g} to {high:.2g}"
-                f" ({words})."
+                f"{'Sampling again' if given else 'Retraining'} moves log {metric} with a standard deviation of {sd:.2g},"
+                f" 95 % interval {low:.2g} to {high:.2g} ({words})."
             )
         )
-        fields = frame.loc[is_default(frame, "train")].groupby("train_id").ngroups or 2
-        table = power_table(frame, (max(fields, 2),), fields=(max(field_key(frame).nunique(), 2),))
+        units = unit_key(frame)
+        at_default = units.loc[is_default(frame, "train")].nunique()
+        table = power_table(frame, (max(at_default, 2),), fields=(max(units.nunique(), 2),))
         blocks += [Text("What this study can see:"), Items(tuple(sentences(table, tolerance_of(frame))))]
         gaps = sorted({0.03, 0.10, 0.25, tolerance_of(frame)})
         table = pd.DataFrame(
             {
                 "gap": [f"{g:.0%}" for g in gaps],
-                "fields a side": [str(seeds_needed(sd, g)) for g in gaps],
+                f"{unit} a side": [str(seeds_needed(sd, g)) for g in gaps],
                 "at the interval's upper end": [str(seeds_needed(high, g)) for g in gaps],
             }
         )
-        blocks.append(TableBlock("power", "Fields a side to see a gap at 5 % (two-sided) with 80 % power.", table))
+        blocks.append(
+            TableBlock("power", f"{unit.capitalize()} a side to see a gap at 5 % (two-sided) with 80 % power.", table)
+        )
     else:
         blocks.append(
             Text(

@@ -61,9 +61,10 @@ def is_log(metric: str) -> bool:
 
 
 def default_metric(frame: pd.DataFrame) -> str:
-    """``fid`` where it was measured, else ``sliced_wasserstein``, else ``fid``."""
-    for metric in ("fid", "sliced_wasserstein"):
-        if frame[f"metric_{metric}"].notna().any():
+    """``fid`` where it was measured, else ``sliced_wasserstein`` or ``energy``, else ``fid``."""
+    for metric in ("fid", "sliced_wasserstein", "energy"):
+        column = f"metric_{metric}"
+        if column in frame.columns and frame[column].notna().any():
             return metric
     return "fid"
 

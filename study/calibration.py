@@ -2,7 +2,7 @@
 
 What is too large for a short look is measured on a part and scaled: on the CPU a batch of at most `MAX_FLOPS`, metrics on at
 most `FEW` samples and as many points of the data. Steps, calls and metrics grow with the number of images; distances to
-neighbours with the number of data, too.
+neighbours with the number of data, too; those of pairs with both, up to `evaluate.pr_samples`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ MAX_FLOPS = 5e11
 """Operations of the largest batch that is timed on the CPU: some ten seconds."""
 FEW = 2000
 """Most samples, and most data, that metrics are timed on."""
+PAIRWISE = {"precision_recall", "energy"}
+"""Metrics of all pairs of at most ``pr_samples`` samples and data."""
 FLOPS_OF_A_STEP = 3
 """Operations of a training step over those of a call."""
 
@@ -126,8 +128,10 @@ def _metrics(config: StudyConfig, data: Dataset, device: torch.device) -> tuple[
         evaluator.distances(x, torch.ones(n))  # the first one makes the reference statistics
         return _timed(lambda: evaluator.distances(x, torch.ones(n)), device)
 
+    limit, wanted = config.evaluate.pr_samples, config.evaluate.samples
+    pairs = min(wanted, limit) * min(total, limit) / (min(n, limit) * min(len(few.raw), limit))
     near_s = seconds(names & {"neighbours"}) * total / len(few.raw)
-    row_s = (seconds(names - {"neighbours"}) + near_s) * config.evaluate.samples / n
+    row_s = (seconds(names - {"neighbours", *PAIRWISE}) + near_s) * wanted / n + seconds(names & PAIRWISE) * pairs
     network = Evaluator(few, config.evaluate, device).network
     images = total + (0 if data.test is None else len(data.test)) + N_GAUSSIANS * config.evaluate.samples
     return row_s, _timed(lambda: network(x), device) * images / n + near_s * min(N_OWN, total) / n

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pfgm.config import ADAPTIVE_SOLVERS
 from pfgm.metrics.features import check_features, default_features
+from pfgm.metrics.inception import check_inception
 from pfgm.networks import check_network
 from pfgm.process import Process, resolve_sampler
 from study.model import StudyConfig, explain, moved
@@ -74,6 +75,8 @@ def _check_features(source: Source, config: StudyConfig) -> None:
     features = config.evaluate.features or default_features(config.data.name, config.info.shape)
     try:
         check_features(features, config.info.shape, config.evaluate.weights)
+        if features == "inception":
+            check_inception(config.info.shape, config.evaluate.weights)
     except ValueError as error:
         key, _, text = str(error).partition(": ")
         raise source.error(("evaluate", key), text) from None

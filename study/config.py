@@ -93,7 +93,8 @@ def _field(source: Source) -> FieldConfig | None:
         return None
     for path in NOTHING_TRAINED:
         value = source.section(*path[:-1]).get(path[-1]) if path[:-1] else source.values.get(path[-1])
-        if value:
+        asks_optuna = path == ("design", "trials") and source.section("design").get("name") == "tpe"
+        if value and not asks_optuna:
             text = "the field is given by field.checkpoint and nothing is trained; remove this, or remove field"
             raise source.error(path, text)
     return _model(source, "field", FieldConfig)

@@ -55,6 +55,8 @@ def load_given(source: FieldConfig, info: DataInfo) -> Field:
     from pfgm.checkpoint import load_field
 
     path = Path(source.checkpoint).expanduser()
+    if source.format == "pfgm" and path.is_file():
+        raise ValueError(f"field.checkpoint: {path} is a file; for one of the authors' code add format: poisson_flow")
     try:
         if source.format == "poisson_flow":
             from pfgm.poisson_flow import from_poisson_flow

@@ -7,10 +7,13 @@ none.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from pfgm.config import SamplerConfig, TrainConfig
+from pfgm.metrics.features import default_features, default_space
 from pfgm.training import TRAINING_VERSION
 from study.model import StudyConfig
 from study.records import canonical_json
@@ -45,6 +48,35 @@ def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
     if train.process == "pfgmpp":
         network.pop("skip")  # it has one head
     return digest([TRAINING_VERSION, config.info.hash, network, numbers, seed], 32)
+
+
+def point_id(declared: TrainConfig) -> str:
+    """Identity of a training point as declared; a key that was added later counts only where it is used."""
+    return digest(declared.model_dump(exclude=set() if declared.constant_rate else {"constant_rate"}))
+
+
+def evaluation(config: StudyConfig) -> dict[str, object]:
+    """What a measurement depends on beside field, sampler and seed; metrics aside, which can be added.
+
+    Features and space that are not declared are named only where they are others than `digits` and `pixels`, which they once
+    always were; the weights count by content.
+    """
+    evaluate, info = config.evaluate, config.info
+    measured = evaluate.model_dump(exclude={"metrics", "weights", "pr_space"})
+    default, space = default_features(info.name, info.shape), evaluate.pr_space or default_space(info.dim)
+    if evaluate.features is None and default not in ("digits", "pixels"):
+        measured["features"] = default
+    if evaluate.pr_space is not None or space != "pixels":
+        measured["pr_space"] = space
+    if evaluate.weights is not None:
+        measured["weights"] = _hash_of_file(evaluate.weights)
+    return measured
+
+
+@functools.lru_cache(maxsize=4)
+def _hash_of_file(path: str) -> str:
+    with open(Path(path).expanduser(), "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def sampler_id(sampler: SamplerConfig) -> str:

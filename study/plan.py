@@ -20,7 +20,7 @@ from scipy.stats import qmc
 
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.process import HEIGHT_MARGIN, T_EXTREME, Process, resolve_sampler
-from study.identity import digest, plain, sampler_id, train_id
+from study.identity import digest, evaluation, plain, point_id, sampler_id, train_id
 from study.model import StudyConfig, activate, moved, reason
 from study.records import SCHEMA_VERSION, canonical_json
 from study.space import Distribution, Value
@@ -121,10 +121,10 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
     except ValueError as error:
         where = ", ".join(_shown(point) + _shown(sampler_point)) or "the default"
         raise PlanError(("search",), f"the {role} point {where} cannot be measured: {reason(error)}") from None
-    point_id = digest(declared.model_dump())
+    name = point_id(declared)
     return Trial(
-        trial_id=f"{point_id[:8]}-{seed}",
-        point_id=point_id,
+        trial_id=f"{name[:8]}-{seed}",
+        point_id=name,
         train_id=train_id(config, train, seed),
         role=role,
         point=point,
@@ -283,12 +283,9 @@ def _cell(config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int) -> 
     train, sampler, info = trial.train, point.config, config.info
     process = Process(train, info)
     numbers = resolve_sampler(sampler, process)
-    measured = config.evaluate.model_dump(exclude={"metrics", "weights"})
-    if measured["pr_space"] is None:  # as before there was a choice
-        measured.pop("pr_space")
     row: dict[str, object] = {
         "study_id": config.name,
-        "cell_id": digest([trial.train_id, trial.point_id, point.sampler_id, seed, measured], 20),
+        "cell_id": digest([trial.train_id, trial.point_id, point.sampler_id, seed, evaluation(config)], 20),
         "trial_id": trial.trial_id,
         "point_id": trial.point_id,
         "train_id": trial.train_id,

@@ -48,7 +48,8 @@ PARAMETERS: dict[str, pa.DataType] = {
 }  # fmt: skip
 
 MEASUREMENTS: dict[str, pa.DataType] = {
-    "metric_fid": _F, "metric_fid_floor": _F, "metric_fid_half": _F, "metric_fid_gaussian": _F, "metric_fid_test": _F,
+    "metric_fid": _F, "metric_fid_floor": _F, "metric_fid_half": _F, "metric_fid_gaussian": _F,
+    "metric_fid_test": _F, "metric_n_test": _I,  # against held-out data, and how many of them
     "metric_kid": _F, "metric_kid_se": _F,
     "metric_precision": _F, "metric_recall": _F, "metric_density": _F, "metric_coverage": _F,
     "metric_pr_space": _S, "metric_pr_k": _I, "metric_pr_n": _I, "metric_pr_n_data": _I,

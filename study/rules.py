@@ -21,7 +21,6 @@ KEY_RULES: tuple[tuple[str, str], ...] = (
     ("data.path", FREE),
     ("field.checkpoint", FREE),
     ("data.download", FREE),
-    ("evaluate.weights", FREE),
     ("resources", FREE),
     ("limits", FREE),
     ("retries", FREE),

@@ -114,21 +114,30 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     from study.cluster import gpu_count, usable_cpus
     from study.cost import estimate
     from study.scheduler import slots
+    from study.trial import one_line
 
     n_slots = slots(config, usable_cpus(), gpu_count())
     print(describe_plan(config, work), flush=True)
-    wall, core = estimate(config, work, n_slots)
+    try:
+        wall, core = estimate(config, work, n_slots)
+    except ValueError as error:  # what cannot be had here, such as weights that must be downloaded
+        raise ConfigError(f"{config.name}: {one_line(error)}") from error
     text = f"  estimated cost  {_clock(wall)} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
     print(text, flush=True)
     if pilot is None:
         return 0
-    n_seeds = len(config.seeds.train_seeds)
+    kind = "train" if config.given is None else "sample"  # samplings are the units of a field that is given
+    n_seeds = len(config.seeds.train_seeds if config.given is None else config.seeds.sample_seeds)
     if n_seeds < 2:
-        print("  power           none: one train seed has no noise to compare with; raise seeds.train")
+        print(f"  power           none: one {kind} seed has no noise to compare with; raise seeds.{kind}")
         return 0
-    arms = Counter(arm for role in {t.point_id: t.role for t in work.trials}.values() for arm in role.split("+"))
+    roles = [p.role for t in work.trials for p in t.sampler_points]
+    if config.given is None:
+        roles = list({t.point_id: t.role for t in work.trials}.values())
+    arms = Counter(arm for role in roles for arm in role.split("+"))
     values = max((n for arm, n in arms.items() if arm.startswith("arm:")), default=1)
-    told = {"seeds": n_seeds, "fields": len(work.trials), "comparisons": values, "tolerance": config.analysis.tolerance}
+    units = len(work.trials) if config.given is None else n_seeds
+    told = {"seeds": n_seeds, "fields": units, "comparisons": values, "tolerance": config.analysis.tolerance}
     command = [sys.executable, "-m", "analysis.power", pilot, *(f"--{name}={value}" for name, value in told.items())]
     return subprocess.run(command, check=False).returncode
 

@@ -165,14 +165,14 @@ def _measured(config: StudyConfig, cell: Mapping[str, object]) -> bool:
 
 def _run_trial(job: _Job, cells: list[dict[str, object]]) -> None:
     config, trial, device, report = job.config, job.trial, job.device, job.report
-    _data(config.data, config.info.hash)
+    # first of all: what cannot be measured need not be trained
+    evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device), config.place / "references")
     splits_before = memory.n_splits()
     field, reused = job.field()
     splits_trained = memory.n_splits() - splits_before
     if field is None:
         report({"phase": "elsewhere"})
         return
-    evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device), config.place / "references")
     _write_history(config, trial, field)
     evaluator.forget_solutions()
     samplers = {p.sampler_id: p.config for p in trial.sampler_points}

@@ -83,7 +83,7 @@ class Worklist:
         new = {train_id: n for train_id, n in steps.items() if train_id not in there}
         ahead = (
             self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps
-            if self.tpe
+            if self.tpe and self.config.given is None
             else 0
         )
         return sum(new.values()) + ahead

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,11 +160,11 @@ def test_statistics_are_computed_once_and_mended(monkeypatch):
     data, cache = load_data(DataConfig(holdout=0.2)), Kept()
     network = feature_network("digits", (1, 8, 8))
     first = feature_statistics(data, network, 100, cache)
+    (name,) = cache
     monkeypatch.setattr(reference_module, "_feature_statistics", None)  # computing again would fail
     again = feature_statistics(data, network, 100, cache)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     monkeypatch.undo()
-    (name,) = cache
     cache[name] = cache[name][:-1]
     mended = feature_statistics(data, network, 100, cache)
     assert torch.equal(mended.mean, first.mean)
@@ -171,6 +172,8 @@ def test_statistics_are_computed_once_and_mended(monkeypatch):
     feature_statistics(data, network, 120, cache)
     assert len(cache) == 2, "anchors are for one number of samples"
     assert isinstance(first, FeatureStatistics)
+    feature_statistics(replace(data, test=data.raw), network, 100, cache)
+    assert len(cache) == 3, "and for one set of held-out data"
     assert first.test is not None
     torch.testing.assert_close(first.test.mean, moments(network(data.test)).mean)
 
@@ -182,16 +185,21 @@ def test_statistics_of_data_do_not_depend_on_the_cache():
     cache = Kept()
     rows = [Evaluator(data, config, cache=c).distances(x, torch.ones(120)) for c in (None, cache, cache)]
     assert rows[0] == rows[1] == rows[2]
-    assert len(cache) == 3
+    assert len(cache) == 4  # statistics, kept features, radii, own distance
     assert torch.equal(data_radii(data.raw[:], ("other", "key"), cache), data_radii(data.raw[:], ("other", "key"), cache))
 
 
 def test_test_split_and_features_space_fill_their_columns():
     data = load_data(DataConfig(holdout=0.25))
+    few = load_data(DataConfig(holdout=0.03))
     config = EvaluateConfig(samples=200, metrics=("fid", "kid", "precision_recall", "neighbours"), pr_space="features")
     held_out = data.test[:200] + 1e-3 * normal(200, 64, 0).float()
     row = Evaluator(data, config).distances(held_out, torch.ones(200))
     assert row["metric_fid_test"] < row["metric_fid"], "the samples are the held-out digits themselves"
+    assert row["metric_n_test"] == 449
+    scarce = Evaluator(few, config).distances(few.raw[:200], torch.ones(200))
+    assert "metric_fid_test" not in scarce, "54 points have no covariance of 64 features"
+    assert scarce["metric_nn_gap"] < 0.5
     assert row["metric_nn_gap"] > 2
     assert (row["metric_pr_space"], row["metric_pr_k"], row["metric_pr_n"]) == ("features", 3, 200)
     assert row["metric_precision"] > 0.8

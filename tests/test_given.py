@@ -99,6 +99,15 @@ def test_the_store_keeps_it(trained: tuple[Folder, Path], tmp_path: Path) -> Non
     assert "is another checkpoint than" in err
 
 
+def test_optuna_may_look_for_the_best_sampling(trained: tuple[Folder, Path]) -> None:
+    """Of a tpe study, design.trials is how many points are proposed: it stays."""
+    folder, field = trained
+    design = {"name": "tpe", "trials": 2}
+    folder.write(**given(field, name="tpe", design=design, seeds={"sample": 1}))
+    folder.run("--inline")
+    assert len(folder.rows("tpe")) == 2
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
@@ -112,6 +121,7 @@ def test_the_store_keeps_it(trained: tuple[Folder, Path], tmp_path: Path) -> Non
         ({"field": {"checkpoint": "none"}}, "field.checkpoint: nothing at none; give the folder of a field"),
         ({"field": {"checkpoint": "none", "format": "poisson_flow"}}, "nothing at none; give the authors' file"),
         ({"field": {"checkpoint": "search.yaml", "format": "poisson_flow"}}, "field.checkpoint: .*search.yaml"),
+        ({"field": {"checkpoint": __file__}}, "is a file; for one of the authors' code add format: poisson_flow"),
         ({"field": {"checkpiont": "x"}}, "field.checkpiont: unknown key .*did you mean `checkpoint`"),
         ({"field": {"checkpoint": "x", "format": "onnx"}}, "field.format: must be 'pfgm' or 'poisson_flow'"),
     ],

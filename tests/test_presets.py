@@ -14,6 +14,7 @@ from PIL import Image
 from pfgm.poisson_flow import AUTHORS
 from study.config import ConfigError, load_study_config
 from study.plan import make_plan
+from study.records import read_table
 from study.yaml_source import read_source
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -50,7 +51,7 @@ def test_studies_of_fashion_mnist(name: str) -> None:
 
 def test_the_papers_setting_is_the_authors(cifar: Path) -> None:
     """Every number of cifar10_paper.yaml against the table of published settings, both ways."""
-    config = load_study_config(EXPERIMENTS / "cifar10_paper.yaml", [f"data.path={cifar}", "train.reference_batch_size=4096"])
+    config = load_study_config(EXPERIMENTS / "cifar10_paper.yaml", [f"data.path={cifar}", "evaluate.features=random"])
     published = AUTHORS["cifar10_ddpmpp"]
     (trial,) = make_plan(config)
     assert trial.train == published.train
@@ -58,7 +59,8 @@ def test_the_papers_setting_is_the_authors(cifar: Path) -> None:
     (point,) = trial.sampler_points
     assert point.config.model_copy(update={"batch_size": published.sampler.batch_size}) == published.sampler
     assert config.info.shape == published.shape and not config.info.center
-    assert config.evaluate.features == "inception" and config.evaluate.samples == 50_000
+    evaluate = read_source(EXPERIMENTS / "cifar10_paper.yaml").section("evaluate")
+    assert evaluate["features"] == "inception" and evaluate["samples"] == 50_000
 
 
 def test_the_checkpoints_sampler_is_the_authors(cifar: Path) -> None:
@@ -83,3 +85,12 @@ def test_the_template_needs_three_lines(tmp_path: Path) -> None:
     config = load_study_config(tmp_path / "mine.yaml")
     assert config.info.shape == (3, 16, 16)
     assert len(make_plan(config)) == 4  # the default twice, two arms once
+
+
+def test_identities_stay() -> None:
+    """The committed study was planned before networks, features and schedules had the keys they have now."""
+    planned = make_plan(config := load_study_config(EXPERIMENTS / "digits_bundle.yaml"))
+    cells = {str(c["cell_id"]) for t in planned for c in t.cells(config)}
+    stored = read_table(EXPERIMENTS / "notebooks/digits_bundle/manifest.parquet")
+    assert cells == {row["cell_id"] for row in stored}
+    assert {t.train_id for t in planned} == {row["train_id"] for row in stored}

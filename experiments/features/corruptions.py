@@ -2,7 +2,7 @@
 
     python experiments/features/corruptions.py [--data digits|fashion_mnist|both] [--images 5000] [--out docs/features.md]
 
-Fréchet distance of corrupted images to all images of the data set. Exits with 1 where a stronger corruption is not farther away.
+Fréchet distance of corrupted images to all images of the data set. Exits with 1 where a stronger one is not farther away.
 """
 
 from __future__ import annotations

@@ -94,4 +94,4 @@ def shipped_classifier(name: str) -> Classifier:
         raise ValueError(f"{name}_features.safetensors does not match its hash in {name}_features.json; reinstall the package")
     network = CLASSIFIERS[name]()
     network.load_state_dict(load(content))
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -21,11 +21,11 @@ from torch import Tensor
 from pfgm.checkpoint import Field
 from pfgm.config import EvaluateConfig, SamplerConfig
 from pfgm.data import Dataset
-from pfgm.metrics.features import default_features, feature_network
+from pfgm.metrics.features import default_features, default_space, feature_network
 from pfgm.metrics.frechet import frechet_distance, moments
 from pfgm.metrics.kernels import energy_distance, kernel_distance
 from pfgm.metrics.neighbours import K_NEAREST, neighbour_gap, neighbour_statistics, precision_recall
-from pfgm.metrics.reference import Cache, FeatureStatistics, data_radii, feature_statistics, own_median
+from pfgm.metrics.reference import Cache, FeatureStatistics, data_radii, feature_statistics, kept_features, own_median
 from pfgm.metrics.sliced import sliced_wasserstein
 from pfgm.process import resolve_sampler
 from pfgm.sampling import Samples, sample
@@ -36,8 +36,6 @@ REFERENCE_RTOL = 1e-7
 """Tolerance of the dopri8 solution that solver errors are measured against."""
 SWITCHED_SD = 0.3
 """A sample has switched when it ends farther than this many data sd (RMS per coordinate) from the reference solution."""
-MAX_PIXEL_DIM = 256
-"""Precision and recall look at the points themselves up to this dimension, at their features above."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,17 @@ class Evaluator:
         self.network = feature_network(name, info.shape, self.device, self.config.weights)
         self.raw = self.data.raw.to(self.device)
         self.test = None if self.data.test is None else self.data.test.to(self.device)
-        self.space = self.config.pr_space or ("pixels" if info.dim <= MAX_PIXEL_DIM else "features")
+        self.space = self.config.pr_space or default_space(info.dim)
 
     @cached_property
     def reference(self) -> FeatureStatistics:
         """Moments, kept features and anchors of the data."""
         return feature_statistics(self.data, self.network, self.config.samples, self.cache)
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """Features of some of the data (m, k)."""
+        return kept_features(self.data, self.network, self.cache)
 
     @cached_property
     def some(self) -> Tensor:
@@ -153,12 +156,11 @@ class Evaluator:
                 "metric_fid_half": half,
                 "metric_fid_gaussian": gaussian if math.isfinite(gaussian) else None,
             }
-            if self.reference.test is not None:
-                row["metric_fid_test"] = frechet_distance(*own, *self.reference.test)
+            if self.test is not None and len(self.test) > features.shape[1]:  # else its covariance is singular
+                assert self.reference.test is not None
+                row |= {"metric_fid_test": frechet_distance(*own, *self.reference.test), "metric_n_test": len(self.test)}
         if "kid" in names:
-            g = torch.Generator().manual_seed(0)
-            order = torch.randperm(len(self.reference.kept), generator=g)[: len(features)]
-            kid, error = kernel_distance(features, self.reference.kept[order].to(features))
+            kid, error = kernel_distance(features, self.kept.to(features))
             row |= {"metric_kid": kid, "metric_kid_se": error}
         if "precision_recall" in names and self.space == "features":
             row |= self._precision_recall(features)

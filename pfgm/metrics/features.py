@@ -27,6 +27,8 @@ from pfgm.metrics.neighbours import Rows
 
 CHUNK = 250
 """Images that a network is called on at once."""
+MAX_PIXEL_DIM = 256
+"""Precision and recall look at the points themselves up to this dimension, at their features above."""
 RANDOM_WIDTHS = (64, 128, 256)
 
 
@@ -57,6 +59,11 @@ def default_features(data_name: str, shape: tuple[int, ...]) -> str:
     if data_name in CLASSIFIERS:
         return data_name
     return "random" if len(shape) == 3 and min(shape[1:]) >= 8 else "pixels"
+
+
+def default_space(dim: int) -> str:
+    """Where precision and recall look for neighbours unless told otherwise."""
+    return "pixels" if dim <= MAX_PIXEL_DIM else "features"
 
 
 def check_features(name: str, shape: tuple[int, ...], weights: str | None = None) -> None:

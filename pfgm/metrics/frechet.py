@@ -35,6 +35,7 @@ def frechet_distance(
     Source: Heusel et al., arXiv 1706.08500 (FID); Dowson & Landau 1982 for the distance.
     """
     m_1, s_1, m_2, s_2 = (torch.as_tensor(a, dtype=torch.float64) for a in (mean_1, cov_1, mean_2, cov_2))
+    m_2, s_1, s_2 = (a.to(m_1.device) for a in (m_2, s_1, s_2))  # statistics that were kept come back on the host
     k = len(m_1)
     if m_2.shape != (k,) or s_1.shape != (k, k) or s_2.shape != (k, k):
         raise ValueError(f"means must be (k,), covariances (k, k); got {[tuple(a.shape) for a in (m_1, s_1, m_2, s_2)]}")

@@ -37,18 +37,35 @@ class InceptionFeatures(nn.Module):
         return features
 
 
+def check_inception(shape: tuple[int, ...], weights: str | None) -> None:
+    """Refuse now what would fail after a training: no torch-fidelity, or a weight file that cannot be used.
+
+    Raises:
+        ValueError: as `inception_network`; weights that are to be downloaded are not looked for.
+    """
+    if weights is not None:
+        inception_network(shape, weights)
+    else:
+        _library()
+
+
+def _library() -> Any:
+    try:
+        from torch_fidelity import feature_extractor_inceptionv3
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        raise ValueError(
+            f"features: inception needs torch-fidelity, which does not import ({error}); pip install 'pfgm-study[fid]'"
+        ) from error
+    return feature_extractor_inceptionv3
+
+
 def inception_network(shape: tuple[int, ...], weights: str | None = None) -> tuple[InceptionFeatures, str]:
     """(the network for images of ``shape``, its label): ``inception``, with the weights' hash if they are not the standard's.
 
     Raises:
         ValueError: torch-fidelity is not installed, or the weights cannot be downloaded or read.
     """
-    try:
-        from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
-        raise ValueError(
-            f"features: inception needs torch-fidelity, which does not import ({error}); pip install 'pfgm-study[fid]'"
-        ) from error
+    fidelity = _library()
     path = Path(weights).expanduser() if weights is not None else _downloaded(fidelity.URL_INCEPTION_V3)
     try:
         content = path.read_bytes()

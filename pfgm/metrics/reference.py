@@ -1,9 +1,10 @@
 """What samples are compared with: statistics of a data set, computed once per (data, features, number of samples) and kept.
 
-Moments are summed in float64 over chunks, so the memory does not grow with the data; single features are kept of at most
-`MAX_KEPT` points. Every Fréchet distance comes with three anchors for the same data, features and number n of samples: `floor`,
-n points of a bootstrap of the data; `half`, one random half of the data against the other; `gaussian`, n samples of the
-full-covariance Gaussian fitted to the points themselves (for at most `MAX_GAUSSIAN_DIM` coordinates).
+Moments are summed in float64 over chunks, so the memory does not grow with the data; bootstraps and halves are of at most
+`MAX_DRAWN` points, single features are kept of `N_KEPT`. Every Fréchet distance comes with three anchors for the same data,
+features and number n of samples: `floor`, n points of a bootstrap of the data; `half`, one random half of the data against the
+other; `gaussian`, n samples of the full-covariance Gaussian fitted to the points themselves (for at most `MAX_GAUSSIAN_DIM`
+coordinates).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pfgm.checkpoint import Damaged, pack_tensors, unpack_tensors
-from pfgm.data import Dataset
+from pfgm.data import Dataset, Points
 from pfgm.metrics.features import FeatureNetwork
 from pfgm.metrics.frechet import Moments, frechet_distance, moments
 from pfgm.metrics.neighbours import K_NEAREST, Rows, median_own_distance, own_distance
@@ -27,8 +28,10 @@ from pfgm.metrics.neighbours import K_NEAREST, Rows, median_own_distance, own_di
 logger = logging.getLogger(__name__)
 
 N_BOOTSTRAP, N_HALVES, N_GAUSSIANS = 10, 5, 3
-MAX_KEPT = 100_000
-"""Most points whose single features are kept, for bootstraps, halves and kernels; the moments are of all."""
+MAX_DRAWN = 100_000
+"""Most points that bootstraps and halves are drawn from; the moments are of all."""
+N_KEPT = 10_000
+"""Most points whose single features are kept, for distances by kernels."""
 MAX_GAUSSIAN_DIM = 4096
 """Most coordinates of the Gaussian anchor, whose covariance is a matrix of that size."""
 CHUNK = 4096
@@ -45,13 +48,12 @@ class Cache(Protocol):
 
 
 class FeatureStatistics(NamedTuple):
-    """Moments of the data's features, those of held-out data (empty without), features kept (m, k), anchors (3,)."""
+    """Moments of the data's features, those of held-out data (empty without), anchors (3,)."""
 
     mean: Tensor
     covariance: Tensor
     test_mean: Tensor
     test_covariance: Tensor
-    kept: Tensor
     anchors: Tensor  # floor, half, gaussian; NaN: not computed
 
     @property
@@ -63,6 +65,12 @@ class FeatureStatistics(NamedTuple):
     def test(self) -> Moments | None:
         """Mean and covariance over held-out data, where there are any."""
         return Moments(self.test_mean, self.test_covariance) if len(self.test_mean) else None
+
+
+class KeptFeatures(NamedTuple):
+    """Features of some points of the data, in random order (m, k)."""
+
+    features: Tensor
 
 
 class Radii(NamedTuple):
@@ -79,8 +87,29 @@ class OwnDistance(NamedTuple):
 
 def feature_statistics(data: Dataset, network: FeatureNetwork, n: int, cache: Cache | None = None) -> FeatureStatistics:
     """Statistics of the data under a feature network, with anchors for ``n`` samples."""
-    key = (data.info.hash, network.label, n, [N_BOOTSTRAP, N_HALVES, N_GAUSSIANS, MAX_KEPT, MAX_GAUSSIAN_DIM])
+    drawn = [N_BOOTSTRAP, N_HALVES, N_GAUSSIANS, MAX_DRAWN, MAX_GAUSSIAN_DIM]
+    key = (data.info.hash, _hash_of(data.test), network.label, n, drawn)
     return kept(cache, "features", key, FeatureStatistics, lambda: _feature_statistics(data, network, n))
+
+
+def kept_features(data: Dataset, network: FeatureNetwork, cache: Cache | None = None) -> Tensor:
+    """Features of at most `N_KEPT` points of the data, in random order, shape (m, k)."""
+
+    def compute() -> KeptFeatures:
+        order = torch.randperm(len(data.raw), generator=torch.Generator().manual_seed(1))[:N_KEPT]
+        return KeptFeatures(network(data.raw[order]).float())
+
+    return kept(cache, "kept", (data.info.hash, network.label, N_KEPT), KeptFeatures, compute).features
+
+
+def _hash_of(points: Points | None) -> str | None:
+    """Content of held-out points; the data's own hash is of what is trained on."""
+    if points is None:
+        return None
+    digest = hashlib.sha256()
+    for start in range(0, points.n_stored, CHUNK):
+        digest.update(points.bytes_stored(slice(start, start + CHUNK)).contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def data_radii(points: Rows, key: tuple[object, ...], cache: Cache | None = None) -> Tensor:
@@ -94,7 +123,7 @@ def own_median(data: Dataset, points: Rows, cache: Cache | None = None) -> float
     return float(made.median)
 
 
-S = TypeVar("S", FeatureStatistics, Radii, OwnDistance)
+S = TypeVar("S", FeatureStatistics, KeptFeatures, Radii, OwnDistance)
 
 
 def kept(cache: Cache | None, kind: str, key: tuple[object, ...], made: type[S], compute: Callable[[], S]) -> S:
@@ -116,8 +145,8 @@ def _feature_statistics(data: Dataset, network: FeatureNetwork, n: int) -> Featu
     g = torch.Generator().manual_seed(0)
     total = len(data.raw)
     keep = torch.ones(total, dtype=torch.bool)
-    if total > MAX_KEPT:
-        keep[torch.randperm(total, generator=g)[MAX_KEPT:]] = False
+    if total > MAX_DRAWN:
+        keep[torch.randperm(total, generator=g)[MAX_DRAWN:]] = False
     features: list[Tensor] = []
 
     def part(start: int) -> Tensor:
@@ -130,9 +159,8 @@ def _feature_statistics(data: Dataset, network: FeatureNetwork, n: int) -> Featu
     if data.test is not None:
         held_out = data.test
         test = streamed_moments(lambda start: network(held_out[start : start + CHUNK]), len(held_out))
-    some = torch.cat(features)
-    anchors = torch.tensor(_anchors(data, network, n, some, train, g), dtype=torch.float64)
-    return FeatureStatistics(*train, *test, some.float(), anchors)
+    anchors = torch.tensor(_anchors(data, network, n, torch.cat(features), train, g), dtype=torch.float64)
+    return FeatureStatistics(*train, *test, anchors)
 
 
 def streamed_moments(part: Callable[[int], Tensor], n: int) -> Moments:
@@ -154,15 +182,16 @@ def _anchors(
 ) -> tuple[float, float, float]:
     """floor, half and gaussian: see the module's docstring."""
     total = len(features)
-    bootstrap = [
-        frechet_distance(*moments(features[torch.randint(total, (n,), generator=g).to(features.device)]), *train)
-        for _ in range(N_BOOTSTRAP)
-    ]
+
+    def of(rows: Tensor) -> Moments:
+        rows = rows.to(features.device)
+        return streamed_moments(lambda start: features[rows[start : start + CHUNK]], len(rows))
+
+    bootstrap = [frechet_distance(*of(torch.randint(total, (n,), generator=g)), *train) for _ in range(N_BOOTSTRAP)]
     halves = []
     for _ in range(N_HALVES):
-        order = torch.randperm(total, generator=g).to(features.device)
-        a, b = moments(features[order[: total // 2]]), moments(features[order[total // 2 :]])
-        halves.append(frechet_distance(*a, *b))
+        order = torch.randperm(total, generator=g)
+        halves.append(frechet_distance(*of(order[: total // 2]), *of(order[total // 2 :])))
     return _mean(bootstrap), _mean(halves), _gaussian_anchor(data, network, n, train, g)
 
 
