@@ -118,8 +118,9 @@ def _default_sentence(frame: pd.DataFrame) -> str:
     unseen = rows["metric_fid_test"].dropna() if metric == "fid" else rows["metric_fid_test"].iloc[:0]
     apart = ""
     if len(unseen):
-        value, n_test = np.exp(np.log(unseen.astype(float)).mean()), rows["metric_n_test"].max()
-        apart = f" Against {n_test:.0f} points that were held out: {value:.3g}."
+        value, n_test = np.exp(np.log(unseen.astype(float)).mean()), rows["metric_n_test"].dropna()
+        points = f"{n_test.iloc[0]:.0f} points" if len(n_test) else "points"
+        apart = f" Against {points} that were held out: {value:.3g}."
     if row["n_train_seeds"] < 2:
         once = "sampled once" if is_given(frame) else "in one field"
         return f"The default reaches {label} = {row['mean']:.3g} {once}: no interval.{apart}"
