@@ -34,12 +34,12 @@ FOUR = {"train": {"sigma": {"choice": [0.1, 0.15, 0.2, 0.25]}}, "sampler": {"ste
 
 
 def files(*folders: Path) -> dict[str, tuple[str, int]]:
-    """Hash and time of change of every file."""
+    """Hash and time of change of every file; what a kill left half-written under a temporary name is none yet."""
     return {
         str(p): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns)
         for folder in folders
         for p in folder.rglob("*")
-        if p.is_file()
+        if p.is_file() and not p.name.startswith(".")
     }
 
 
