@@ -175,6 +175,11 @@ def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any,
         ax.set_xticks(range(len(names)), names)
         ax.set_xlim(-0.5, max(len(names) - 0.5, 0.5))
         return {value: float(names.index(str(value))) for value in values}
+    if not all(math.isfinite(float(value)) for value in values):  # extra dimensions up to ∞: places in order, no scale
+        ordered = sorted({float(value) for value in values})
+        ax.set_xticks(range(len(ordered)), [plain_number(v) if math.isfinite(v) else "∞" for v in ordered])
+        ax.set_xlim(-0.5, len(ordered) - 0.5)
+        return {value: float(ordered.index(float(value))) for value in values}
     positions = {value: float(value) for value in values}
     low, high = (min(positions.values()), max(positions.values())) if positions else (1.0, 1.0)
     log = axis.log and low > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,6 +21,8 @@ from analysis import (
     plot_samples,
     plot_solver_tolerance,
 )
+from analysis.load import Axis
+from analysis.plots import set_parameter_axis
 from analysis.testing import Truth, write_study
 
 mpl.use("Agg")
@@ -118,3 +121,11 @@ def test_samples_by_role_and_cell(frame: pd.DataFrame) -> None:
 def test_features_of_other_data_are_named(tmp_path: Path) -> None:
     truth = Truth(train_axes=("sigma",), sampler_axes=(), features="pixels", samples=False)
     assert plot_robustness(load_study(write_study(tmp_path / "toy", truth)), "sigma").get_ylabel().startswith("sliced Wass")
+
+
+def test_an_infinite_value_has_its_place_on_the_axis() -> None:
+    """PFGM++ up to ∞ extra dimensions: the values in order, ∞ last, and no scale."""
+    _, ax = plt.subplots()
+    axis = Axis("n_aug", "train", "train_n_aug", "extra dimensions D", True, False, 32.0, math.inf, 128.0)
+    assert set_parameter_axis(ax, axis, [math.inf, 32.0, 128.0]) == {32.0: 0.0, 128.0: 1.0, math.inf: 2.0}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["32", "128", "∞"]
