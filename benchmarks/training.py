@@ -142,6 +142,7 @@ def measure(case: Case, rounds: int, seconds: float, device: str) -> tuple[float
 
 
 def main() -> None:
+    """Command line: a line a network, trainer and plain loop in turns."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a turn, about")
