@@ -48,6 +48,23 @@ def clean_figures() -> Iterator[None]:
     assert dict(mpl.rcParams) == before
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small work; more threads would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for decoded pictures."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("PFGM_CACHE", str(folder))
+    return folder
+
+
 class Folder:
     """A folder with one study file, and the command line to run it."""
 

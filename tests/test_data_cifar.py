@@ -9,25 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pixels import some, stored
 
 from pfgm.config import DataConfig
 from pfgm.data import DataError, load_data
 from pfgm.data.cifar import unpickle_batch
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("PFGM_CACHE", str(folder))
-    return folder
-
-
-def stored(points) -> np.ndarray:
-    return points.stored.numpy().reshape(-1, *points.item)
-
-
-def some(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def python_2_batch(images: np.ndarray) -> bytes:

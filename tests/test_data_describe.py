@@ -13,10 +13,7 @@ from pfgm.data.__main__ import main
 from pfgm.data.describe import describe, guess, recommend, text
 from pfgm.perturb import height_max, rule_M
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("PFGM_CACHE", str(tmp_path_factory.mktemp("cache")))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -8,26 +8,14 @@ import struct
 import numpy as np
 import pytest
 import torch
+from pixels import some, stored
 
 from pfgm.config import DataConfig
 from pfgm.data import READERS, DataError, load_data
 from pfgm.data import idx as idx_module
 from pfgm.data.idx import DEBIAN
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("PFGM_CACHE", str(folder))
-    return folder
-
-
-def stored(points) -> np.ndarray:
-    return points.stored.numpy().reshape(-1, *points.item)
-
-
-def some(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 # IDX

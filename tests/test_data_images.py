@@ -18,12 +18,7 @@ from pfgm.data import DataError, load_data
 from pfgm.data import cache as cache_module
 from pfgm.data import gallery as gallery_module
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("PFGM_CACHE", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

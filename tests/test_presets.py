@@ -73,7 +73,7 @@ def test_the_checkpoints_sampler_is_the_authors(cifar: Path) -> None:
     assert source.section("data")["center"] is False
 
 
-def test_the_template_needs_three_lines(tmp_path: Path) -> None:
+def test_the_template_needs_three_lines(tmp_path: Path, cache: Path) -> None:
     text = (EXPERIMENTS / "images_template.yaml").read_text()
     assert text.count("<--") == 4, "three lines, and the sentence about them"
     rng = np.random.default_rng(0)
