@@ -1,6 +1,7 @@
-"""Sources of a field: rows that are taken by index, whether they are a tensor or are decoded as they are taken.
+"""Points that are taken by index, whether they are a tensor or are decoded as they are taken: sources of a field, data of a
+metric.
 
-The field streams over chunks ``sources[a:b]`` and picks single rows ``sources[index]``; nothing else is asked of them.
+Both stream over chunks ``sources[a:b]`` and pick single rows ``sources[index]``; nothing else is asked of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ class Sources(Protocol):
     @property
     def dtype(self) -> torch.dtype:
         """Of the rows that are taken."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows that are taken live."""
 
     def is_floating_point(self) -> bool:
         """Whether ``dtype`` is one of real numbers."""

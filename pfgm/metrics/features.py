@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pfgm.config import FEATURES
 from pfgm.memory import ByRows
 from pfgm.metrics.classifiers import CLASSIFIERS, shipped_classifier
-from pfgm.metrics.neighbours import Rows
+from pfgm.sources import Sources
 
 CHUNK = 250
 """Images that a network is called on at once."""
@@ -47,7 +47,7 @@ class FeatureNetwork:
     device: torch.device | str = "cpu"
 
     @torch.no_grad()
-    def __call__(self, x: Rows, chunk: int = CHUNK) -> Tensor:
+    def __call__(self, x: Sources, chunk: int = CHUNK) -> Tensor:
         """Features (n, k), float32 or better, of x (n, d) in data units; the network is called on ``chunk`` rows at a time."""
         by_rows = ByRows(self.network)
         parts = (x[start : start + chunk].to(self.device) for start in range(0, len(x), chunk))

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pfgm.metrics.neighbours import CHUNK, Rows, _columns
+from pfgm.metrics.neighbours import CHUNK, column_blocks
+from pfgm.sources import Sources
 
 BLOCK, MIN_BLOCKS = 1000, 5
 
@@ -57,14 +58,14 @@ def unbiased_mmd2(x: Tensor, y: Tensor) -> Tensor:
     return within - 2 * ((x @ y.T / k + 1) ** 3).mean()
 
 
-def energy_distance(x: Rows, y: Rows) -> float:
+def energy_distance(x: Sources, y: Sources) -> float:
     """√(2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖) over all pairs of x (n, d) and y (m, d), in √(data units)."""
     return math.sqrt(max(2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y), 0.0))
 
 
-def _mean_distance(x: Rows, y: Rows) -> float:
+def _mean_distance(x: Sources, y: Sources) -> float:
     total = 0.0
     for start in range(0, len(x), CHUNK):
         part = x[start : start + CHUNK].double()
-        total += sum(float(torch.cdist(part, block.to(part.device)).sum()) for _, block in _columns(y))
+        total += sum(float(torch.cdist(part, block.to(part.device)).sum()) for _, block in column_blocks(y))
     return total / (len(x) * len(y))

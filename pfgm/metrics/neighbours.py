@@ -17,11 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pfgm.data import Points
 from pfgm.memory import ByRows
+from pfgm.sources import Sources
 
-Rows = Tensor | Points
-"""Points of d coordinates: a tensor (n, d), or stored ones that are decoded as they are taken."""
 CHUNK = 1024
 """Rows of a block of distances."""
 BLOCK_ELEMENTS = 1 << 22
@@ -34,19 +32,19 @@ N_OWN = 4000
 """Most data points whose own distance to the rest of the data is looked up."""
 
 
-def _columns(y: Rows) -> Iterator[tuple[int, Tensor]]:
+def column_blocks(y: Sources) -> Iterator[tuple[int, Tensor]]:
     """Pairs (first row, y[rows] in float64)."""
     size = max(256, min(2 * BLOCK_ELEMENTS // CHUNK, BLOCK_ELEMENTS // y.shape[1]))
     for start in range(0, len(y), size):
         yield start, y[start : start + size].double()
 
 
-def _rows(x: Rows) -> Iterator[Tensor]:
+def _rows(x: Sources) -> Iterator[Tensor]:
     """Indices of x in parts."""
     return iter(torch.arange(len(x), device=x.device).split(CHUNK))
 
 
-def nearest_distance(x: Rows, y: Rows, k: int = 1, own: Tensor | None = None) -> Tensor:
+def nearest_distance(x: Sources, y: Sources, k: int = 1, own: Tensor | None = None) -> Tensor:
     """Distance from each x (n, d) to its k-th nearest y (m, d), shape (n,), float64.
 
     Args:
@@ -60,7 +58,7 @@ def nearest_distance(x: Rows, y: Rows, k: int = 1, own: Tensor | None = None) ->
     def kth(rows: Tensor) -> Tensor:
         part = x[rows].double()
         best = torch.full((len(part), k), torch.inf, dtype=torch.float64, device=part.device)
-        for start, block in _columns(y):
+        for start, block in column_blocks(y):
             distance = torch.cdist(part, block.to(part.device))
             if own is not None:
                 mine = own[rows] - start
@@ -78,7 +76,7 @@ def _smallest(distance: Tensor, k: int) -> Tensor:
     return distance.amin(1, keepdim=True) if k == 1 else distance.topk(k, 1, largest=False).values
 
 
-def own_distance(x: Rows, k: int = 1) -> Tensor:
+def own_distance(x: Sources, k: int = 1) -> Tensor:
     """Distance from each x (n, d) to its k-th nearest other x, shape (n,)."""
     return nearest_distance(x, x, k, torch.arange(len(x), device=x.device))
 
@@ -92,7 +90,7 @@ class PrecisionRecall(NamedTuple):
     coverage: float
 
 
-def precision_recall(samples: Rows, data: Rows, k: int = K_NEAREST, radius_data: Tensor | None = None) -> PrecisionRecall:
+def precision_recall(samples: Sources, data: Sources, k: int = K_NEAREST, radius_data: Tensor | None = None) -> PrecisionRecall:
     """Precision, recall, density and coverage of samples (n, d) against data (m, d).
 
     Args:
@@ -108,7 +106,7 @@ def precision_recall(samples: Rows, data: Rows, k: int = K_NEAREST, radius_data:
         """How many of the data's balls hold each sample."""
         part, radius = samples[rows].double(), radius_samples[rows]
         count = torch.zeros(len(part), dtype=torch.float64, device=part.device)
-        for start, block in _columns(data):
+        for start, block in column_blocks(data):
             stop = start + len(block)
             distance = torch.cdist(part, block.to(part.device))
             inside = distance <= radius_data[start:stop]
@@ -126,7 +124,7 @@ def _share(mask: Tensor) -> float:
     return float(mask.double().mean())
 
 
-def median_own_distance(data: Rows, seed: int = 0) -> float:
+def median_own_distance(data: Sources, seed: int = 0) -> float:
     """Median distance of data points to the nearest other one, over at most `N_OWN` of them drawn by ``seed``."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:N_OWN].to(data.device)
     return float(nearest_distance(data[order], data, 1, order).median())
@@ -140,14 +138,14 @@ class Neighbours(NamedTuple):
     outliers: Tensor
 
 
-def neighbour_statistics(samples: Rows, data: Rows, own: float | None = None) -> Neighbours:
+def neighbour_statistics(samples: Sources, data: Sources, own: float | None = None) -> Neighbours:
     """Distances of samples (n, d) to their nearest data (m, d), against ``own``, the data's own (`median_own_distance`)."""
     own = median_own_distance(data) if own is None else own
     distance = nearest_distance(samples, data)
     return Neighbours(float(distance.median()) / own if own > 0 else math.nan, distance > OUTLIER_FACTOR * own)
 
 
-def neighbour_gap(samples: Rows, data: Rows, test: Rows, seed: int = 0) -> float:
+def neighbour_gap(samples: Sources, data: Sources, test: Sources, seed: int = 0) -> float:
     """Median distance of samples to training data over that to held-out data, as many of the one as of the other.
 
     1: samples are no closer to what was trained on than to what was not; well below 1: memorising. NaN where both are 0.

@@ -23,7 +23,8 @@ from pfgm.checkpoint import Damaged, pack_tensors, unpack_tensors
 from pfgm.data import Dataset, Points
 from pfgm.metrics.features import FeatureNetwork
 from pfgm.metrics.frechet import Moments, frechet_distance, moments
-from pfgm.metrics.neighbours import K_NEAREST, Rows, median_own_distance, own_distance
+from pfgm.metrics.neighbours import K_NEAREST, median_own_distance, own_distance
+from pfgm.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +113,12 @@ def _hash_of(points: Points | None) -> str | None:
     return digest.hexdigest()
 
 
-def data_radii(points: Rows, key: tuple[object, ...], cache: Cache | None = None) -> Tensor:
+def data_radii(points: Sources, key: tuple[object, ...], cache: Cache | None = None) -> Tensor:
     """Distance of each point (m, d) to its `K_NEAREST`-th nearest other, shape (m,); ``key`` names the points."""
     return kept(cache, "radii", (*key, K_NEAREST), Radii, lambda: Radii(own_distance(points, K_NEAREST))).radius
 
 
-def own_median(data: Dataset, points: Rows, cache: Cache | None = None) -> float:
+def own_median(data: Dataset, points: Sources, cache: Cache | None = None) -> float:
     """`median_own_distance` of the data, whose decoded points are ``points``."""
     made = kept(cache, "own", (data.info.hash,), OwnDistance, lambda: OwnDistance(torch.tensor(median_own_distance(points))))
     return float(made.median)

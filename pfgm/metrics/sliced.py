@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from pfgm.metrics.neighbours import CHUNK, Rows
+from pfgm.metrics.neighbours import CHUNK
+from pfgm.sources import Sources
 
 
-def sliced_wasserstein(x: Rows, y: Rows, n_directions: int = 256, seed: int = 0) -> float:
+def sliced_wasserstein(x: Sources, y: Sources, n_directions: int = 256, seed: int = 0) -> float:
     """√ of the mean over directions u of W₂²(u·x, u·y), in data units; x (n, d), y (m, d).
 
     The one-dimensional W₂ compares quantile functions at max(n, m) midpoints; the directions depend on (d, seed) alone.
