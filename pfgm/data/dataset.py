@@ -187,7 +187,5 @@ def _identity(points: Points, center: bool) -> str:
     if points.flip:
         facts += ("flip",)
     digest = hashlib.sha256(repr(facts).encode())
-    stored = points.unflipped()
-    for rows in chunks(stored):
-        digest.update(stored.bytes_stored(rows).contiguous().numpy().data)
+    points.feed(digest)
     return digest.hexdigest()

@@ -10,6 +10,7 @@ the distribution that is learned, not of the loop that trains: every sum over th
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,9 @@ from torch import Tensor
 
 GREY_LEVELS = 127.5
 """Half the range of a byte: v/127.5 − 1 is in [−1, 1]."""
+
+HASHED_ROWS = 1024
+"""Stored rows that enter a hash at a time; the hash does not depend on it."""
 
 Index = slice | int | Sequence[int] | Tensor
 
@@ -101,6 +105,11 @@ class Points:
     def bytes_stored(self, index: slice) -> Tensor:
         """Stored rows (n, d) as they are, uint8 or float32, flips left out."""
         return self._stored_rows(index)
+
+    def feed(self, digest: hashlib._Hash) -> None:
+        """Update a hash with the stored rows, flips left out."""
+        for start in range(0, self.n_stored, HASHED_ROWS):
+            digest.update(self.bytes_stored(slice(start, start + HASHED_ROWS)).contiguous().numpy().data)
 
     def unflipped(self) -> Points:
         """The stored images alone."""

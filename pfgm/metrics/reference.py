@@ -108,8 +108,7 @@ def _hash_of(points: Points | None) -> str | None:
     if points is None:
         return None
     digest = hashlib.sha256()
-    for start in range(0, points.n_stored, CHUNK):
-        digest.update(points.bytes_stored(slice(start, start + CHUNK)).contiguous().numpy().tobytes())
+    points.feed(digest)
     return digest.hexdigest()
 
 
