@@ -33,6 +33,19 @@ OBJECTIVES = {"pfgm": ("normalized", "raw"), "pfgmpp": ("denoise", "reference")}
 REFERENCE_OBJECTIVES = ("normalized", "reference")
 """Objectives whose target is computed over a reference batch."""
 
+
+def foreign_train_keys(process: str, objective: str | None = None) -> set[str]:
+    """Keys of ``train`` that have no meaning under a process and an objective (None: its own); none where it is unknown."""
+    if process not in OBJECTIVES:
+        return set()
+    foreign = {key for owner, keys in PROCESS_KEYS.items() if owner != process for key in keys}
+    if objective not in OBJECTIVES[process]:
+        foreign |= {"objective"} if objective is not None else set()
+        objective = OBJECTIVES[process][0]
+    foreign |= {"gamma"} if objective != "normalized" else set()
+    return foreign | ({"reference_batch_size"} if objective not in REFERENCE_OBJECTIVES else set())
+
+
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +12,21 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pfgm.config import DataConfig, EvaluateConfig, Model, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.config import OBJECTIVES, DataConfig, EvaluateConfig, Model, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import DataError, DataInfo, load_data
 from study.checks import check_study, explain
 from study.given import FieldConfig, read_given
-from study.model import AnalysisConfig, DesignConfig, LimitsConfig, ResourcesConfig, SeedsConfig, StudyConfig, activate, moved
+from study.model import (
+    AnalysisConfig,
+    DesignConfig,
+    LimitsConfig,
+    ResourcesConfig,
+    SeedsConfig,
+    StudyConfig,
+    activate,
+    active_train,
+    moved,
+)
 from study.space import Distribution, SpaceError, parse
 from study.storage import Place
 from study.yaml_source import ConfigError, Source, read_source
@@ -65,8 +76,8 @@ def read_study(source: Source) -> StudyConfig:
         storage=_storage(source),
         data=_model(source, "data", DataConfig),
         network=_model(source, "network", NetworkConfig),
-        train=_declared(source, "train", TrainConfig),
-        sampler=_declared(source, "sampler", SamplerConfig),
+        train=_declared(source, "train", TrainConfig, _train_variants(source, search_train)),
+        sampler=_declared(source, "sampler", SamplerConfig, [source.section("sampler")]),
         evaluate=_model(source, "evaluate", EvaluateConfig),
         search_train=search_train,
         search_sampler=search_sampler,
@@ -153,8 +164,9 @@ def _suggest(key: str, known: Sequence[str]) -> str:
     return f"did you mean `{lower[near[0]]}`?" if near else f"use one of {', '.join(known)}"
 
 
-def _model(source: Source, name: str, model: type[M_]) -> M_:
-    section = source.section(name)
+def _model(source: Source, name: str, model: type[M_], section: Mapping[str, Any] | None = None) -> M_:
+    """A section of the file, or a part of it, as a model."""
+    section = source.section(name) if section is None else section
     _known(source, (name,), section, list(model.model_fields))
     try:
         return model.model_validate(section)
@@ -163,12 +175,34 @@ def _model(source: Source, name: str, model: type[M_]) -> M_:
         raise source.error((name, key) if key else (name,), text) from None
 
 
-def _declared(source: Source, group: str, model: type[Model]) -> dict[str, Any]:
-    """The keys given under ``train`` or ``sampler``, checked as one fixed configuration."""
+def _train_variants(source: Source, searched: Mapping[str, Distribution]) -> list[dict[str, Any]]:
+    """The fixed keys of ``train`` that have a meaning, for every process and objective of the study.
+
+    Raises:
+        ConfigError: a key that has none under any of them.
+    """
+    section = source.section("train")
+    found = {key: searched[key] for key in ("process", "objective") if key in searched and searched[key].choices}
+    if not found:
+        return [dict(section)]
+    choices = [[(key, value) for value in d.choices] for key, d in found.items()]
+    points = [dict(pairs) for pairs in itertools.product(*choices)]
+    points = [point for point in points if point.get("process", "pfgm") in OBJECTIVES]  # others are refused where they stand
+    variants = [active_train({**section, **point}, searched, {}) for point in points]
+    for key in section:
+        if not any(key in variant for variant in variants):
+            told = " or ".join(str(v) for d in found.values() for v in d.choices)
+            raise source.error(("train", key), f"has no meaning under {told}; remove {section[key]!r}")
+    return variants
+
+
+def _declared(source: Source, group: str, model: type[Model], variants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The keys given under ``train`` or ``sampler``, each variant of them checked as one fixed configuration."""
     for key, value in source.section(group).items():
         if isinstance(value, list | dict):
             raise source.error((group, key), f"must be one value, got {value!r}; several go under search.{group}.{key}")
-    _model(source, group, model)
+    for variant in variants:
+        _model(source, group, model, variant)
     return {key: value for key, value in source.section(group).items() if value is not None}
 
 

@@ -14,7 +14,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, ValidationError
 
-from pfgm.config import DataConfig, EvaluateConfig, Model, NetworkConfig, Positive, PositiveInt, SamplerConfig, TrainConfig
+from pfgm.config import (
+    DataConfig,
+    EvaluateConfig,
+    Model,
+    NetworkConfig,
+    Positive,
+    PositiveInt,
+    SamplerConfig,
+    TrainConfig,
+    foreign_train_keys,
+)
 from pfgm.data import DataInfo
 from pfgm.process import resolve_train
 from study.given import FieldConfig, Given
@@ -129,7 +139,7 @@ class StudyConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
         if self.given is not None:
             return self.given.train
-        return TrainConfig.model_validate(_merge(self.train, self.search_train, point))
+        return TrainConfig.model_validate(active_train(_merge(self.train, self.search_train, point), self.search_train, point))
 
     def resolved(self, point: Mapping[str, Value]) -> TrainConfig:
         """The training configuration of a point with every number filled in; ValueError where that is impossible."""
@@ -155,8 +165,9 @@ class StudyConfig:
         searched = self.search_train if group == "train" else self.search_sampler
         when = searched[key].when
         parent = {} if when is None else {when[0]: when[1][0]}
-        base = {k: v for k, v in declared.items() if k not in searched}
-        filled: Value = getattr(model.model_validate({**base, **parent}), key)
+        base = {**{k: v for k, v in declared.items() if k not in searched}, **parent}
+        base = active_train(base, searched, parent) if group == "train" else base
+        filled: Value = getattr(model.model_validate(base), key)
         return filled
 
     def dump(self) -> dict[str, Any]:
@@ -202,6 +213,19 @@ class StudyConfig:
 
 def _merge(fixed: Mapping[str, Any], searched: Mapping[str, Distribution], point: Mapping[str, Value]) -> dict[str, Any]:
     return {**{key: value for key, value in fixed.items() if key not in searched}, **point}
+
+
+def active_train(values: Mapping[str, Any], searched: Mapping[str, Distribution], point: Mapping[str, Value]) -> dict[str, Any]:
+    """``values`` without the fixed keys of other processes and objectives, where process or objective are searched.
+
+    Args:
+        values: keys of ``train`` at a point, process and objective among them.
+        point: the keys that the point itself gives, which stay.
+    """
+    if not {"process", "objective"} & searched.keys():
+        return dict(values)
+    foreign = foreign_train_keys(values.get("process", TrainConfig.model_fields["process"].default), values.get("objective"))
+    return {key: value for key, value in values.items() if key in point or key not in foreign}
 
 
 def activate(searched: Mapping[str, Distribution], values: Mapping[str, Value]) -> dict[str, Value]:

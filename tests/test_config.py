@@ -536,3 +536,35 @@ def test_a_missing_name_is_asked_for(tmp_path: Path) -> None:
 def test_an_extreme_space_is_allowed_when_asked_for(tmp_path: Path) -> None:
     text = TINY.replace("sampler: {", "sampler: {T: 1.0e+9, ")
     assert load_study_config(write(tmp_path, text + "allow_extreme: true\n")).allow_extreme
+
+
+def test_fixed_keys_count_where_they_have_a_meaning(tmp_path: Path) -> None:
+    """Two processes in one study: each keeps its own fixed keys; gamma and the reference batch go with the objective."""
+    text = TINY.replace("steps: 20", "sigma: 0.2, gamma: 2.0, n_aug: 64, reference_batch_size: 100, steps: 20")
+    study = text + "search: {train: {process: {choice: [pfgm, pfgmpp]}}}\n"
+    config = load_study_config(write(tmp_path, study))
+    pfgm, pfgmpp = (config.training({"process": name}) for name in ("pfgm", "pfgmpp"))
+    assert (pfgm.sigma, pfgm.gamma, pfgm.n_aug, pfgm.reference_batch_size) == (0.2, 2.0, None, 100)
+    assert (pfgmpp.sigma, pfgmpp.gamma, pfgmpp.n_aug, pfgmpp.reference_batch_size) == (None, None, 64, None)
+    assert [t.train.process for t in make_plan(config)] == ["pfgm", "pfgmpp"]
+    again = load_study_config(write(tmp_path, config.to_yaml()))
+    assert again.dump() == config.dump()
+    with_arm = study.replace("pfgmpp]}", "pfgmpp]}, gamma: {choice: [2.0, 5.0], when: {process: pfgm}}")
+    assert len(make_plan(load_study_config(write(tmp_path, with_arm)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("train", "search", "message"),
+    [
+        ("gamma: 2.0", "process: {choice: [pfgmpp]}", "train.gamma: has no meaning under pfgmpp; remove 2.0"),
+        ("sigma: -1.0", "process: {choice: [pfgm, pfgmpp]}", "train.sigma: must be greater than 0, got -1.0"),
+        ("n_aug: 0", "process: {choice: [pfgm, pfgmpp]}", "train.n_aug: must be greater than 0, got 0"),
+        ("gamma: 2.0", "process: {choice: [pfgm, pfgmm]}", "search.train.process: .*'pfgmm'"),
+        ("objective: raw", "process: {choice: [pfgmpp]}", "train.objective: has no meaning under pfgmpp; remove 'raw'"),
+        ("sigma: 0.1, n_aug: 64", "steps: {choice: [20, 30]}", "train.n_aug: belongs to process pfgmpp"),
+    ],
+)
+def test_keys_without_a_meaning_are_refused(tmp_path: Path, train: str, search: str, message: str) -> None:
+    text = TINY.replace("steps: 20", f"{train}, steps: 20") + f"search: {{train: {{{search}}}}}\n"
+    with pytest.raises(ConfigError, match=message):
+        load_study_config(write(tmp_path, text))
