@@ -198,7 +198,8 @@ def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any,
 def _tick_values(ax: Axes, values: list[float], log: bool) -> None:
     """Ticks at the tested values themselves, where they are few and stand apart."""
     places = np.log(values) if log else np.asarray(values)
-    if 2 <= len(values) <= 7 and np.diff(places).min() > 0.14 * (places[-1] - places[0]):
+    alone = len(values) == 1
+    if alone or (2 <= len(values) <= 7 and np.diff(places).min() > 0.14 * (places[-1] - places[0])):
         ax.set_xticks(values, [plain_number(value) for value in values])
 
 

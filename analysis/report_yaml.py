@@ -48,8 +48,21 @@ def run_yaml(frame: pd.DataFrame, row: pd.Series | None, name: str) -> str:
         for chosen, other, neutral in _EXCLUSIVE:
             if axis.name == chosen and value is not None:
                 study[axis.group][other] = neutral
+    _drop_other_process(frame, study)
     _drop_other_solver(frame, study)
+    for section in ("data", "network", "evaluate"):  # null is the default there
+        study[section] = {key: value for key, value in study.get(section, {}).items() if value is not None}
+    study = {key: value for key, value in study.items() if value != {}}
     return str(yaml.safe_dump(study, sort_keys=False, allow_unicode=True, default_flow_style=None, width=90))
+
+
+def _drop_other_process(frame: pd.DataFrame, study: dict[str, Any]) -> None:
+    """Leave out the keys that have no meaning under the chosen process: those that are null in every row of that process."""
+    train = study.get("train", {})
+    rows = frame.loc[frame["train_process"].eq(train.get("process", "pfgm"))]
+    for key in [key for key, value in train.items() if value is not None and f"train_{key}" in frame.columns]:
+        if rows[f"train_{key}"].isna().all():
+            del train[key]
 
 
 _SOLVER_KEYS = (("rtol", "atol"), ("steps", "grid"))

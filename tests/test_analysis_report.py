@@ -199,6 +199,21 @@ def test_best_row_is_runnable_yaml(tmp_path: Path) -> None:
     assert (best["sampler"]["T"], best["sampler"]["T_ratio"]) == ("rule", 1.0)
 
 
+def test_the_yaml_of_another_process_is_runnable(folder: Folder) -> None:
+    """Fixed keys of one process are no part of the other's configuration, nor are defaults that say nothing."""
+    train = {"steps": 4, "batch_size": 32, "gamma": 2.0, "reference_batch_size": 100}
+    folder.write(train=train, search={"train": {"process": {"choice": ["pfgm", "pfgmpp"]}}})
+    folder.run("--inline")
+    frame = load_study(folder.path / "results/tiny")
+    for process, keys in (("pfgm", {"gamma", "reference_batch_size"}), ("pfgmpp", set())):
+        text = run_yaml(frame, frame.loc[frame["train_process"].eq(process)].iloc[0], "again")
+        folder.file.write_text(text)
+        assert load_study_config(folder.file).training({}).process == process
+        found = yaml.safe_load(text)
+        assert {"gamma", "reference_batch_size"} & found["train"].keys() == keys
+        assert found["data"]["name"] == "rings" and None not in found["data"].values()
+
+
 @pytest.mark.usefixtures("no_rendering")
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_study(tmp_path / "study", TINY.changed(samples=False))
