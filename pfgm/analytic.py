@@ -1,13 +1,15 @@
-r"""Data whose Poisson field is known exactly: charges at points, and mixtures of Gaussians.
+r"""Data whose field is known exactly, for any number n of extra dimensions: charges at points, and mixtures of Gaussians.
 
-A Poisson kernel at height t is a Gaussian of random width: with g half-normal, x − y ~ N(0, (t/g)² I). So for a Gaussian
+A Poisson kernel at height t is a Gaussian of random width: with g half-normal, x − y ~ N(0, (t/g)² I). With n extra
+dimensions g = χ_n/√n, of density f(g) = 2 (n/2)^{n/2}/Γ(n/2) · g^{n−1} e^{−n g²/2}, and n = ∞ is g = 1. So for a Gaussian
 mixture the law at height t is one integral over the width s = t/g,
-p_t(x) = ∫_0^∞ 2φ(g) Σ_k π_k N(x; m_k, C_k + s² I) dg, and the mean source is the posterior mean of the data under the
-same integral. The trapezoid rule in log s, with a step that follows the integrand's width (about 1/√(2(d+1))), converges
+p_t(x) = ∫_0^∞ f(g) Σ_k π_k N(x; m_k, C_k + s² I) dg, and the mean source is the posterior mean of the data under the
+same integral. The trapezoid rule in log s, with a step that follows the integrand's width (about 1/√(2(d+n))), converges
 exponentially. All functions are differentiable in x, work in float64 inside and return the dtype of x. They need no
 training, so they test samplers, likelihoods and networks against the truth.
 
-Sources: PFGM (arXiv 2209.11178), the Poisson field; the width integral is the scale-mixture form of the Cauchy law.
+Sources: PFGM (arXiv 2209.11178), the Poisson field, and PFGM++ (arXiv 2302.04265), its n-dimensional form; the width integral
+is the scale-mixture form of the Student-t law.
 """
 
 import math
@@ -16,8 +18,6 @@ import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
-
-from pfgm.field import log_sphere_area
 
 LOG_NEGLIGIBLE = 45.0  # nodes whose log integrand lies further below the peak are left out: e^−45 ≈ 3e-20
 
@@ -28,25 +28,30 @@ class PointCharges:
     Args:
         locations: shape (K, d).
         weights: shape (K,), positive, normalised here; equal when None.
+        n_aug: number n of extra dimensions, in (0, ∞]; 1 is PFGM.
     Raises:
-        ValueError: if shapes disagree or a weight is not positive.
+        ValueError: if shapes disagree, or a weight or n_aug is not positive.
     """
 
-    def __init__(self, locations: Tensor, weights: Tensor | None = None) -> None:
+    def __init__(self, locations: Tensor, weights: Tensor | None = None, n_aug: float = 1.0) -> None:
+        _check_n_aug(n_aug)
+        self.n_aug = float(n_aug)
         if locations.ndim != 2:
             raise ValueError(f"locations must have shape (K, d), got {tuple(locations.shape)}")
         self.locations = locations.double()
         self.weights = _checked_weights(weights, len(locations), locations.device)
 
     def mean_source(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """ȳ = Σ_k w_k y_k, w_k ∝ p_k ρ_k^{−(d+1)}, shape (B, d), for x (B, d) and positive t (B,) or a number."""
+        """ȳ = Σ_k w_k y_k, w_k ∝ p_k (‖x − y_k‖² + n t²)^{−(d+n)/2}, (B, d), for x (B, d), positive t (B,) or a number."""
         return (torch.softmax(self._logits(x, t), dim=1) @ self.locations).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Log density at height t: p_t(x) = Σ_k p_k 2t / (S_{d+1} ρ_k^{d+1}), shape (B,)."""
-        log_t = _heights(t, x).log()
-        constant = math.log(2.0) - log_sphere_area(self.locations.shape[1] + 1)
-        return (torch.logsumexp(self._logits(x, t), dim=1) + log_t + constant).to(x.dtype)
+        """Log density at height t, shape (B,): the kernels of the charges, for n = 1 Σ_k p_k 2t / (S_{d+1} ρ_k^{d+1})."""
+        d, n, log_t = self.locations.shape[1], self.n_aug, _heights(t, x).log()
+        constant = -0.5 * d * math.log(2.0 * math.pi)
+        if not math.isinf(n):  # betaln keeps the digits that log Γ((d+n)/2) − log Γ(n/2) loses at large n
+            constant = float(special.gammaln(0.5 * d) - special.betaln(0.5 * d, 0.5 * n)) - 0.5 * d * math.log(math.pi * n)
+        return (torch.logsumexp(self._logits(x, t), dim=1) - d * log_t + constant).to(x.dtype)
 
     def line_invariant(self, x: Tensor, t: Tensor | float) -> Tensor:
         r"""What a field line of collinear charges keeps: Σ_k p_k F_d(θ_k), F_d(θ) = ∫_0^θ sin^{d−1}, shape (B,), float64.
@@ -54,8 +59,10 @@ class PointCharges:
         θ_k = atan2(√(‖x_⊥‖² + t²), x_∥ − y_k) is the angle at charge k between the line of charges and (x, t).
 
         Raises:
-            ValueError: if the charges do not lie on one line.
+            ValueError: if the charges do not lie on one line, or n is not 1.
         """
+        if self.n_aug != 1:
+            raise ValueError(f"line_invariant is known for n_aug = 1, got {self.n_aug:g}; use PointCharges(locations, weights)")
         origin, axis = self._line()
         relative = x.double() - origin
         along = relative @ axis
@@ -65,10 +72,13 @@ class PointCharges:
         return _sine_power_integral(theta, self.locations.shape[1]) @ self.weights
 
     def _logits(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """log p_k − (d+1)/2 · log ρ_k², shape (B, K)."""
-        _check_points(x, self.locations.shape[1])
-        squared = (x.double()[:, None] - self.locations).square().sum(-1) + _heights(t, x).square()[:, None]
-        return self.weights.log() - 0.5 * (self.locations.shape[1] + 1) * squared.log()
+        """log p_k − (d+n)/2 · log(1 + ‖x − y_k‖²/(n t²)), shape (B, K); its limit −‖x − y_k‖²/(2t²) at n = ∞."""
+        d, n = self.locations.shape[1], self.n_aug
+        _check_points(x, d)
+        # differences, not products: exact near a charge; (B, K), never (B, K, d)
+        distance = torch.cdist(x.double(), self.locations, compute_mode="donot_use_mm_for_euclid_dist")
+        ratio = distance.square() / _heights(t, x).square()[:, None]
+        return self.weights.log() - (0.5 * ratio if math.isinf(n) else 0.5 * (d + n) * torch.log1p(ratio / n))
 
     def _line(self) -> tuple[Tensor, Tensor]:
         """A point of the line of charges and its unit direction."""
@@ -86,11 +96,14 @@ class GaussianMixture:
         means: m, shape (K, d).
         covariances: C as (K, d, d) matrices, (K, d) diagonals, (K,) or one scalar variance; positive semi-definite.
         weights: π, shape (K,), positive, normalised here; equal when None.
+        n_aug: number n of extra dimensions, in (0, ∞]; 1 is PFGM.
     Raises:
-        ValueError: if shapes disagree, a weight is not positive or a covariance has a negative eigenvalue.
+        ValueError: if shapes disagree, a weight or n_aug is not positive or a covariance has a negative eigenvalue.
     """
 
-    def __init__(self, means: Tensor, covariances: Tensor | float, weights: Tensor | None = None) -> None:
+    def __init__(self, means: Tensor, covariances: Tensor | float, weights: Tensor | None = None, n_aug: float = 1.0) -> None:
+        _check_n_aug(n_aug)
+        self.n_aug = float(n_aug)
         if means.ndim != 2:
             raise ValueError(f"means must have shape (K, d), got {tuple(means.shape)}")
         self.means = means.double()
@@ -110,7 +123,7 @@ class GaussianMixture:
         return self.means[component] + noise
 
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Log density at height t, shape (B,): p_t(x) = ∫ 2φ(g) Σ_k π_k N(x; m_k, C_k + (t/g)² I) dg.
+        """Log density at height t, shape (B,): p_t(x) = ∫ f(g) Σ_k π_k N(x; m_k, C_k + (t/g)² I) dg.
 
         Args:
             x: points, shape (B, d).
@@ -164,26 +177,39 @@ class GaussianMixture:
 
     def _log_integrand(self, squared: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Log of the trapezoid terms in log s, shape (B, K, nodes), and s², shape (nodes,): dg = (t/s) d log s."""
-        log_s, step = self._nodes(squared, t)
-        log_g = t.log()[:, None] - log_s
-        log_half_normal = 0.5 * math.log(2.0 / math.pi) - 0.5 * (2.0 * log_g).exp() + log_g + math.log(step)
-        s_squared = (2.0 * log_s).exp()
-        return self._log_components(squared, s_squared) + log_half_normal[:, None], s_squared
+        n = self.n_aug
+        if math.isinf(n):  # s = t: one node for every height of the batch, and no weight at those of others
+            s = t.unique()
+            log_width = torch.where(t[:, None] == s, 0.0, -math.inf)
+        else:
+            log_s, step = self._nodes(squared, t)
+            log_g, s = t.log()[:, None] - log_s, log_s.exp()
+            constant = math.log(2.0 * step) + 0.5 * n * math.log(0.5 * n) - float(special.gammaln(0.5 * n))
+            log_width = constant + n * (log_g - 0.5 * (2.0 * log_g).exp())
+        return self._log_components(squared, s.square()) + log_width[:, None], s.square()
 
     def _nodes(self, squared: Tensor, t: Tensor) -> tuple[Tensor, float]:
         """One grid of log s for the batch, and its step.
 
-        The integrand peaks where t²/s² + r² s²/(λ + s²)² = 1 + d s²/(λ + s²), so g = t/s stays below about √(d+1) and s
-        below the larger of t, √λ and r; beyond, it falls like s^{−(d+1)} in log s.
+        The log integrand of a component with eigenvalues λ_i, seen from r_i, has the slope
+        n t²/s² + Σ r_i² s²/(λ_i + s²)² − n − Σ s²/(λ_i + s²) in log s. Below s² = n t²/(n+d) that is positive, and
+        exceeds (n+d)(e^{2w} − 1) a distance w further down; above t² + r²/n it is less than −n(1 − e^{−2w}), and once s
+        exceeds t, √λ and r as well it falls like −(n+d). What lies LOG_NEGLIGIBLE below the peak is left out.
         """
-        d = self.means.shape[1]
-        radius_squared = squared.detach().sum(2).amin(1).max().item()
-        largest = max(t.max().item() ** 2, self._values.max().item(), radius_squared)
-        low = math.log(t.min().item()) - math.log(math.sqrt(d + 1.0) + math.sqrt(2.0 * LOG_NEGLIGIBLE))
-        high = 0.5 * math.log(largest) + LOG_NEGLIGIBLE / (d + 1) + 1.0
-        step = min(0.15, 0.6 / math.sqrt(2.0 * (d + 1)))
-        log_s = torch.arange(low, high + step, step, dtype=torch.float64, device=squared.device)
+        d, n = self.means.shape[1], self.n_aug
+        r_squared = squared.detach().sum(2).amin(1).max().item()
+        t_low, t_high = t.min().item(), t.max().item()
+        low = math.log(t_low) - 0.5 * math.log1p(d / n) - math.sqrt(LOG_NEGLIGIBLE / (n + d))
+        beyond = 0.5 * math.log(t_high**2 + r_squared / n) + LOG_NEGLIGIBLE / n + math.sqrt(LOG_NEGLIGIBLE / n)
+        everything = 0.5 * math.log(max(t_high**2, self._values.max().item(), r_squared)) + LOG_NEGLIGIBLE / (n + d) + 1.0
+        step = min(0.15, 0.6 / math.sqrt(2.0 * (d + n)))
+        log_s = torch.arange(low, min(beyond, everything) + step, step, dtype=torch.float64, device=squared.device)
         return log_s, step
+
+
+def _check_n_aug(n_aug: float) -> None:
+    if not n_aug > 0:
+        raise ValueError(f"n_aug must be positive, got {n_aug}: 1 is PFGM, math.inf a Gaussian kernel")
 
 
 def _checked_weights(weights: Tensor | None, count: int, device: torch.device) -> Tensor:

@@ -23,11 +23,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data import DataInfo
+from pfgm.flow import Flow
 from pfgm.networks import FieldNetwork, build_network
-from pfgm.process import Process
-from pfgm.sampling import sample
+from pfgm.process import Process, make_process
 from pfgm.training import TRAINING_VERSION, Progress, Trainer
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Field:
+class Field(Flow):
     """A trained field: network, process and data facts; ready to sample."""
 
     network: FieldNetwork
@@ -57,6 +57,10 @@ class Field:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
     def double(self) -> Field:
         """The same field computed in float64."""
         return replace(self, network=copy.deepcopy(self.network).double())
@@ -66,21 +70,8 @@ class Field:
         """D(x, t), shape (B, d), in the units of training."""
         return self.process.mean_source(self.network, x, t)
 
-    def sample(self, n: int, seed: int = 0, **sampler: object) -> Tensor:
-        """``n`` samples in data units, shape (n, *item shape); keywords are those of `pfgm.config.SamplerConfig`.
-
-        Raises:
-            ValueError: an unknown keyword, a value out of range, or a keyword that the solver does not read.
-            RuntimeError: the solve diverged or ran into its step limit.
-        """
-        config = SamplerConfig.model_validate(sampler)
-        for key, value in sampler.items():
-            if value is not None and getattr(config, key) is None:
-                raise ValueError(f"{key}: not read by solver {config.solver}; remove it, or choose another solver")
-        samples = sample(self.mean_source, self.process, config, n, seed, device=self.device)
-        if samples.status != "complete":
-            raise RuntimeError(f"sampling ended as {samples.status} after {samples.nfe:g} calls; try another solver or rtol")
-        return self.process.info.to_data_units(samples.x).reshape(n, *self.process.info.shape)
+    def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.process.mean_source(self.network, x, t)
 
 
 def __getattr__(name: str) -> object:
@@ -189,7 +180,7 @@ def unpack_field(read: Callable[[str], bytes], where: object, device: torch.devi
     declared = {k: math.inf if v == "inf" else v for k, v in description["train"].items()}
     sources = declared.pop("reference_batch_size")  # resolved: `all` of few points may be less than a batch
     train = TrainConfig.model_validate(declared).model_copy(update={"reference_batch_size": sources})
-    process = Process(train, info)
+    process = make_process(train, info)
     network = build_network(config, info.shape, info.sd, process.noise_ratio)
     network.load_state_dict(tensors, strict=True)
     network = network.to(device).eval().requires_grad_(False)

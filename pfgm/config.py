@@ -2,7 +2,7 @@
 
 Every key of a run is declared here once, with its unit, domain and default; ``study`` builds search.yaml on top of
 these models, and a stored field carries them as JSON. Unknown keys are errors. A key that belongs to one process only
-(``sigma`` to ``pfgm``, ``n_aug`` to ``pfgmpp``) is ``None`` under any other and refused when given.
+(``sigma`` to ``pfgm``, ``n_aug`` to ``pfgmpp``, ``beta_max`` to ``vp``) is ``None`` under any other and refused when given.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ SOLVERS = ADAPTIVE_SOLVERS + FIXED_SOLVERS
 PROCESS_KEYS: dict[str, dict[str, float | str | bool | None]] = {
     "pfgm": {"sigma": 0.1, "tau": 0.03, "M": "rule", "height_ratio": None, "restrict_M": False},
     "pfgmpp": {"n_aug": 128.0, "P_mean": -1.2, "P_std": 1.2},
+    "ve": {"sigma_min": 0.02, "sigma_max": 100.0},
+    "vp": {"beta_min": 0.1, "beta_max": 20.0},
 }
 """Keys of ``train`` that belong to one process, with their defaults."""
 
@@ -27,7 +29,7 @@ NETWORK_KEYS: dict[str, dict[str, object]] = {
 }
 """Keys of ``network`` that belong to one network, with their defaults; null under any other."""
 
-OBJECTIVES = {"pfgm": ("normalized", "raw"), "pfgmpp": ("denoise", "reference")}
+OBJECTIVES = {"pfgm": ("normalized", "raw"), "pfgmpp": ("denoise", "reference"), "ve": ("denoise",), "vp": ("denoise",)}
 """The (process, objective) pairs of the table in `pfgm.process`; all others are refused."""
 
 REFERENCE_OBJECTIVES = ("normalized", "reference")
@@ -45,6 +47,9 @@ def foreign_train_keys(process: str, objective: str | None = None) -> set[str]:
     foreign |= {"gamma"} if objective != "normalized" else set()
     return foreign | ({"reference_batch_size"} if objective not in REFERENCE_OBJECTIVES else set())
 
+
+MAX_BETA, MAX_LOG_LEVEL = 1000.0, 300.0
+"""Beyond these the largest noise level is no float64."""
 
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
@@ -127,9 +132,9 @@ class NetworkConfig(Model):
 class TrainConfig(Model):
     """One training point: process, objective and optimisation."""
 
-    process: Literal["pfgm", "pfgmpp"] = "pfgm"
+    process: Literal["pfgm", "pfgmpp", "ve", "vp"] = "pfgm"
     objective: Literal["normalized", "raw", "denoise", "reference"] | None = None
-    """Default: `normalized` for pfgm, `denoise` for pfgmpp."""
+    """Default: `normalized` for pfgm, `denoise` for the others."""
     gamma: Positive | None = None
     """Normalisation constant γ in data units (objective `normalized` only, default 5)."""
     sigma: Positive | None = None
@@ -144,6 +149,14 @@ class TrainConfig(Model):
     """PFGM++: mean of log t over training points."""
     P_std: Positive | None = None
     """PFGM++: standard deviation of log t over training points."""
+    sigma_min: Positive | None = None
+    """ve: smallest trained noise level, in data units (below it the field is extrapolated: choose t_min accordingly)."""
+    sigma_max: Positive | None = None
+    """ve: largest trained noise level, in data units."""
+    beta_min: Positive | None = None
+    """vp: rate of the noise at time 0."""
+    beta_max: Positive | None = None
+    """vp: rate of the noise at time 1."""
     reference_batch_size: PositiveInt | Literal["all"] | None = None
     """Sources over which the target is computed (default `all`; objectives `normalized` and `reference`)."""
     steps: PositiveInt = 2500
@@ -192,6 +205,18 @@ class TrainConfig(Model):
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
+        for low, high in (("sigma_min", "sigma_max"), ("beta_min", "beta_max")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and not least < most:
+                raise ValueError(f"{low}: must be below {high}, got {least:g} and {most:g}")
+        if self.beta_max is not None and self.beta_max > MAX_BETA:
+            raise ValueError(
+                f"beta_max: implies a noise level of e^{self.beta_max / 4:.0f}; use at most {MAX_BETA:g}, such as 20"
+            )
+        if self.P_mean is not None and self.P_std is not None and abs(self.P_mean) + 2 * self.P_std > MAX_LOG_LEVEL:
+            raise ValueError(
+                f"P_mean: with P_std implies noise levels beyond e^{MAX_LOG_LEVEL:g}, got {self.P_mean:g}; use -1.2"
+            )
         if self.objective not in OBJECTIVES[self.process]:
             raise ValueError(
                 f"objective: {self.objective} does not go with process {self.process};"
@@ -212,7 +237,7 @@ class SamplerConfig(Model):
     """One sampler point: where the ODE starts and stops, and how it is solved."""
 
     T: Positive | Literal["rule"] = "rule"
-    """Starting height; `rule` is √(2/π) σ(1+τ)^M (pfgm) or 80 data units (pfgmpp)."""
+    """Starting height; `rule` is √(2/π) σ(1+τ)^M (pfgm), 80 data units (pfgmpp), or the largest trained level (ve, vp)."""
     T_ratio: Positive | None = None
     """Multiple of the rule's T; give T or T_ratio, not both."""
     t_min: Positive = 1e-3
@@ -220,11 +245,14 @@ class SamplerConfig(Model):
     rtol: Positive | None = None
     """Relative tolerance of an adaptive solver (default 1e-4)."""
     atol: Positive | Literal["same"] | None = None
-    """Absolute tolerance in data units; `same` (default): equal to rtol."""
+    """Absolute tolerance of the state that is solved for, in data units (vp: x/√(1 + t²)); `same` (default): equal to rtol."""
     steps: PositiveInt | None = None
     """Steps of a fixed-step solver (default 16)."""
-    grid: Literal["log", "rho"] | None = None
-    """Heights of a fixed-step solver: geometric (default), or EDM's ρ = 7 spacing."""
+    grid: Literal["log", "rho", "time", "native"] | None = None
+    """Heights of a fixed-step solver: geometric (default), EDM's ρ = 7 spacing, or equal steps of the process's own time.
+
+    native: what each process was published with: log for pfgm and ve, rho for pfgmpp, time for vp.
+    """
     denoise: StrictBool = True
     """End with one more network call that returns D(x, t_min)."""
     max_radius_ratio: Positive | None = None
@@ -256,7 +284,9 @@ class SamplerConfig(Model):
         return self
 
 
-METRICS = ("fid", "kid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein", "energy")
+METRICS = (
+    "fid", "kid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein", "energy", "prior_error", "likelihood",
+)  # fmt: skip
 FEATURES = ("digits", "fashion_mnist", "inception", "random", "pixels")
 
 
@@ -274,6 +304,8 @@ class EvaluateConfig(Model):
     solver_error_samples: PositiveInt = 256
     pr_samples: PositiveInt = 10_000
     """Most samples, and most data, that precision and recall use."""
+    likelihood_samples: PositiveInt = 256
+    """Most points, held-out ones where there are any, whose likelihood is computed."""
 
     @field_validator("metrics")
     @classmethod

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from pfgm.distances import (
     EPS,
@@ -171,41 +170,6 @@ def true_field(x: Tensor, t: Tensor | float, data: Sources) -> tuple[Tensor, Ten
     log_kernels = sight.log_sum - (x.shape[1] + 1) * heights.log()
     log_magnitude = norm.log() + log_kernels - math.log(len(data)) - log_sphere_area(x.shape[1] + 1)
     return (-e_hat / norm[:, None]).to(x.dtype), log_magnitude.to(x.dtype)
-
-
-def field_lines(
-    x: Tensor, data: Sources, *, T: float, t_min: float, n_points: int = 64, rtol: float = 1e-8
-) -> tuple[Tensor, Tensor]:
-    r"""Field lines of the data through (x, T), followed down to t_min: dx/ds = x − ȳ(x, t),  s = log t.
-
-    Args:
-        x: where the lines start, shape (B, d), at height T.
-        data: sources, shape (N, d).
-        T: starting height, in data units.
-        t_min: last height, 0 < t_min < T.
-        n_points: number of heights, T and t_min included, evenly spaced in log t.
-        rtol: relative tolerance of the adaptive Dormand–Prince solver; the absolute one is rtol · min(1, t_min).
-    Returns:
-        (heights, shape (n_points,), falling from T to t_min; paths, shape (n_points, B, d)), in the dtype of ``x``.
-    Raises:
-        ValueError: if shapes disagree, 0 < t_min < T fails or n_points < 2.
-    Source: PFGM (arXiv 2209.11178), the backward ODE anchored in the height, with an exponential change of variable.
-    """
-    if not 0 < t_min < T < math.inf:
-        raise ValueError(f"heights must satisfy 0 < t_min < T, got t_min = {t_min} and T = {T}: lower t_min or raise T")
-    if n_points < 2:
-        raise ValueError(f"n_points must be at least 2 (both ends are returned), got {n_points}")
-    start, _ = _checked(x, T, data, 1.0)
-    s = torch.linspace(math.log(T), math.log(t_min), n_points, dtype=torch.float64, device=x.device)
-
-    def velocity(log_t: Tensor, position: Tensor) -> Tensor:
-        return _look(position, log_t.exp().expand(len(position)), data, 1.0).offset
-
-    with torch.no_grad():
-        atol = rtol * min(1.0, t_min)  # a line that ends within t_min of a charge is still resolved
-        limits = {"max_num_steps": 100_000, "step_t": s[-1:]}
-        paths = odeint(velocity, start, s, method="dopri5", rtol=rtol, atol=atol, options=limits)
-    return s.exp().to(x.dtype), paths.to(x.dtype)
 
 
 def _checked(x: Tensor, t: Tensor | float, data: Sources, n_aug: float, silent: bool = False) -> tuple[Tensor, Tensor]:

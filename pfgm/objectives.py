@@ -51,9 +51,9 @@ def raw(
 def denoise(
     network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None = None
 ) -> Tensor:
-    """Mean ‖D(x, t) − y‖²/(d c_out²), c_out at the noise level that (x, t) shows."""
+    """Mean of the process's weight times ‖D(x, t) − y‖²/d."""
     x, t = process.training_points(y, g)
-    return _denoising_loss(network, x, t, y)
+    return _denoising_loss(network, process, x, t, y)
 
 
 def reference(
@@ -61,13 +61,11 @@ def reference(
 ) -> Tensor:
     """As `denoise`, with the mean source over ``sources`` (N_ref, d) as the target: less variance."""
     x, t = process.training_points(y, g)
-    return _denoising_loss(network, x, t, mean_source(x, t, sources, n_aug=process.n_aug, doubts=doubts))
+    return _denoising_loss(network, process, x, t, mean_source(x, t, sources, n_aug=process.n_aug, doubts=doubts))
 
 
-def _denoising_loss(network: FieldNetwork, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
-    sd = network.sd
-    n2 = network.level(x, t).square()
-    weight = (sd**2 + n2) / (sd**2 * n2)  # 1 / c_out²
+def _denoising_loss(network: FieldNetwork, process: Process, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
+    weight = process.loss_weight(t, network.level(x, t), network.sd)
     error = network.denoise(x, t) - target
     return (weight * error.square().mean(1)).mean()
 

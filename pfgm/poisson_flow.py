@@ -40,7 +40,7 @@ from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import DataInfo
 from pfgm.networks import FieldNetwork, build_network
 from pfgm.networks.ddpmpp import ATTENTION_RESOLUTION
-from pfgm.process import Process
+from pfgm.process import make_process
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def from_poisson_flow(
     settings = _settings(config, shape, path)
     config = config.model_copy(update={"dropout": settings.network.dropout})
     info = _checked_info(info, shape)
-    process = Process(settings.train, info)
+    process = make_process(settings.train, info)
     with torch.device("meta"):  # the file brings the numbers
         network = build_network(config, shape, info.sd, process.noise_ratio)
     tensors = _placed(network, model, shadow if weights == "ema" else None, path)

@@ -5,8 +5,9 @@ p(x) = 2T / (S_{d+1} (‖x‖² + T²)^{(d+1)/2}): heavy-tailed, each coordinate
 ``n_aug`` extra dimensions (PFGM++) the law is ∝ (‖x‖² + r²)^{−(d+n_aug)/2}, r² = n_aug T², and N(0, T² I) for
 ``n_aug = inf``. In every case R²/(R² + r²) ~ Beta(d/2, n_aug/2), and quantiles use both this ratio and its complement,
 each from the inverse that keeps its leading digits, so neither tail is lost. A truncated prior rescales the quantile: no
-point mass at the edge. *Latents* are law-free, a direction and a quantile, so that one latent is comparable across T,
-truncation and n_aug.
+point mass at the edge. *Latents* (`pfgm.latents`) are law-free, a direction and a quantile, so that one latent is comparable
+across T, truncation and n_aug; quantiles and tails below 1e-100 go by their logarithms (`pfgm.tails`), for encoded points lie
+wherever the field sends them.
 
 Sources: PFGM (arXiv 2209.11178), the prior; PFGM++ (arXiv 2302.04265), its n_aug-dimensional form.
 """
@@ -21,7 +22,17 @@ from scipy import special
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from pfgm.latents import Latents, make_latents
+from pfgm.tails import RadiusTails
+
 Array = np.ndarray
+
+FAR = 1e-100
+"""Quantiles and tails below this are known by their normal score: no drawn latent has one, encoded points may."""
+EDGE = 1e-9
+"""A point this much beyond a truncated law's radius, relatively, lies on its edge."""
+ROUNDINGS = 4.0
+"""A point is on the edge of a truncated prior, not beyond it, up to this many roundings of its dtype."""
 
 
 class PoissonPrior(Distribution):
@@ -76,16 +87,55 @@ class PoissonPrior(Distribution):
         quantile = torch.rand(shape, dtype=torch.float64, generator=generator)
         return self.from_latent(direction / torch.linalg.vector_norm(direction, dim=-1, keepdim=True), quantile)
 
-    def from_latent(self, direction: Tensor, quantile: Tensor) -> Tensor:
+    def from_latent(
+        self, direction: Tensor, quantile: Tensor, tail: Tensor | None = None, score: Tensor | None = None
+    ) -> Tensor:
         """The point of a latent: x = R ω with R = icdf(q).
 
         Args:
             direction: unit vectors ω, shape (n, d).
-            quantile: q in [0, 1), shape (n,).
+            quantile: q in [0, 1], shape (n,).
+            tail: 1 − q without its cancellation, shape (n,).
+            score: Φ⁻¹(q), shape (n,), read where q or 1 − q are below `FAR`.
         Returns:
             x, shape (n, d), float64.
         """
-        return self.radius_icdf(quantile)[..., None] * direction.double()
+        q = quantile.detach().cpu().double().numpy()
+        upper = 1.0 - q if tail is None else tail.detach().cpu().double().numpy()
+        radius = self._icdf(q, upper)
+        if score is not None:
+            radius = self._far_radius(q, upper, score.detach().cpu().double().numpy(), radius)
+        return torch.from_numpy(np.asarray(radius)).to(direction.device)[..., None] * direction.double()
+
+    def to_latent(self, x: Tensor) -> Latents:
+        """The latent of each point: its direction, and its radius as a quantile of this law; inverse of `from_latent`.
+
+        Args:
+            x: points, shape (n, d); the centre gets the first axis as its direction.
+        Returns:
+            Latents on x's device, NaN where x is.
+        Raises:
+            ValueError: another dimension, or points beyond the radius of a truncated prior.
+        """
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"x has shape {tuple(x.shape)}, this prior needs (n, {self.dim}): flatten the data")
+        radius = torch.linalg.vector_norm(x.detach().double(), dim=1)
+        self.refuse_outside(radius, ROUNDINGS * torch.finfo(x.dtype).eps)
+        first = torch.zeros_like(x, dtype=torch.float64)
+        first[:, 0] = 1.0
+        direction = torch.where(radius[:, None] == 0, first, x.detach().double() / radius[:, None])
+        made = make_latents(direction, self.radius_cdf(radius), self.radius_sf(radius))
+        return made._replace(score=self._far_score(radius, made.score))
+
+    def refuse_outside(self, radius: Tensor, slack: float = 0.0) -> None:
+        """Raise a ValueError where radii (n,) lie farther beyond a truncated law's than the share ``slack`` of it."""
+        beyond = radius > self.max_radius * (1.0 + slack)
+        if bool(beyond.any()):
+            raise ValueError(
+                f"{int(beyond.sum())} of {len(radius)} points lie beyond the truncated prior's radius {self.max_radius:.4g}"
+                f" (largest R = {float(radius.max()):.4g}): give a max_radius_ratio of at least"
+                f" {float(radius[beyond].max()) / self.T:.3g}, or none"
+            )
 
     def log_prob(self, value: Tensor) -> Tensor:
         r"""log p(x) = log Γ((d+n)/2) − log Γ(n/2) − (d/2) log(π r²) − (d+n)/2 · log(1 + ‖x‖²/r²), n = n_aug.
@@ -109,7 +159,7 @@ class PoissonPrior(Distribution):
             log_p = -0.5 * (d + n) * torch.log1p(squared / (n * self.T**2))
             log_p = log_p + float(constant) - 0.5 * d * math.log(math.pi * n * self.T**2)
         log_p = log_p - math.log(self._kept)
-        inside = squared <= self.max_radius**2
+        inside = squared <= (self.max_radius * (1.0 + EDGE)) ** 2
         return torch.where(inside, log_p, -math.inf).to(value.dtype)
 
     def radius_cdf(self, r: Tensor | float) -> Tensor:
@@ -126,13 +176,14 @@ class PoissonPrior(Distribution):
         Raises:
             ValueError: if some q is outside [0, 1].
         """
-        return _map(self._icdf, q)
+        return _map(lambda a: self._icdf(a, 1.0 - a), q)
 
-    def _icdf(self, q: Array) -> Array:
+    def _icdf(self, q: Array, tail: Array) -> Array:
+        """Radius of the quantile q, whose tail is 1 − q."""
         if not bool(np.all((q >= 0) & (q <= 1))):
             raise ValueError(f"quantiles must lie in [0, 1], got values from {q.min()} to {q.max()}")
         lower = q * self._kept
-        upper = self._truncated + (1.0 - q) * self._kept  # 1 − lower, without its cancellation
+        upper = self._truncated + tail * self._kept  # 1 − lower, without its cancellation
         low = lower < 0.5
         a, b = 0.5 * self.dim, 0.5 * self.n_aug
         if math.isinf(self.n_aug):
@@ -145,6 +196,24 @@ class PoissonPrior(Distribution):
             with np.errstate(divide="ignore"):  # q = 1 is the infinite radius
                 radius = self.T * np.sqrt(self.n_aug) * np.sqrt(ratio / rest)
         return np.minimum(radius, self.max_radius)
+
+    def _far_radius(self, q: Array, tail: Array, score: Array, radius: Array) -> Array:
+        """``radius``, but from finite normal scores where q, or the mass beyond, is below `FAR`."""
+        tails, log_kept, known = RadiusTails(self.dim, self.T, self.n_aug), math.log(self._kept), np.isfinite(score)
+        low, high = known & (q < FAR), known & (self._truncated + tail * self._kept < FAR)
+        radius = radius.copy()
+        radius[low] = tails.inverse(special.log_ndtr(score[low]) + log_kept, upper=False)
+        radius[high] = tails.inverse(special.log_ndtr(-score[high]) + log_kept, upper=True)
+        return np.minimum(radius, self.max_radius)
+
+    def _far_score(self, radius: Tensor, score: Tensor) -> Tensor:
+        """``score`` (n,), but from logarithms where the radius (n,) is so far in or out that its mass is below `FAR`."""
+        r = radius.cpu().numpy()
+        tails, log_kept, found = RadiusTails(self.dim, self.T, self.n_aug), math.log(self._kept), score.cpu().numpy().copy()
+        low, high = (self._full_cdf(r) < FAR * self._kept) & (r > 0), self._full_sf(r) < FAR
+        found[low] = special.ndtri_exp(tails.log_mass(r[low], upper=False) - log_kept)
+        found[high] = -special.ndtri_exp(tails.log_mass(r[high], upper=True) - log_kept)
+        return torch.from_numpy(found).to(score.device)
 
     def _full_cdf(self, r: Array) -> Array:
         """P(R ≤ r) of the untruncated law."""
@@ -169,7 +238,7 @@ class PoissonPrior(Distribution):
             return 1.0 / (1.0 + 1.0 / squared), 1.0 / (1.0 + squared)
 
 
-def latents(n: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
+def latents(n: int, dim: int, seed: int) -> Latents:
     """Law-free latents: directions ω uniform on the unit sphere and quantiles q ~ U[0, 1), before any prior is chosen.
 
     The two come from separate counter-based streams, derived from (seed, role) alone, and each is drawn row by row: the
@@ -180,19 +249,19 @@ def latents(n: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
         dim: dimension d.
         seed: a non-negative integer.
     Returns:
-        (ω, shape (n, d); q, shape (n,)), float64 on the CPU.
+        Latents of directions ω (n, d) and quantiles q (n,), float64 on the CPU.
     Raises:
         ValueError: if n < 0, dim < 1 or seed < 0.
     """
     if n < 0 or dim < 1 or seed < 0:
         raise ValueError(f"latents need n >= 0, dim >= 1 and seed >= 0, got n = {n}, dim = {dim}, seed = {seed}")
-    normal = _stream(seed, "latents/direction").standard_normal((n, dim))
+    normal = stream(seed, "latents/direction").standard_normal((n, dim))
     direction = normal / np.sqrt(np.square(normal).sum(axis=1, keepdims=True))
-    quantile = _stream(seed, "latents/quantile").random(n)
-    return torch.from_numpy(direction), torch.from_numpy(quantile)
+    quantile = stream(seed, "latents/quantile").random(n)
+    return make_latents(torch.from_numpy(direction), torch.from_numpy(quantile))
 
 
-def _stream(seed: int, role: str) -> np.random.Generator:
+def stream(seed: int, role: str) -> np.random.Generator:
     """A counter-based stream that depends on the seed and the role's name only."""
     role_key = int.from_bytes(hashlib.sha256(role.encode()).digest()[:8], "little")
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, role_key])))

@@ -1,77 +1,113 @@
-"""A process: how training points are drawn, the law at the top, and how a network's output is read as a mean source.
+"""A process: how training points are drawn, what the loss weighs, the law at the top, the ODE's own time, and how a network's
+output is read as a mean source.
 
-Both processes share one ODE, dx/dt = (x − D(x, t))/t, where D is the mean source; only the kernel around each data point
-differs. For PFGM++ the height t is the noise level r/√n_aug, so n_aug = 1 is PFGM's t and n_aug = ∞ is EDM's σ.
+All processes share their field lines, dx/dt = (x − D(x, t))/t, where D is the mean source and t the noise level: the height
+of PFGM, r/√n_aug of PFGM++, EDM's σ at n_aug = ∞. What differs is the kernel around each data point, where training looks,
+and the clock of the ODE (`pfgm.clock`).
 
-=========  ==========  =====================================================  =============================
-process    objective   target at (x, t)                                       bias
-=========  ==========  =====================================================  =============================
-pfgm       normalized  v = −√d Ê/(‖Ê‖ + γ), Ê = (x − ȳ, t), over the          only if the reference batch is
-                       reference batch                                        smaller than the data
-pfgm       raw         −t^d (x − y', t)/ρ^{d+1}, y' an independent source     none; variance explodes with d
-pfgmpp     denoise     y                                                      none
-pfgmpp     reference   ȳ over the reference batch                             as normalized
-=========  ==========  =====================================================  =============================
+=========  ==========  =================================================  ========================  =========================
+process    objective   target at (x, t)                                   kernel                    training levels
+=========  ==========  =================================================  ========================  =========================
+pfgm       normalized  v = −√d Ê/(‖Ê‖ + γ), Ê = (x − ȳ, t), over the      Poisson, Algorithm 2      Algorithm 2
+                       reference batch; biased only where that is
+                       smaller than the data
+pfgm       raw         −t^d (x − y', t)/ρ^{d+1}, y' an independent        Poisson, Algorithm 2      Algorithm 2
+                       source; unbiased, variance explodes with d
+pfgmpp     denoise     y; unbiased                                        Student-t, ν = n_aug      log-normal (EDM's)
+pfgmpp     reference   ȳ over the reference batch; biased as normalized   Student-t, ν = n_aug      log-normal
+ve         denoise     y; unbiased                                        Gaussian                  log t uniform
+vp         denoise     y; unbiased                                        Gaussian                  time of the SDE uniform
+=========  ==========  =================================================  ========================  =========================
 
 How an output is read: the head's own D (`pfgm.networks.heads`). For a plain head of process pfgm: `normalized` — ‖Ê‖ from the
 quadratic's positive root and x − D = −(‖Ê‖ + γ) v_x/√d; `raw` — x − D = t o_x/o_t.
 
-Sources: PFGM (arXiv 2209.11178), PFGM++ (arXiv 2302.04265), EDM (arXiv 2206.00364).
+Another process is a class here, its line in `PROCESSES`, and its keys in `pfgm.config`.
+
+Sources: PFGM (arXiv 2209.11178), PFGM++ (arXiv 2302.04265), EDM (arXiv 2206.00364), the VE and VP SDEs (arXiv 2011.13456).
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pfgm.config import SamplerConfig, TrainConfig
+from pfgm.clock import HEIGHT, LOG_HEIGHT, Clock, VpClock
+from pfgm.config import TrainConfig
 from pfgm.data import DataInfo
 from pfgm.networks import FieldNetwork
 from pfgm.networks.heads import median_noise_ratio, root_magnitude
-from pfgm.perturb import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
+from pfgm.perturb import height_max, perturb, rule_R_max, rule_T
 from pfgm.prior import PoissonPrior
 
 RAW_REACH = 3.0
 """A plain raw head's D is read at most ‖x‖ + RAW_REACH · mean ‖y‖ away from x."""
 PFGMPP_T = 80.0
 """EDM's largest noise level, in data units: the top of a PFGM++ run whose T is `rule`."""
+VP_EPSILON = 1e-5
+"""Smallest time that the VP process is trained at, as published: t = 1e-3 at the default rates."""
 T_EXTREME, HEIGHT_MARGIN = 1e6, 10.0
 
 
 @dataclass(frozen=True)
-class Process:
-    """One resolved training configuration (M a number, reference batch a number) on one data set."""
+class Process(ABC):
+    """One resolved training configuration (every number filled in) on one data set; made by `make_process`."""
 
     train: TrainConfig
     info: DataInfo
+    encodes: ClassVar[bool] = True
+    """Whether its ODE can be followed upwards, from data to latents."""
+    native_grid: ClassVar[str] = "log"
+    """Where its published fixed-step sampler puts its steps (`pfgm.sampling.heights`)."""
 
     @property
+    @abstractmethod
     def n_aug(self) -> float:
-        """Extra dimensions D of PFGM++; 1 for PFGM."""
-        return 1.0 if self.train.n_aug is None else self.train.n_aug
+        """Extra dimensions of its kernel: 1 for PFGM, ∞ for a Gaussian."""
+
+    @property
+    @abstractmethod
+    def height_max(self) -> float:
+        """Largest trained noise level (of an unbounded law, two standard deviations above its middle), in data units."""
+
+    @property
+    @abstractmethod
+    def rule_T(self) -> float:
+        """Starting level that `T: rule` means, in data units."""
+
+    @abstractmethod
+    def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(x (B, d), t (B,)) around the data points y (B, d)."""
+
+    def loss_weight(self, t: Tensor, level: Tensor, sd: float) -> Tensor:
+        """Weight (B,) of ‖D − y‖²/d: 1/c_out² at the noise level n̂ that (x, t) shows, EDM's.
+
+        What the network itself puts out then counts alike at every level. The published 1/t² of ve and vp does the same for
+        their own heads, whose c_out is t; with the head that all processes share here it would leave high levels unlearned.
+
+        Args:
+            t: noise levels (B,).
+            level: n̂ (B,), `pfgm.networks.heads.noise_level`.
+            sd: root mean square of the data's coordinates.
+        """
+        n2 = level.square()
+        return (sd**2 + n2) / (sd**2 * n2)
+
+    @property
+    def clock(self) -> Clock:
+        """Time and state in which its ODE is solved."""
+        return HEIGHT
 
     @property
     def noise_ratio(self) -> float:
         """Noise per coordinate over t in the median, for the network's head."""
         return median_noise_ratio(self.n_aug)
-
-    @property
-    def height_max(self) -> float:
-        """Largest trained height: σ(1+τ)^M, or two standard deviations above P_mean for PFGM++."""
-        if self.train.process == "pfgm":
-            sigma, tau, M = _pfgm_numbers(self.train)
-            return height_max(sigma, tau, M)
-        assert self.train.P_mean is not None and self.train.P_std is not None
-        return math.exp(self.train.P_mean + 2 * self.train.P_std)
-
-    @property
-    def rule_T(self) -> float:
-        """Starting height that `T: rule` means."""
-        return rule_T(self.height_max) if self.train.process == "pfgm" else PFGMPP_T
 
     @property
     def R_max(self) -> float:
@@ -82,19 +118,36 @@ class Process:
         """The law of x at t = T, truncated at ``max_radius`` (data units) if given."""
         return PoissonPrior(self.info.dim, T, max_radius=max_radius, n_aug=self.n_aug)
 
-    def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(x (B, d), t (B,)) around the data points y (B, d)."""
-        if self.train.process == "pfgm":
-            sigma, tau, M = _pfgm_numbers(self.train)
-            return perturb(y, sigma=sigma, tau=tau, M=M, generator=generator, restrict_M=bool(self.train.restrict_M))
-        assert self.train.P_mean is not None and self.train.P_std is not None
-        normal = torch.randn(len(y), generator=generator, device=y.device, dtype=torch.float64)
-        t = (self.train.P_mean + self.train.P_std * normal).exp()
-        return y + (kernel_noise(y.shape[1], t, self.n_aug, generator)).to(y), t.to(y)
-
     def mean_source(self, network: FieldNetwork, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t), shape (B, d), read from the network's output at x (B, d), t (B,)."""
-        if network.skip or self.train.process == "pfgmpp":
+        return network.denoise(x, t)
+
+
+class Pfgm(Process):
+    """The Poisson flow: heights of Algorithm 2, one extra dimension."""
+
+    @property
+    def n_aug(self) -> float:
+        return 1.0
+
+    @property
+    def height_max(self) -> float:
+        """σ(1+τ)^M."""
+        sigma, tau, M = self._numbers()
+        return height_max(sigma, tau, M)
+
+    @property
+    def rule_T(self) -> float:
+        return rule_T(self.height_max)
+
+    def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Algorithm 2 (`pfgm.perturb`)."""
+        sigma, tau, M = self._numbers()
+        return perturb(y, sigma=sigma, tau=tau, M=M, generator=generator, restrict_M=bool(self.train.restrict_M))
+
+    def mean_source(self, network: FieldNetwork, x: Tensor, t: Tensor) -> Tensor:
+        """The head's D, or a plain head's field read as one (above)."""
+        if network.skip:
             return network.denoise(x, t)
         raw = network(x.to(network.dtype), t.to(network.dtype))
         if self.train.objective == "raw":
@@ -107,10 +160,123 @@ class Process:
         magnitude = root_magnitude(raw[:, :-1], t, self.train.gamma) + self.train.gamma
         return x + (magnitude[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
 
+    def _numbers(self) -> tuple[float, float, float]:
+        train = self.train
+        assert train.sigma is not None and train.tau is not None and isinstance(train.M, float), "resolve_train first"
+        return train.sigma, train.tau, train.M
 
-def _pfgm_numbers(train: TrainConfig) -> tuple[float, float, float]:
-    assert train.sigma is not None and train.tau is not None and isinstance(train.M, float), "resolve_train first"
-    return train.sigma, train.tau, train.M
+
+class Pfgmpp(Process):
+    """PFGM++: n_aug extra dimensions, log-normal levels; n_aug = ∞ is EDM's diffusion, under the head that all share here."""
+
+    native_grid = "rho"
+
+    @property
+    def n_aug(self) -> float:
+        """D of PFGM++."""
+        assert self.train.n_aug is not None
+        return self.train.n_aug
+
+    @property
+    def height_max(self) -> float:
+        """Two standard deviations above P_mean."""
+        P_mean, P_std = self._moments()
+        return math.exp(P_mean + 2 * P_std)
+
+    @property
+    def rule_T(self) -> float:
+        return PFGMPP_T
+
+    def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """t log-normal, the noise Student-t."""
+        P_mean, P_std = self._moments()
+        normal = torch.randn(len(y), generator=generator, device=y.device, dtype=torch.float64)
+        t = (P_mean + P_std * normal).exp()
+        return y + (kernel_noise(y.shape[1], t, self.n_aug, generator)).to(y), t.to(y)
+
+    def _moments(self) -> tuple[float, float]:
+        assert self.train.P_mean is not None and self.train.P_std is not None
+        return self.train.P_mean, self.train.P_std
+
+
+class GaussianDiffusion(Process):
+    """What `ve` and `vp` share: a Gaussian kernel and levels drawn from u ~ U[0, 1)."""
+
+    @property
+    def n_aug(self) -> float:
+        return math.inf
+
+    @property
+    def rule_T(self) -> float:
+        """The largest trained level, where the published samplers start."""
+        return self.height_max
+
+    @abstractmethod
+    def levels(self, u: Tensor) -> Tensor:
+        """Noise levels (B,) of u in [0, 1), float64."""
+
+    def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """t from its law, the noise t · normal."""
+        t = self.levels(torch.rand(len(y), generator=generator, device=y.device, dtype=torch.float64))
+        return y + kernel_noise(y.shape[1], t, math.inf, generator).to(y), t.to(y)
+
+
+class Ve(GaussianDiffusion):
+    """The variance-exploding SDE: log t uniform between σ_min and σ_max."""
+
+    @property
+    def height_max(self) -> float:
+        """σ_max."""
+        return self._ends()[1]
+
+    @property
+    def clock(self) -> Clock:
+        return LOG_HEIGHT
+
+    def levels(self, u: Tensor) -> Tensor:
+        """σ_min (σ_max/σ_min)^u."""
+        low, high = self._ends()
+        return low * (u * math.log(high / low)).exp()
+
+    def _ends(self) -> tuple[float, float]:
+        assert self.train.sigma_min is not None and self.train.sigma_max is not None
+        return self.train.sigma_min, self.train.sigma_max
+
+
+class Vp(GaussianDiffusion):
+    """The variance-preserving SDE: time uniform in [ε, 1], t = √(e^B − 1), B = ½(β₁ − β₀)u² + β₀u."""
+
+    native_grid = "time"
+
+    @property
+    def height_max(self) -> float:
+        """The level at time 1."""
+        return self.clock.level(1.0)
+
+    @property
+    def clock(self) -> VpClock:
+        """The SDE's time and its state s x."""
+        assert self.train.beta_min is not None and self.train.beta_max is not None
+        return VpClock(self.train.beta_min, self.train.beta_max)
+
+    def prior(self, T: float, max_radius: float | None = None) -> PoissonPrior:
+        """x = z/s with z ~ N(0, I), s the scale at level T: standard deviation √(1 + T²)."""
+        return PoissonPrior(self.info.dim, math.hypot(1.0, T), max_radius=max_radius, n_aug=math.inf)
+
+    def levels(self, u: Tensor) -> Tensor:
+        """The levels at the times ε + (1 − ε) u."""
+        clock, time = self.clock, VP_EPSILON + (1 - VP_EPSILON) * u
+        total = (0.5 * (clock.beta_max - clock.beta_min) * time + clock.beta_min) * time
+        return total.expm1().sqrt()
+
+
+PROCESSES: dict[str, type[Process]] = {"pfgm": Pfgm, "pfgmpp": Pfgmpp, "ve": Ve, "vp": Vp}
+"""Processes by the name they have in search.yaml."""
+
+
+def make_process(train: TrainConfig, info: DataInfo) -> Process:
+    """The process of a resolved training configuration (`pfgm.resolve.resolve_train`)."""
+    return PROCESSES[train.process](train, info)
 
 
 def kernel_noise(dim: int, t: Tensor, n_aug: float, generator: torch.Generator) -> Tensor:
@@ -139,68 +305,3 @@ def gamma_on_host(shape: float, like: Tensor, generator: torch.Generator) -> Ten
 def gamma_on_device(shape: float, like: Tensor, generator: torch.Generator) -> Tensor:
     """The same law, drawn where ``like`` is: no step waits for the device."""
     return torch._standard_gamma(torch.full_like(like, shape), generator=generator)
-
-
-def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
-    """Replace `rule`, height_ratio and `all` by numbers.
-
-    Raises:
-        ValueError: a reference batch larger than the data, a height that is not above sigma (height_ratio too small, or sigma
-            too large for `rule`), or the raw objective above three dimensions.
-    """
-    changes: dict[str, object] = {}
-    if train.process == "pfgm":
-        assert train.sigma is not None and train.tau is not None
-        if train.height_ratio is not None:
-            rule = rule_height(info.mean_norm, info.dim, train.sigma)
-            height = train.height_ratio * rule
-            if height <= train.sigma:
-                raise ValueError(
-                    f"height_ratio: {train.height_ratio:.3g} puts the height {height:.3g} below sigma = {train.sigma:.3g};"
-                    f" at this sigma use at least {train.sigma / rule:.2g}, or lower sigma"
-                )
-            changes["M"] = math.log(height / train.sigma) / math.log1p(train.tau)
-        elif train.M == "rule":
-            if rule_height(info.mean_norm, info.dim, train.sigma) <= train.sigma:
-                raise ValueError(
-                    f"sigma: {train.sigma:g} is too large for M: rule, whose height would lie below it; lower it or give M"
-                )
-            changes["M"] = float(rule_M(info.mean_norm, info.dim, train.sigma, train.tau))
-    reference = train.reference_batch_size
-    if reference == "all":
-        changes["reference_batch_size"] = info.n
-    elif isinstance(reference, int) and reference > info.n:
-        raise ValueError(
-            f"reference_batch_size: {reference} is larger than the data ({info.n} points); use `all` or a smaller number"
-        )
-    if train.objective == "raw" and info.dim > 3 and not train.force:
-        raise ValueError(
-            f"objective: raw has exploding variance in {info.dim} dimensions (at most 3); use normalized, or force: true"
-        )
-    return train.model_copy(update=changes)
-
-
-@dataclass(frozen=True)
-class ResolvedSampler:
-    """A sampler point with every number filled in for one field."""
-
-    T: float
-    T_ratio: float
-    rtol: float | None
-    atol: float | None
-    max_radius: float | None
-
-
-def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler:
-    """Numbers of a sampler point for one process: T and its ratio to the rule's, atol, the truncation radius.
-
-    Raises:
-        ValueError: T ≤ t_min once resolved.
-    """
-    rule = process.rule_T
-    T = rule * sampler.T_ratio if sampler.T_ratio is not None else rule if sampler.T == "rule" else float(sampler.T)
-    if T <= sampler.t_min:
-        raise ValueError(f"T: resolves to {T:.3g}, not above t_min = {sampler.t_min:g}; raise T or lower t_min")
-    atol = sampler.rtol if sampler.atol == "same" else sampler.atol
-    radius = None if sampler.max_radius_ratio is None else sampler.max_radius_ratio * T
-    return ResolvedSampler(T, T / rule, sampler.rtol, atol, radius)

@@ -1,9 +1,9 @@
-"""Sampling: follow the field lines dx/dt = (x − D(x, t))/t from t = T down to t = t_min, for any mean source D.
+"""Sampling: follow the field lines from the noise level t = T down to t = t_min, for any mean source D and any process.
 
-Adaptive solvers (torchdiffeq) integrate in s = log t, where dx/ds = x − D. Fixed-step solvers step in t itself on a
-geometric (or EDM's ρ) grid: wherever D is constant the path is straight in t and one Euler step is exact; steps in log t
-are another, worse method. `multistep2` extrapolates D linearly in log t from the last two heights and integrates the
-linear part exactly: second order at one network call a step.
+All processes have the lines dx/dt = (x − D(x, t))/t; each is solved in its own clock (`pfgm.clock`, `pfgm.solvers`). `encode`
+follows them upwards, from data to latents. On the way up neighbours part as fast as they meet on the way down: where D is one
+data point, offsets from it grow like t, and an error at t_min becomes T/t_min times itself. Down again it shrinks as much, so
+data are recovered to the tolerance; latents of samples are recovered only so far as the field is smooth at t_min.
 
 NFE counts every call of D on a batch: the initial-step estimate, rejected steps and the final denoise included; a call that
 the memory holds only in parts (`pfgm.memory`) is one call. An adaptive solver takes one step size for the whole batch, so
@@ -12,25 +12,22 @@ batches are of equal size: the last is filled with extra latents, whose samples 
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
-from pfgm.config import ADAPTIVE_SOLVERS, FIXED_SOLVERS, SOLVERS, SamplerConfig
-from pfgm.memory import ByRows
-from pfgm.prior import latents
-from pfgm.process import Process, resolve_sampler
+from pfgm.clock import HEIGHT, Clock
+from pfgm.config import ADAPTIVE_SOLVERS, SOLVERS, SamplerConfig
+from pfgm.latents import Latents, check_latents
+from pfgm.perturbations import StepNoise
+from pfgm.prior import latents as draw_latents
+from pfgm.process import PROCESSES, Process
+from pfgm.resolve import resolve_sampler
+from pfgm.solvers import Disturb, Diverged, MeanSource, Ode, StepLimit, adaptive, fixed, heights
 
-MeanSource = Callable[[Tensor, Tensor], Tensor]
-"""(x (B, d), t (B,)) → mean source D(x, t), shape (B, d)."""
-
-RHO = 7.0
-"""Exponent of EDM's grid."""
 MAX_STEPS = 2000
 """Accepted and rejected steps after which an adaptive solve is given up (status `solver_limit`)."""
 
@@ -41,40 +38,6 @@ class Solution(NamedTuple):
     x: Tensor
     nfe: int
     status: str
-
-
-class _Diverged(Exception):
-    """D, or a step, was not finite at some point of the batch."""
-
-
-class _CountedDrift:
-    """D with its calls counted; raises `_Diverged` when D is not finite."""
-
-    def __init__(self, mean_source: MeanSource) -> None:
-        self.mean_source, self.nfe = ByRows(mean_source), 0
-        self.last: Tensor | None = None
-
-    def __call__(self, x: Tensor, t: float) -> Tensor:
-        self.nfe += 1
-        d = self.mean_source(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device))
-        finite = torch.isfinite(d).all(1) & torch.isfinite(x).all(1)
-        self.last = torch.where(finite[:, None], x, torch.nan)
-        if not bool(finite.all()):
-            raise _Diverged
-        return d
-
-
-def heights(T: float, t_min: float, steps: int, grid: str = "log") -> Tensor:
-    """The ``steps`` + 1 heights from T to t_min, float64: geometric, or linear in t^(1/7) for ``grid="rho"``."""
-    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    if grid == "log":
-        t = torch.exp(math.log(T) + u * (math.log(t_min) - math.log(T)))
-    elif grid == "rho":
-        t = (T ** (1 / RHO) + u * (t_min ** (1 / RHO) - T ** (1 / RHO))) ** RHO
-    else:
-        raise ValueError(f"grid: unknown '{grid}'; use log or rho")
-    t[0], t[-1] = T, t_min
-    return t
 
 
 def integrate(
@@ -90,121 +53,62 @@ def integrate(
     grid: str = "log",
     denoise: bool = False,
     max_steps: int = MAX_STEPS,
+    clock: Clock = HEIGHT,
+    upwards: bool = False,
+    disturb: Disturb | None = None,
 ) -> Solution:
-    """Integrate one batch from t = T to t_min.
+    """Integrate one batch from t = T to t_min, or upwards from t_min to T.
 
     Args:
         mean_source: D(x, t); a network's, `pfgm.analytic`'s or `pfgm.field.mean_source` with its data bound.
-        x: starting points at t = T, shape (B, d), in data units; the state keeps its dtype.
-        T, t_min: heights, T > t_min > 0.
+        x: starting points at t = T (upwards: at t_min), shape (B, d), in data units; the state keeps its dtype.
+        T, t_min: noise levels, T > t_min > 0.
         solver: adaptive (dopri5, bosh3, adaptive_heun, dopri8) or fixed-step (euler, midpoint, heun2, rk4, multistep2).
         rtol, atol: tolerances of an adaptive solver; atol None: equal to rtol (a fixed atol makes the rtol axis dead).
-        steps, grid: of a fixed-step solver.
-        denoise: finish with D(x, t_min), one more call.
+        steps, grid: of a fixed-step solver; grids as in `pfgm.solvers.heights`.
+        denoise: finish with D(x, t_min), one more call; downwards only.
         max_steps: of an adaptive solver.
+        clock: the process's time and state.
+        disturb: what happens to x before every step of a fixed-step solver.
     Returns:
         Solution; when not complete, x is the last state, NaN where not finite.
     Raises:
-        ValueError: unknown solver (or grid, of a fixed-step one), T ≤ t_min, or a tolerance or step count not positive.
+        ValueError: unknown solver (or grid, of a fixed-step one), T ≤ t_min, a tolerance or step count not positive, an
+            adaptive solver with ``disturb``, or ``upwards`` with ``denoise``.
     """
+    _check(T, t_min, solver, rtol, atol, steps, disturb is not None, upwards and denoise)
+    ode = Ode(mean_source, clock, disturb)
+    try:
+        if solver in ADAPTIVE_SOLVERS:
+            ends = (t_min, T) if upwards else (T, t_min)
+            x = adaptive(ode, x, *ends, solver, rtol, rtol if atol is None else atol, max_steps)
+        else:
+            levels = heights(T, t_min, steps, grid, clock).tolist()
+            x = fixed(ode, x, levels[::-1] if upwards else levels, solver)
+        if denoise:
+            x = ode.source(x, t_min)
+    except (Diverged, StepLimit) as error:
+        assert ode.last is not None
+        return Solution(ode.last, ode.nfe, "diverged" if isinstance(error, Diverged) else "solver_limit")
+    if not bool(torch.isfinite(x).all()):
+        return Solution(x, ode.nfe, "diverged")
+    return Solution(x, ode.nfe, "complete")
+
+
+def _check(
+    T: float, t_min: float, solver: str, rtol: float, atol: float | None, steps: int, disturbed: bool, denoise_above: bool
+) -> None:
+    """Refuse arguments of `integrate` that make no sense."""
     if solver not in SOLVERS:
         raise ValueError(f"solver: unknown '{solver}'; use one of {', '.join(SOLVERS)}")
     if not T > t_min > 0:
         raise ValueError(f"T: need T > t_min > 0, got T = {T:g} and t_min = {t_min:g}")
     if not rtol > 0 or not (atol is None or atol > 0) or steps < 1:
         raise ValueError(f"rtol, atol and steps must be positive, got {rtol}, {atol} and {steps}")
-    drift = _CountedDrift(mean_source)
-    try:
-        if solver in ADAPTIVE_SOLVERS:
-            x = _adaptive(drift, x, T, t_min, solver, rtol, rtol if atol is None else atol, max_steps)
-        else:
-            x = _FIXED[solver](drift, x, heights(T, t_min, steps, grid).tolist())
-        if denoise:
-            x = drift(x, t_min)
-    except (_Diverged, _StepLimit) as error:
-        assert drift.last is not None
-        return Solution(drift.last, drift.nfe, "diverged" if isinstance(error, _Diverged) else "solver_limit")
-    if not bool(torch.isfinite(x).all()):
-        return Solution(x, drift.nfe, "diverged")
-    return Solution(x, drift.nfe, "complete")
-
-
-class _StepLimit(Exception):
-    """An adaptive solver used up its steps, or its step size underflowed."""
-
-
-def _adaptive(
-    drift: _CountedDrift, x: Tensor, T: float, t_min: float, solver: str, rtol: float, atol: float, max_steps: int
-) -> Tensor:
-    end = math.log(t_min)
-    s = torch.tensor([math.log(T), end], dtype=torch.float64, device=x.device)
-    options = {"max_num_steps": max_steps, "step_t": s[1:]}  # without step_t torchdiffeq steps past the end
-
-    def f(s_now: Tensor, x_now: Tensor) -> Tensor:
-        return x_now - drift(x_now, math.exp(float(s_now)))
-
-    try:
-        path = odeint(f, x, s, rtol=rtol, atol=atol, method=solver, options=options)
-    except AssertionError as error:  # torchdiffeq's word for both limits
-        if "max_num_steps" in str(error) or "underflow in dt" in str(error):
-            raise _StepLimit(str(error)) from error
-        if "non-finite values" in str(error):  # D was finite, the step overflowed
-            raise _Diverged(str(error)) from error
-        raise
-    final: Tensor = path[-1]
-    return final
-
-
-def _euler(drift: _CountedDrift, x: Tensor, grid: list[float]) -> Tensor:
-    for t, t_next in itertools.pairwise(grid):
-        d = drift(x, t)
-        x = d + (x - d) * (t_next / t)
-    return x
-
-
-def _midpoint(drift: _CountedDrift, x: Tensor, grid: list[float]) -> Tensor:
-    for t, t_next in itertools.pairwise(grid):
-        middle = (t + t_next) / 2
-        half = x + (middle - t) * (x - drift(x, t)) / t
-        x = x + (t_next - t) * (half - drift(half, middle)) / middle
-    return x
-
-
-def _heun(drift: _CountedDrift, x: Tensor, grid: list[float]) -> Tensor:
-    for t, t_next in itertools.pairwise(grid):
-        slope = (x - drift(x, t)) / t
-        ahead = x + (t_next - t) * slope
-        x = x + (t_next - t) / 2 * (slope + (ahead - drift(ahead, t_next)) / t_next)
-    return x
-
-
-def _rk4(drift: _CountedDrift, x: Tensor, grid: list[float]) -> Tensor:
-    for t, t_next in itertools.pairwise(grid):
-        h, middle = t_next - t, (t + t_next) / 2
-        k_1 = (x - drift(x, t)) / t
-        x_2 = x + h / 2 * k_1
-        k_2 = (x_2 - drift(x_2, middle)) / middle
-        x_3 = x + h / 2 * k_2
-        k_3 = (x_3 - drift(x_3, middle)) / middle
-        x_4 = x + h * k_3
-        k_4 = (x_4 - drift(x_4, t_next)) / t_next
-        x = x + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
-    return x
-
-
-def _multistep2(drift: _CountedDrift, x: Tensor, grid: list[float]) -> Tensor:
-    """x' = D̄ + (x − D̄) t'/t, D̄ = D + (h/2h₋)(D − D₋), h the step in log t; the first step is Euler's."""
-    d_before, h_before = None, 0.0
-    for t, t_next in itertools.pairwise(grid):
-        d, h = drift(x, t), math.log(t_next / t)
-        d_bar = d if d_before is None else d + h / (2 * h_before) * (d - d_before)
-        x = d_bar + (x - d_bar) * (t_next / t)
-        d_before, h_before = d, h
-    return x
-
-
-_FIXED = {"euler": _euler, "midpoint": _midpoint, "heun2": _heun, "rk4": _rk4, "multistep2": _multistep2}
-assert tuple(_FIXED) == FIXED_SOLVERS
+    if disturbed and solver in ADAPTIVE_SOLVERS:
+        raise ValueError(f"solver: noise before every step needs a fixed-step solver, got {solver}; use heun2")
+    if denoise_above:
+        raise ValueError("denoise: the way up starts at t_min and has no denoise step; give denoise=False")
 
 
 class Samples(NamedTuple):
@@ -224,36 +128,113 @@ def sample(
     n: int,
     seed: int = 0,
     *,
+    latents: Latents | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    noise: StepNoise | None = None,
 ) -> Samples:
-    """Draw ``n`` samples from the latents of ``seed``, which do not depend on the configuration.
+    """Draw ``n`` samples from the latents of ``seed``, which do not depend on the configuration, or from those given.
 
     The statuses of the batches combine to the worst: diverged, then solver_limit, then complete.
+
+    Args:
+        latents: n of them, in place of the seed's.
+        noise: added before every step of a fixed-step solver.
+    Raises:
+        ValueError: latents of another dimension or number, or T ≤ t_min.
     """
     numbers = resolve_sampler(sampler, process)
     size = min(sampler.batch_size, n)
-    n_batches = math.ceil(n / size)
-    direction, quantile = latents(n_batches * size, process.info.dim, seed)
-    start = process.prior(numbers.T, numbers.max_radius).from_latent(direction, quantile)
-    solutions = []
-    for k in range(n_batches):
-        x = start[k * size : (k + 1) * size].to(device=device, dtype=dtype)
-        solutions.append(integrate(mean_source, x, T=numbers.T, **solver_options(sampler, numbers.atol)))
-    used = [min(size, n - k * size) for k in range(n_batches)]
+    padded = math.ceil(n / size) * size
+    if latents is None:
+        chosen = draw_latents(padded, process.info.dim, seed)
+    else:
+        chosen = check_latents(latents, process.info.dim, n).cpu().rows(torch.arange(padded) % n)
+    start = process.prior(numbers.T, numbers.max_radius).from_latent(*chosen)
+    solutions, options = [], solver_options(sampler, process, numbers.atol)
+    for k, x in _batches(start, size, device, dtype):
+        disturb = None if noise is None else noise.of_rows(k * size)
+        solutions.append(integrate(mean_source, x, T=numbers.T, **options, disturb=disturb))
+    x, nfe, nfe_max, status = _together(solutions, size, n)
+    return Samples(x, nfe, nfe_max, status, start[:n].norm(dim=1) / numbers.T)
+
+
+class Encoded(NamedTuple):
+    """latents (n), NaN where the solve did not come through; nfe mean over points, nfe_max over batches; status."""
+
+    latents: Latents
+    nfe: float
+    nfe_max: int
+    status: str
+
+
+def encode(
+    mean_source: MeanSource,
+    process: Process,
+    sampler: SamplerConfig,
+    x: Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Encoded:
+    """Follow the points x upwards, from t_min to T: the latents from which they would be sampled without ``denoise``.
+
+    Args:
+        sampler: as of `sample`; its denoise is not read.
+        x: points at t = t_min, shape (n, d), in the units of training.
+    Raises:
+        ValueError: a process whose way up is no ODE, another dimension, T ≤ t_min, or points that end beyond a truncated prior.
+    """
+    check_encodes(process)
+    if x.ndim != 2 or x.shape[1] != process.info.dim or not len(x):
+        raise ValueError(f"x has shape {tuple(x.shape)}, this process needs (n, {process.info.dim}): flatten the data")
+    numbers, n = resolve_sampler(sampler, process), len(x)
+    size = min(sampler.batch_size, n)
+    padded = x[torch.arange(math.ceil(n / size) * size, device=x.device) % n]
+    options = solver_options(sampler, process, numbers.atol) | {"denoise": False, "upwards": True}
+    solutions = [integrate(mean_source, batch, T=numbers.T, **options) for _, batch in _batches(padded, size, device, dtype)]
+    arrived = [s if s.status == "complete" else s._replace(x=torch.full_like(s.x, torch.nan)) for s in solutions]
+    top, nfe, nfe_max, status = _together(arrived, size, n)
+    return Encoded(process.prior(numbers.T, numbers.max_radius).to_latent(top.cpu()), nfe, nfe_max, status)
+
+
+def check_encodes(process: Process) -> None:
+    """Refuse a process whose ODE cannot be followed upwards.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not process.encodes:
+        name = next((name for name, kind in PROCESSES.items() if type(process) is kind), type(process).__name__)
+        able = ", ".join(name for name, kind in PROCESSES.items() if kind.encodes)
+        raise ValueError(
+            f"process: {name} has no ODE from data to latents, so nothing is encoded and no likelihood known; use {able}"
+        )
+
+
+def _batches(x: Tensor, size: int, device: torch.device | str, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """Batches of ``size`` rows and their numbers."""
+    return ((k, part.to(device=device, dtype=dtype)) for k, part in enumerate(x.split(size)))
+
+
+def _together(solutions: list[Solution], size: int, n: int) -> tuple[Tensor, float, int, str]:
+    """x (n, d), mean and largest nfe, and the worst status of the batches; the last is cut to ``n`` rows in all."""
+    used = [min(size, n - k * size) for k in range(len(solutions))]
     statuses = {s.status for s in solutions}
-    return Samples(
-        x=torch.cat([s.x for s in solutions])[:n],
-        nfe=sum(s.nfe * u for s, u in zip(solutions, used, strict=True)) / n,
-        nfe_max=max(s.nfe for s in solutions),
-        status=next(s for s in ("diverged", "solver_limit", "complete") if s in statuses),
-        radius_ratio=start[:n].norm(dim=1) / numbers.T,
+    return (
+        torch.cat([s.x for s in solutions])[:n],
+        sum(s.nfe * u for s, u in zip(solutions, used, strict=True)) / n,
+        max(s.nfe for s in solutions),
+        next(s for s in ("diverged", "solver_limit", "complete") if s in statuses),
     )
 
 
-def solver_options(sampler: SamplerConfig, atol: float | None) -> dict:
-    """Arguments of `integrate` that a sampler point fixes, T aside."""
-    options: dict[str, object] = {"t_min": sampler.t_min, "solver": sampler.solver, "denoise": sampler.denoise}
+def solver_options(sampler: SamplerConfig, process: Process, atol: float | None) -> dict:
+    """Arguments of `integrate` that a sampler point fixes for a process, T aside."""
+    options: dict[str, object] = {
+        "t_min": sampler.t_min, "solver": sampler.solver, "denoise": sampler.denoise, "clock": process.clock,
+    }  # fmt: skip
     if sampler.solver in ADAPTIVE_SOLVERS:
         return options | {"rtol": sampler.rtol, "atol": atol}
-    return options | {"steps": sampler.steps, "grid": sampler.grid}
+    grid = process.native_grid if sampler.grid == "native" else sampler.grid
+    return options | {"steps": sampler.steps, "grid": grid}

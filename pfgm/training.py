@@ -37,7 +37,8 @@ from pfgm.field import SILENT_ROWS, Doubts
 from pfgm.memory import is_out_of_memory, record_split
 from pfgm.networks import FieldNetwork, build_network, check_network, describe_network
 from pfgm.objectives import OBJECTIVES
-from pfgm.process import Process, resolve_train
+from pfgm.process import make_process
+from pfgm.resolve import resolve_train
 from pfgm.sources import Sources
 
 TRAINING_VERSION = 1
@@ -124,7 +125,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         compile: bool = False,
     ) -> None:
-        self.process = Process(resolve_train(train, data.info), data.info)
+        self.process = make_process(resolve_train(train, data.info), data.info)
         self.train, self.network_config, self.seed = self.process.train, network, seed
         self.device = torch.device(device)
         if self.device.type == "mps":

@@ -18,12 +18,16 @@ from torch import Tensor
 from pfgm.checkpoint import Field
 from pfgm.config import ADAPTIVE_SOLVERS, SamplerConfig
 from pfgm.data import Dataset, Points, load_data
+from pfgm.exact import ExactField, exact_field
 from pfgm.field import mean_source
+from pfgm.likelihood import EXACT_DIM
 from pfgm.metrics.evaluation import REFERENCE_RTOL, Evaluator
+from pfgm.metrics.likelihood import FIXED_RTOL
 from pfgm.metrics.neighbours import N_OWN
 from pfgm.metrics.reference import N_GAUSSIANS
 from pfgm.networks import network_cost
-from pfgm.process import Process, resolve_sampler
+from pfgm.process import Process
+from pfgm.resolve import resolve_sampler
 from pfgm.sampling import sample
 from pfgm.training import Trainer
 from study.config import StudyConfig
@@ -45,10 +49,10 @@ FLOPS_OF_A_STEP = 3
 
 
 class Measured(NamedTuple):
-    """Seconds of one process: a step by reference batch size; a row, and an exact solution, by sampler id; the reference
+    """Seconds of one process: a step by `kind_of_step`; a row, and an exact solution, by sampler id; the reference
     statistics of the data, once."""
 
-    step_s: dict[int, float]
+    step_s: dict[str, float]
     row_s: dict[str, float]
     solution_s: dict[str, float]
     reference_s: float
@@ -62,35 +66,52 @@ def measure(config: StudyConfig, handouts: list[dict], worker: int) -> Measured:
     field, step_s = _field(config, trials, data, device)
     metric_s, reference_s = _metrics(config, data, device)
     row_s, solution_s = {}, {}
+    start_s = 0.0
+    if isinstance(field, ExactField) and "prior_error" in config.evaluate.metrics:
+        start_s = _timed(lambda: field.prior_error(field.process.rule_T), device)
     for _, point in points(config, "sampler") if config.design.name != "tpe" else [("default", config.default("sampler"))]:
         sampler = config.sampling(point)
         name = next(p.sampler_id for p in make_trial(config, "", trials[0].point, 0, [("", point)]).sampler_points)
         nfe = _count_calls(data, field.process, sampler)
         row_s[name] = metric_s + nfe * _call_s(field, sampler, config.evaluate.samples, double=False)
-        solution_s[name] = 0.0
+        solution_s[name] = start_s
         if "solver_error" in config.evaluate.metrics:
             n = min(config.evaluate.solver_error_samples, config.evaluate.samples)
             exact = sampler.model_copy(
                 update={"solver": "dopri8", "rtol": REFERENCE_RTOL, "atol": "same", "steps": None, "batch_size": n}
             )
-            solution_s[name] = _count_calls(data, field.process, exact) * _call_s(field, exact, n, double=True)
+            solution_s[name] += _count_calls(data, field.process, exact) * _call_s(field, exact, n, double=True)
+        if "likelihood" in config.evaluate.metrics:
+            solution_s[name] += _likelihood_s(config, data, field, sampler)
     return Measured(step_s, row_s, solution_s, reference_s)
 
 
-def _field(config: StudyConfig, trials: list[Trial], data: Dataset, device: torch.device) -> tuple[Field, dict[int, float]]:
-    """(a field as good as any for timing, seconds of a training step by reference batch size)."""
+def kind_of_step(trial: Trial) -> str:
+    """What the seconds of a training step depend on: the reference batch and the network."""
+    size = (trial.network.width, trial.network.depth) if trial.network else ()
+    return f"{trial.train.reference_batch_size or 0}/{size}"
+
+
+def _field(
+    config: StudyConfig, trials: list[Trial], data: Dataset, device: torch.device
+) -> tuple[Field | ExactField, dict[str, float]]:
+    """(a field as good as any for timing, seconds of a training step by its kind)."""
     if config.given is not None:
+        if config.given.source.exact is not None:
+            known = exact_field(config.given.source.exact, data, config.given.train, device)
+            return known, {kind_of_step(trial): 0.0 for trial in trials}
         field = load_given(config.given.source, config.info)
         there = replace(field, network=field.network.to(device))
-        return there, {int(trial.train.reference_batch_size or 0): 0.0 for trial in trials}
+        return there, {kind_of_step(trial): 0.0 for trial in trials}
     step_s = {}
     for trial in trials:
-        trainer = Trainer(data, config.network, trial.train, 0, device)
+        assert trial.network is not None
+        trainer = Trainer(data, trial.network, trial.train, 0, device)
         flops = FLOPS_OF_A_STEP * network_cost(trainer.network, data.info.shape)[1]
         batch = _fitting(trial.train.batch_size, flops, device)
         if batch < trial.train.batch_size:
-            trainer = Trainer(data, config.network, trial.train.model_copy(update={"batch_size": batch}), 0, device)
-        step_s[int(trial.train.reference_batch_size or 0)] = _step_s(trainer) * trial.train.batch_size / batch
+            trainer = Trainer(data, trial.network, trial.train.model_copy(update={"batch_size": batch}), 0, device)
+        step_s[kind_of_step(trial)] = _step_s(trainer) * trial.train.batch_size / batch
     return Field.from_trainer(trainer), step_s
 
 
@@ -165,11 +186,21 @@ def _count_calls(data: Dataset, process: Process, sampler: SamplerConfig) -> flo
     return sample(exact, process, few, N_LATENTS, dtype=torch.float64).nfe
 
 
-def _call_s(field: Field, sampler: SamplerConfig, n: int, double: bool) -> float:
+def _likelihood_s(config: StudyConfig, data: Dataset, field: Field | ExactField, sampler: SamplerConfig) -> float:
+    """Seconds of the likelihood of a sampler point: a reverse pass takes about as long as two calls."""
+    n = min(config.evaluate.likelihood_samples, config.info.n)
+    rtol = sampler.rtol if sampler.solver in ADAPTIVE_SOLVERS else FIXED_RTOL
+    up = sampler.model_copy(update={"solver": "dopri5", "rtol": rtol, "atol": "same", "steps": None, "batch_size": n})
+    passes = data.info.dim if data.info.dim <= EXACT_DIM else 1
+    return _count_calls(data, field.process, up) * _call_s(field, up, n, double=True) * (1 + 2 * passes)
+
+
+def _call_s(field: Field | ExactField, sampler: SamplerConfig, n: int, double: bool) -> float:
     """Seconds of one network call on every batch of ``n`` samples."""
     trained = field.double() if double else field
-    dtype = torch.float64 if double else torch.float32
-    size = _fitting(min(sampler.batch_size, n), network_cost(field.network, field.process.info.shape)[1], field.device)
+    dtype = torch.float64 if double else field.dtype
+    flops = network_cost(field.network, field.process.info.shape)[1] if isinstance(field, Field) else 0.0
+    size = _fitting(min(sampler.batch_size, n), flops, field.device)
     T = resolve_sampler(sampler, field.process).T
     x = torch.randn(size, field.process.info.dim, device=field.device, dtype=dtype) * T
     t = torch.full((size,), T, device=field.device, dtype=dtype)

@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
+
 from pfgm.config import ADAPTIVE_SOLVERS
 from pfgm.metrics.features import check_features, default_features
 from pfgm.metrics.inception import check_inception
-from pfgm.networks import check_network
-from pfgm.process import Process, resolve_sampler
+from pfgm.networks import build_network, check_network
+from pfgm.perturbations import check_exempt
+from pfgm.process import make_process
+from pfgm.resolve import resolve_sampler
 from study.model import StudyConfig, explain, moved
 from study.plan import PlanError, make_plan
 from study.space import Distribution, Value
@@ -62,12 +66,46 @@ def _check_design(source: Source, config: StudyConfig) -> None:
             raise source.error(("seeds", key), f"names a seed twice: {chosen}; remove one")
     if seeds.disjoint and not isinstance(seeds.train, int):
         raise source.error(("seeds", "disjoint"), f"needs a number as seeds.train, got the list {seeds.train}; write how many")
+    _check_exact(source, config)
+    _check_perturb(source, config)
     if design.name == "tpe":
         if not (config.search_train or config.search_sampler):
             raise source.error(("design", "name"), "'tpe' needs something to search; add a parameter under `search`")
         for metric in design.optimize or {"fid": "minimize"}:
             if metric != "nfe" and metric not in config.evaluate.metrics:
                 raise source.error(("design", "optimize"), f"{metric} is not measured; add it to evaluate.metrics")
+
+
+def _check_exact(source: Source, config: StudyConfig) -> None:
+    """The error of the prior is known where the field is."""
+    if "prior_error" in config.evaluate.metrics and (config.given is None or not config.given.exact):
+        text = "'prior_error' is known for exact fields only; remove it, or give field: {exact: empirical}"
+        raise source.error(("evaluate", "metrics"), text)
+
+
+def _check_perturb(source: Source, config: StudyConfig) -> None:
+    """Disturbances go with designs that have a default point, noise with a solver that has steps of its own."""
+    levels = config.perturb.levels
+    if levels and config.design.name == "tpe":
+        raise source.error(("perturb",), "design tpe looks for the best, it measures no robustness; use one_at_a_time or sobol")
+    if config.perturb.exempt and not (config.perturb.weight_bits or config.perturb.weight_noise):
+        raise source.error(("perturb", "exempt"), "belongs to weight_bits and weight_noise; remove it, or give one of them")
+    if not levels:
+        return
+    solver = config.sampling(config.default("sampler")).solver
+    exact = config.given is not None and config.given.exact
+    if exact and (config.perturb.weight_bits or config.perturb.weight_noise):
+        raise source.error(("perturb",), "an exact field has no weights; remove weight_bits and weight_noise")
+    if config.perturb.noise and solver in ADAPTIVE_SOLVERS:
+        text = f"is added before every step, which needs a fixed-step solver; sampler.solver is {solver}, use heun2"
+        raise source.error(("perturb", "noise"), text)
+    if config.perturb.exempt:
+        with torch.device("meta"):
+            network = build_network(config.network, config.info.shape, 1.0, 1.0)
+        try:
+            check_exempt(network, config.perturb.exempt)
+        except ValueError as error:
+            raise source.error(("perturb", "exempt"), str(error).removeprefix("exempt: ")) from None
 
 
 def _check_features(source: Source, config: StudyConfig) -> None:
@@ -139,7 +177,7 @@ def _resolve(config: StudyConfig, group: str, point: Mapping[str, Value]) -> Non
         config.resolved(point)
     else:
         train = config.resolved(config.default("train"))
-        resolve_sampler(config.sampling(point), Process(train, config.info))
+        resolve_sampler(config.sampling(point), make_process(train, config.info))
 
 
 def _check_defaults(source: Source, config: StudyConfig, group: str) -> None:
@@ -167,7 +205,7 @@ def _number(config: StudyConfig, group: str, key: str, value: Value) -> Value:
     if group == "train":
         resolved: Value = getattr(train, key)
         return resolved
-    return config.sampling(config.default("sampler")).rtol if key == "atol" else Process(train, config.info).rule_T
+    return config.sampling(config.default("sampler")).rtol if key == "atol" else make_process(train, config.info).rule_T
 
 
 def _check_grid(source: Source, config: StudyConfig) -> None:

@@ -16,17 +16,8 @@ from pfgm.config import OBJECTIVES, DataConfig, EvaluateConfig, Model, NetworkCo
 from pfgm.data import DataError, DataInfo, load_data
 from study.checks import check_study, explain
 from study.given import FieldConfig, read_given
-from study.model import (
-    AnalysisConfig,
-    DesignConfig,
-    LimitsConfig,
-    ResourcesConfig,
-    SeedsConfig,
-    StudyConfig,
-    activate,
-    active_train,
-    moved,
-)
+from study.model import NETWORK_SEARCH, StudyConfig, activate, active_train, moved
+from study.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.space import Distribution, SpaceError, parse
 from study.storage import Place
 from study.yaml_source import ConfigError, Source, read_source
@@ -35,8 +26,8 @@ __all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved
 
 EXCLUSIVE = (("train", "M", "height_ratio"), ("sampler", "T", "T_ratio"))
 SECTIONS = (
-    "name", "storage", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "search", "design", "seeds",
-    "resources", "limits", "retries", "analysis",
+    "name", "storage", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "perturb", "search",
+    "design", "seeds", "resources", "limits", "retries", "analysis",
 )  # fmt: skip
 M_ = TypeVar("M_", bound=Model)
 
@@ -86,6 +77,7 @@ def read_study(source: Source) -> StudyConfig:
         resources=_model(source, "resources", ResourcesConfig),
         limits=_model(source, "limits", LimitsConfig),
         analysis=_model(source, "analysis", AnalysisConfig),
+        perturb=_model(source, "perturb", PerturbConfig),
         retries=_retries(source),
         allow_extreme=allow_extreme,
         field=_field(source),
@@ -106,7 +98,8 @@ def _field(source: Source) -> FieldConfig | None:
         value = source.section(*path[:-1]).get(path[-1]) if path[:-1] else source.values.get(path[-1])
         asks_optuna = path == ("design", "trials") and source.section("design").get("name") == "tpe"
         if value and not asks_optuna:
-            text = "the field is given by field.checkpoint and nothing is trained; remove this, or remove field"
+            told = "exact" if "exact" in source.section("field") else "checkpoint"
+            text = f"the field is given by field.{told} and nothing is trained; remove this, or remove field"
             raise source.error(path, text)
     return _model(source, "field", FieldConfig)
 
@@ -119,7 +112,7 @@ def _with_given_field(source: Source, config: StudyConfig, field: FieldConfig) -
         raise source.error(tuple(key.split(".")), text) from None
     train = {"process": given.train.process}
     seeds = config.seeds.model_copy(update={"train": [given.seed]})
-    return replace(config, given=given, network=given.network, train=train, seeds=seeds)
+    return replace(config, given=given, network=given.network or config.network, train=train, seeds=seeds)
 
 
 def _name(source: Source) -> str:
@@ -217,7 +210,8 @@ def _data_info(source: Source, data: DataConfig) -> DataInfo:
 
 def _distributions(source: Source, group: str, model: type[Model]) -> dict[str, Distribution]:
     section = source.section("search", group)
-    _known(source, ("search", group), section, [k for k in model.model_fields if k != "force"])
+    searchable = [*(k for k in model.model_fields if k != "force"), *(sorted(NETWORK_SEARCH) if group == "train" else [])]
+    _known(source, ("search", group), section, searchable)
     out: dict[str, Distribution] = {}
     for key in sorted(section):
         try:

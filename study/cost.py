@@ -12,9 +12,8 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from study.calibration import measure
+from study.calibration import kind_of_step, measure
 from study.config import StudyConfig
 from study.fields import FieldStore
 from study.plan import SamplerPoint, Trial, make_trial
@@ -26,9 +25,9 @@ START_S, REPORT_S = 15.0, 15.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on this machine: a training step by reference batch size, and a row by sampler point."""
+    """Seconds on this machine: a training step by its kind, and a row by sampler point."""
 
-    step_s: dict[int, float]
+    step_s: dict[str, float]
     row_s: dict[str, float]
     solution_s: dict[str, float]
     reference_s: float
@@ -40,7 +39,7 @@ class Cost:
         solutions = {
             _solution_key(p): _of(self.solution_s, p.sampler_id) for p in trial.sampler_points if p.sampler_id in wanted
         }
-        training = 0.0 if trained else trial.train.steps * self.step_s[int(trial.train.reference_batch_size or 0)]
+        training = 0.0 if trained else trial.train.steps * self.step_s[kind_of_step(trial)]
         return training + sum(_of(self.row_s, s) for s in wanted) + sum(solutions.values())
 
 
@@ -80,17 +79,14 @@ def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
     """Measure on as many processes as will run at once, and average."""
     os.environ["OMP_NUM_THREADS"] = str(config.resources.cpus)
     context = multiprocessing.get_context("spawn")
-    references = {int(t.train.reference_batch_size or 0): t for t in trials}  # one of each cost
-    job = (config, [t.handout() for t in references.values()])
+    kinds = {kind_of_step(t): t for t in trials}  # one of each cost
+    job = (config, [t.handout() for t in kinds.values()])
     with context.Pool(n_slots) as pool:
         measured = pool.map(functools.partial(measure, *job), range(n_slots))
-    steps, rows, solutions = (_mean([m[k] for m in measured]) for k in range(3))  # type: ignore[misc]
-    return Cost(steps, rows, solutions, sum(m.reference_s for m in measured) / len(measured))
+    steps, rows, solutions = ([getattr(m, name) for m in measured] for name in ("step_s", "row_s", "solution_s"))
+    return Cost(_mean(steps), _mean(rows), _mean(solutions), sum(m.reference_s for m in measured) / len(measured))
 
 
-K = TypeVar("K", int, str)
-
-
-def _mean(measured: Sequence[Mapping[K, float]]) -> dict[K, float]:
+def _mean(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of every entry over the processes."""
     return {key: sum(m[key] for m in measured) / len(measured) for key in measured[0]}

@@ -12,11 +12,12 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from pfgm.config import SamplerConfig, TrainConfig
+from pfgm.config import EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.metrics.features import default_features, default_space
 from pfgm.training import TRAINING_VERSION
 from study.model import StudyConfig
 from study.records import canonical_json
+from study.space import Value
 
 
 def digest(value: object, length: int = 16) -> str:
@@ -35,7 +36,7 @@ def plain(value: object) -> object:
     return value
 
 
-def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
+def train_id(config: StudyConfig, train: TrainConfig, network: NetworkConfig | None, seed: int) -> str:
     """Identity of a field: resolved training configuration, network, data hash, train seed, `TRAINING_VERSION`.
 
     A given field is named by its content. Keys that are null or false are left out, so that a key added later (with such a
@@ -43,26 +44,37 @@ def train_id(config: StudyConfig, train: TrainConfig, seed: int) -> str:
     """
     if config.given is not None:
         return config.given.train_id
+    assert network is not None
     numbers = {k: v for k, v in train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False}
-    network = {k: v for k, v in config.network.model_dump().items() if v is not None}
-    if train.process == "pfgmpp":
-        network.pop("skip")  # it has one head
-    return digest([TRAINING_VERSION, config.info.hash, network, numbers, seed], 32)
+    architecture = {k: v for k, v in network.model_dump().items() if v is not None}
+    if train.process != "pfgm":
+        architecture.pop("skip")  # they have one head
+    return digest([TRAINING_VERSION, config.info.hash, architecture, numbers, seed], 32)
 
 
-def point_id(declared: TrainConfig) -> str:
-    """Identity of a training point as declared; a key that was added later counts only where it is used."""
-    return digest(declared.model_dump(exclude=set() if declared.constant_rate else {"constant_rate"}))
+def point_id(declared: TrainConfig, network: Mapping[str, Value]) -> str:
+    """Identity of a training point as declared, ``network`` its searched keys of the network.
+
+    A key that was added later counts only where it is used.
+    """
+    unused = {key for key in ADDED_LATER if getattr(declared, key) in (None, False)}
+    return digest({**declared.model_dump(exclude=unused), **network})
+
+
+ADDED_LATER = ("constant_rate", "sigma_min", "sigma_max", "beta_min", "beta_max")
+"""Keys of ``train`` that the first studies did not have."""
 
 
 def evaluation(config: StudyConfig) -> dict[str, object]:
     """What a measurement depends on beside field, sampler and seed; metrics aside, which can be added.
 
     Features and space that are not declared are named only where they are others than `digits` and `pixels`, which they once
-    always were; the weights count by content.
+    always were; the weights count by content. How many points likelihood takes counts where it is not the default.
     """
     evaluate, info = config.evaluate, config.info
     measured = evaluate.model_dump(exclude={"metrics", "weights", "pr_space"})
+    if evaluate.likelihood_samples == EvaluateConfig.model_fields["likelihood_samples"].default:
+        del measured["likelihood_samples"]
     default, space = default_features(info.name, info.shape), evaluate.pr_space or default_space(info.dim)
     if evaluate.features is None and default not in ("digits", "pixels"):
         measured["features"] = default

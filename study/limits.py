@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pfgm.checkpoint import Field
+from pfgm.exact import ExactField
+from pfgm.flow import Flow, PriorError
+from pfgm.process import Process
 
 
 class TimeLimitReached(Exception):
@@ -35,17 +39,38 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class TimedField(Field):
-    """A field that looks at a deadline at every call, so that a solve that goes on and on ends."""
+class TimedFlow(Flow):
+    """A flow that looks at a deadline at every call, so that a solve that goes on and on ends."""
 
-    deadline: Deadline = field(default_factory=Deadline)
+    flow: Field | ExactField
+    deadline: Deadline
 
-    @classmethod
-    def of(cls, trained: Field, deadline: Deadline) -> TimedField:
-        """The same field, with a deadline."""
-        return cls(**{f.name: getattr(trained, f.name) for f in fields(Field)}, deadline=deadline)
+    @property
+    def process(self) -> Process:  # type: ignore[override]
+        return self.flow.process
+
+    @property
+    def device(self) -> torch.device:
+        return self.flow.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.flow.dtype
+
+    def double(self) -> TimedFlow:
+        """The same in float64, with the same deadline."""
+        return TimedFlow(self.flow.double(), self.deadline)
 
     def mean_source(self, x: Tensor, t: Tensor) -> Tensor:
-        """As `Field.mean_source`; raises `TimeLimitReached`."""
+        """As the flow's; raises `TimeLimitReached`."""
         self.deadline.check()
-        return super().mean_source(x, t)
+        return self.flow.mean_source(x, t)
+
+    def prior_error(self, T: float, seed: int = 0) -> PriorError:
+        """As the flow's."""
+        return self.flow.prior_error(T, seed)
+
+    def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
+        """As the flow's; raises `TimeLimitReached`."""
+        self.deadline.check()
+        return self.flow.source_with_gradient(x, t)

@@ -1,4 +1,4 @@
-"""What a study file says: its sections, and `StudyConfig`, which makes the configuration of any point of the search space.
+"""What a study file says: `StudyConfig`, which makes the configuration of any point of the search space.
 
 A key under ``train`` or ``sampler`` is its fixed value; when it is also searched, the fixed value is its *default*. A searched
 parameter whose ``when`` does not hold at a point is absent there. `study.config` reads the file into these and checks it.
@@ -10,93 +10,31 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, StrictBool, ValidationError
+from pydantic import ValidationError
 
 from pfgm.config import (
     DataConfig,
     EvaluateConfig,
-    Model,
     NetworkConfig,
-    Positive,
-    PositiveInt,
     SamplerConfig,
     TrainConfig,
     foreign_train_keys,
 )
 from pfgm.data import DataInfo
-from pfgm.process import resolve_train
+from pfgm.networks import check_network
+from pfgm.resolve import resolve_train
 from study.given import FieldConfig, Given
+from study.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.space import Distribution, Value, same
 from study.storage import Place
 from study.yaml_source import to_yaml
 
-Seeds = PositiveInt | Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
-DESIGNS = ("one_at_a_time", "sobol", "grid", "random", "tpe")
 IMPLIED_DEFAULTS: dict[str, Value] = {"height_ratio": 1.0, "T_ratio": 1.0}
 """Defaults of searched parameters that have none of their own: the rule itself."""
-OPTIMIZABLE = ("fid", "nfe", "sliced_wasserstein")
-
-
-class DesignConfig(Model):
-    """Which points of the search space are measured."""
-
-    name: Literal[DESIGNS] = "one_at_a_time"  # type: ignore[valid-type]
-    trials: PositiveInt | None = None
-    """Training points of sobol, random and tpe, the default included (default 32)."""
-    sampler_points: PositiveInt | None = None
-    """Sampler points of sobol and random, the default included (default 8)."""
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
-    arm_seeds: PositiveInt | None = None
-    """one_at_a_time: train seeds of each arm (default: as many as the default point)."""
-    optimize: dict[Literal[OPTIMIZABLE], Literal["minimize", "maximize"]] | None = None  # type: ignore[valid-type]
-    """tpe: metrics and directions (default {fid: minimize})."""
-
-
-class SeedsConfig(Model):
-    """How often everything is repeated: a number k means seeds 0 … k − 1, a list names them."""
-
-    train: Seeds = 1
-    sample: Seeds = 1
-    disjoint: StrictBool = False
-    """Give training point i the train seeds shifted by 10,000 i: for null controls, whose points must not share seeds."""
-
-    @property
-    def train_seeds(self) -> list[int]:
-        return list(range(self.train)) if isinstance(self.train, int) else list(self.train)
-
-    @property
-    def sample_seeds(self) -> list[int]:
-        return list(range(self.sample)) if isinstance(self.sample, int) else list(self.sample)
-
-
-class ResourcesConfig(Model):
-    """What one trial takes, and how many run at once."""
-
-    cpus: PositiveInt = 1
-    gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | Literal["auto"] = "auto"
-    """GPUs a trial, fractions allowed; auto: where CUDA is present, the share whose memory a trial needs (`study.sharing`)."""
-    concurrent: PositiveInt | Literal["auto"] = "auto"
-    """Trials at once; auto: as many as the machine has room for."""
-    compile: StrictBool = False
-    """Train a compiled network: seconds to minutes before the first step of a trial, faster steps after it."""
-
-
-class LimitsConfig(Model):
-    """When a trial is given up, and how much of one a crash may cost."""
-
-    trial_minutes: Positive | None = None
-    """Minutes of one try of a trial, after which its remaining rows are `timeout` (default: no limit)."""
-    checkpoint_seconds: Positive = 30.0
-    """Seconds between two savings of a training's state: what a killed worker has to do again."""
-
-
-class AnalysisConfig(Model):
-    """What the report rates by."""
-
-    tolerance: Positive = 0.10
-    """Change of a metric, relative to the default's, that still counts as robust."""
+NETWORK_SEARCH = frozenset({"width", "depth"})
+"""Keys of ``network`` that may be searched, among those of ``train``: a weaker network is another training point."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +55,7 @@ class StudyConfig:
     resources: ResourcesConfig
     limits: LimitsConfig
     analysis: AnalysisConfig
+    perturb: PerturbConfig
     retries: int = 2
     """How often a trial whose process died (killed, lost with its node) is started again."""
     allow_extreme: bool = False
@@ -139,11 +78,27 @@ class StudyConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
         if self.given is not None:
             return self.given.train
-        return TrainConfig.model_validate(active_train(_merge(self.train, self.search_train, point), self.search_train, point))
+        own = {key: value for key, value in point.items() if key not in NETWORK_SEARCH}
+        return TrainConfig.model_validate(active_train(_merge(self.train, self.search_train, own), self.search_train, own))
+
+    def network_at(self, point: Mapping[str, Value]) -> NetworkConfig | None:
+        """The network of a training point; None where the field is known exactly."""
+        if self.given is not None:
+            return self.given.network
+        own = network_part(point)
+        if not own:
+            return self.network
+        return NetworkConfig.model_validate({**self.network.model_dump(exclude_none=True), **own})
 
     def resolved(self, point: Mapping[str, Value]) -> TrainConfig:
         """The training configuration of a point with every number filled in; ValueError where that is impossible."""
-        return self.given.train if self.given is not None else resolve_train(self.training(point), self.info)
+        if self.given is not None:
+            return self.given.train
+        if network_part(point):
+            network = self.network_at(point)
+            assert network is not None
+            check_network(network, self.info.shape)
+        return resolve_train(self.training(point), self.info)
 
     def sampling(self, point: Mapping[str, Value]) -> SamplerConfig:
         """The declared sampler configuration of a point."""
@@ -156,6 +111,9 @@ class StudyConfig:
 
     def default_value(self, group: str, key: str) -> Value:
         """Declared default of one searched parameter: fixed value, else the model's own."""
+        if group == "train" and key in NETWORK_SEARCH:
+            size: Value = getattr(self.network, key)
+            return size
         declared, model = (self.train, TrainConfig) if group == "train" else (self.sampler, SamplerConfig)
         if declared.get(key) is not None:
             value: Value = declared[key]
@@ -181,6 +139,7 @@ class StudyConfig:
             **self._dump_training(),
             "sampler": self._complete("sampler"),
             "evaluate": {**self.evaluate.model_dump(), "metrics": list(self.evaluate.metrics)},
+            "perturb": self.perturb.model_dump(mode="json"),
             "design": self.design.model_dump(),
             "seeds": self.seeds.model_dump(include={"sample"} if self.field is not None else None),
             "resources": self.resources.model_dump(),
@@ -213,6 +172,11 @@ class StudyConfig:
 
 def _merge(fixed: Mapping[str, Any], searched: Mapping[str, Distribution], point: Mapping[str, Value]) -> dict[str, Any]:
     return {**{key: value for key, value in fixed.items() if key not in searched}, **point}
+
+
+def network_part(point: Mapping[str, Value]) -> dict[str, Value]:
+    """The keys of a training point that belong to the network."""
+    return {key: value for key, value in point.items() if key in NETWORK_SEARCH}
 
 
 def active_train(values: Mapping[str, Any], searched: Mapping[str, Distribution], point: Mapping[str, Value]) -> dict[str, Any]:
@@ -261,7 +225,8 @@ def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str
         at = errors[0]["loc"][:1]
         message = "; or ".join(dict.fromkeys(_words(e["msg"]) for e in errors if e["loc"][:1] == at))
         if at:
-            return str(at[0]), f"{message}, got {declared.get(str(at[0]), errors[0]['input'])!r}"
+            value = f", got {declared.get(str(at[0]), errors[0]['input'])!r}"
+            return str(at[0]), message if ", got " in message else message + value
     else:
         message = str(error)
     key, colon, rest = message.partition(": ")

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 from scipy.stats import qmc
 
-from pfgm.config import SamplerConfig, TrainConfig
-from pfgm.process import HEIGHT_MARGIN, T_EXTREME, Process, resolve_sampler
+from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.process import HEIGHT_MARGIN, T_EXTREME, make_process
+from pfgm.resolve import resolve_sampler
 from study.identity import digest, evaluation, plain, point_id, sampler_id, train_id
-from study.model import StudyConfig, activate, moved, reason
+from study.model import StudyConfig, activate, moved, network_part, reason
 from study.records import SCHEMA_VERSION, canonical_json
 from study.space import Distribution, Value
 from study.yaml_source import ConfigError
@@ -65,6 +66,8 @@ class Trial:
     point: Point
     seed: int
     train: TrainConfig
+    network: NetworkConfig | None
+    """None where the field is known exactly."""
     sampler_points: tuple[SamplerPoint, ...]
     sample_seeds: tuple[int, ...]
 
@@ -74,8 +77,14 @@ class Trial:
         return {"role": self.role, "point": self.point, "seed": self.seed, "sampling": sampling}
 
     def cells(self, config: StudyConfig) -> list[dict[str, object]]:
-        """The manifest rows of this trial, in the order they are measured."""
-        return [_cell(config, self, point, seed) for seed in self.sample_seeds for point in self.sampler_points]
+        """The manifest rows of this trial, in the order they are measured: disturbed ones after those that they belong to."""
+        disturbed = [point for point in self.sampler_points if point.role == "default"]
+        return [
+            _cell(config, self, point, seed, disturbance)
+            for seed in self.sample_seeds
+            for disturbance in (None, *config.perturb.levels)
+            for point in (self.sampler_points if disturbance is None else disturbed)
+        ]
 
 
 def make_plan(config: StudyConfig) -> list[Trial]:
@@ -115,21 +124,23 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
         samplers: dict[str, SamplerPoint] = {}
         for sampler_role, sampler_point in sampling:
             sampler = config.sampling(sampler_point)
-            resolve_sampler(sampler, Process(train, config.info))
+            resolve_sampler(sampler, make_process(train, config.info))
             name = sampler_id(sampler)
             samplers.setdefault(name, SamplerPoint(name, sampler_role, sampler_point, sampler))
     except ValueError as error:
         where = ", ".join(_shown(point) + _shown(sampler_point)) or "the default"
         raise PlanError(("search",), f"the {role} point {where} cannot be measured: {reason(error)}") from None
-    name = point_id(declared)
+    name = point_id(declared, network_part(point))
+    network = config.network_at(point)
     return Trial(
         trial_id=f"{name[:8]}-{seed}",
         point_id=name,
-        train_id=train_id(config, train, seed),
+        train_id=train_id(config, train, network, seed),
         role=role,
         point=point,
         seed=seed,
         train=train,
+        network=network,
         sampler_points=tuple(samplers.values()),
         sample_seeds=tuple(config.seeds.sample_seeds),
     )
@@ -157,7 +168,7 @@ def points(config: StudyConfig, group: str) -> list[tuple[str, Point]]:
     kept: dict[str, tuple[str, Point]] = {}
     for role, point in made:
         declared = _resolved(config, point) if group == "train" else _sampling(config, point)
-        same = digest(_rounded(declared.model_dump(exclude={"height_ratio"})))
+        same = digest(_rounded({**declared.model_dump(exclude={"height_ratio"}), **network_part(point)}))
         first, point = kept.get(same, (role, point))
         kept[same] = (first if first == "default" else "+".join(dict.fromkeys([*first.split("+"), role])), point)
     return list(kept.values())
@@ -217,7 +228,7 @@ def check_extremes(config: StudyConfig, training: list[Point], corners: bool) ->
     samplers = _sampler_ends(config, corners)
     found: dict[str, list[float]] = {"T": [], "t_max": [], "R_max": []}
     for point in training:
-        process = Process(_resolved(config, point), config.info)
+        process = make_process(_resolved(config, point), config.info)
         found["t_max"].append(process.height_max)
         found["R_max"].append(process.R_max)
         for sampler in samplers:
@@ -231,7 +242,7 @@ def check_extremes(config: StudyConfig, training: list[Point], corners: bool) ->
     return ranges
 
 
-HEIGHT_KEYS = ("M", "height_ratio", "tau", "sigma", "P_std", "P_mean")
+HEIGHT_KEYS = ("M", "height_ratio", "tau", "sigma", "P_std", "P_mean", "sigma_max", "beta_max", "beta_min")
 
 
 def _height_corners(config: StudyConfig) -> list[Point]:
@@ -279,20 +290,30 @@ def _blame(config: StudyConfig, *keys: str) -> tuple[str, ...]:
     return next(((group, key) for key in keys for group, _, fixed in groups if key in fixed), ("search",))
 
 
-def _cell(config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int) -> dict[str, object]:
+KNOWN = {"process", "n_aug"}
+"""Keys of ``train`` that an exact field has: nothing is trained."""
+
+
+def _cell(
+    config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int, disturbance: tuple[str, float] | None
+) -> dict[str, object]:
     train, sampler, info = trial.train, point.config, config.info
-    process = Process(train, info)
+    process = make_process(train, info)
     numbers = resolve_sampler(sampler, process)
+    of_cell = [trial.train_id, trial.point_id, point.sampler_id, seed, evaluation(config)]
+    kind, level = disturbance or (None, None)
+    exact = trial.network is None
+    how = [disturbance, config.perturb.exempt if kind != "noise" else []] if disturbance else []
     row: dict[str, object] = {
         "study_id": config.name,
-        "cell_id": digest([trial.train_id, trial.point_id, point.sampler_id, seed, evaluation(config)], 20),
+        "cell_id": digest([*of_cell, *how], 20),
         "trial_id": trial.trial_id,
         "point_id": trial.point_id,
         "train_id": trial.train_id,
         "sampler_id": point.sampler_id,
         "seed_train": trial.seed,
         "seed_sample": seed,
-        "step": train.steps,
+        "step": 0 if exact else train.steps,
         "is_final": True,
         "design_role": trial.role,
         "design_sampler_role": point.role,
@@ -302,14 +323,16 @@ def _cell(config: StudyConfig, trial: Trial, point: SamplerPoint, seed: int) -> 
         "data_n": info.n,
         "data_dim": info.dim,
         "data_center": info.center,
-        **{f"network_{k}": ",".join(map(str, v)) if k == "channel_mult" and v else v for k, v in config.network},
-        **{f"train_{k}": v for k, v in train.model_dump(exclude={"force"}).items()},
-        "train_height_max": process.height_max,
-        "train_R_max": process.R_max,
+        **{f"network_{k}": ",".join(map(str, v)) if k == "channel_mult" and v else v for k, v in trial.network or ()},
+        **{f"train_{k}": v for k, v in train.model_dump(include=KNOWN if exact else None, exclude={"force"}).items()},
+        "train_height_max": None if exact else process.height_max,
+        "train_R_max": None if exact else process.R_max,
         **{f"sampler_{k}": v for k, v in sampler.model_dump().items()},
         "sampler_T": numbers.T,
         "sampler_T_ratio": numbers.T_ratio,
         "sampler_atol": numbers.atol,
+        "perturb_kind": kind,
+        "perturb_level": level,
         "prov_design": config.design.name,
         "schema_version": SCHEMA_VERSION,
     }

@@ -39,6 +39,7 @@ PARAMETERS: dict[str, pa.DataType] = {
     "train_process": _S, "train_objective": _S, "train_gamma": _F, "train_sigma": _F, "train_tau": _F,
     "train_M": _F, "train_height_ratio": _F, "train_height_max": _F, "train_R_max": _F, "train_restrict_M": _B,
     "train_n_aug": _F, "train_P_mean": _F, "train_P_std": _F,
+    "train_sigma_min": _F, "train_sigma_max": _F, "train_beta_min": _F, "train_beta_max": _F,
     "train_reference_batch_size": _I, "train_steps": _I, "train_batch_size": _I, "train_learning_rate": _F,
     "train_warmup_steps": _I, "train_constant_rate": _B, "train_gradient_clip": _F, "train_ema_decay": _F, "train_bf16": _B,
     "sampler_T": _F, "sampler_T_ratio": _F, "sampler_t_min": _F, "sampler_solver": _S, "sampler_rtol": _F,
@@ -55,7 +56,10 @@ MEASUREMENTS: dict[str, pa.DataType] = {
     "metric_pr_space": _S, "metric_pr_k": _I, "metric_pr_n": _I, "metric_pr_n_data": _I,
     "metric_nn_ratio": _F, "metric_nn_gap": _F, "metric_outlier_fraction": _F, "metric_nonfinite_fraction": _F,
     "metric_solver_error": _F, "metric_solver_error_95": _F, "metric_solver_switched": _F,
+    "metric_prior_kl": _F, "metric_prior_kl_se": _F,  # nats, of starting an exact field at T
     "metric_sliced_wasserstein": _F, "metric_energy": _F, "metric_n": _I, "metric_features": _S, "metric_names": _S,
+    "metric_bits_per_dim": _F, "metric_bits_per_dim_se": _F, "metric_nats_per_dim": _F, "metric_n_likelihood": _I,
+    "metric_divergence": _S, "metric_dequantization": _S,  # exact or hutchinson; "(v + u)/8 − 1", none for data of floats
     "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_compile_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
     "cost_memory_mb": _F, "cost_memory_splits": _I,  # splits of work that was too big for memory, training's too
     "diag_coverage": _F, "diag_prior_truncated": _F, "diag_outlier_radius": _F, "diag_train_loss": _F,
@@ -178,6 +182,7 @@ def read_evals(study: Where, damaged: list[Place] | None = None) -> list[dict[st
 METRIC_COLUMNS = {
     "fid": "metric_fid", "kid": "metric_kid", "precision_recall": "metric_precision", "neighbours": "metric_outlier_fraction",
     "solver_error": "metric_solver_error", "sliced_wasserstein": "metric_sliced_wasserstein", "energy": "metric_energy",
+    "prior_error": "metric_prior_kl", "likelihood": "metric_nats_per_dim",
 }  # fmt: skip
 """A column that each name of ``evaluate.metrics`` fills."""
 

@@ -256,7 +256,7 @@ class _Display:
 
     def start(self, trial: Trial) -> None:
         """Show a trial that is handed out; it has nothing to train when its field is there."""
-        steps = 0 if trial.train_id in self.store else trial.train.steps
+        steps = 0 if self.work.config.given is not None or trial.train_id in self.store else trial.train.steps
         self.progress.start(trial, len(self.work.missing(trial)), steps)
 
 
@@ -275,7 +275,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
     planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.tpe else "")
     told = f"{len(fields)} different, {trained} already trained"
     if config.given is not None:
-        told = f"given: {config.given.source.checkpoint} ({config.given.source.format}); nothing is trained"
+        told = f"given: {config.given.source}; nothing is trained"
     advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
     return "\n".join(
         [

@@ -15,6 +15,7 @@ from pfgm.footprint import CONTEXT, footprint
 from pfgm.networks import describe_network
 from study.cluster import gpu_count, usable_cpus
 from study.config import StudyConfig
+from study.model import NETWORK_SEARCH
 from study.space import Value
 
 USABLE = 0.9
@@ -46,7 +47,11 @@ def memory_needed(config: StudyConfig) -> int:
     measured = config.evaluate
     double = min(measured.solver_error_samples, measured.samples) if "solver_error" in measured.metrics else 0
     stored = info.n // 2 if config.data.flip else info.n
-    found = footprint(config.network, info.shape, stored, largest, min(batch, measured.samples), double)
+    widest = {key: _largest([getattr(config.network, key), *_values(config, "train", key)]) for key in NETWORK_SEARCH}
+    network = config.network_at(widest)
+    if network is None:
+        return CONTEXT + 16 * info.n * info.dim  # the data in float64, and as much again for distances
+    found = footprint(network, info.shape, stored, largest, min(batch, measured.samples), double)
     return found.total if config.given is None else CONTEXT + found.data + found.sampling
 
 
@@ -74,7 +79,9 @@ def trials_per_gpu(config: StudyConfig, cpus: int, gpus: float) -> int:
 
 def plan_lines(config: StudyConfig) -> list[str]:
     """The network's size and cost and, where there is a GPU, what a trial takes of it."""
-    lines = [f"  network         {describe_network(config.network, config.info.shape)}"]
+    lines = []
+    if config.given is None or not config.given.exact:
+        lines = [f"  network         {describe_network(config.network, config.info.shape)}"]
     memory, declared = gpu_memory(), config.resources.gpus
     if memory is None or declared == 0:
         return lines

@@ -11,30 +11,28 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import platform
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
 from pfgm import memory
 from pfgm.checkpoint import Field
-from pfgm.config import DataConfig, EvaluateConfig
+from pfgm.config import DataConfig, EvaluateConfig, SamplerConfig
 from pfgm.data import Dataset, load_data
-from pfgm.metrics.evaluation import Evaluator
-from pfgm.training import TRAINING_VERSION, Trainer, TrainingDiverged
+from pfgm.exact import ExactField, exact_field
+from pfgm.metrics.evaluation import Evaluator, Measured
+from pfgm.perturbations import StepNoise, disturb_weights
+from pfgm.training import Trainer, TrainingDiverged
 from study.config import StudyConfig
 from study.fields import FieldStore
-from study.limits import Deadline, TimedField, TimeLimitReached
+from study.limits import Deadline, TimedFlow, TimeLimitReached
 from study.pictures import sample_picture
 from study.plan import Trial
+from study.provenance import provenance
 from study.records import EVALS, HISTORY, DamagedFile, is_done, read_table, write_table
 from study.references import References
 from study.storage import Place, StorageError
@@ -73,12 +71,15 @@ class _Job:
     compile_s: float | None = None
     """Seconds that this try spent compiling the network; None where it did not."""
 
-    def field(self) -> tuple[Field | None, bool]:
+    def field(self) -> tuple[Field | ExactField | None, bool]:
         """(the trained field, whether it was there already); (None, False) while another study trains it."""
-        train_id = self.trial.train_id
+        train_id, given = self.trial.train_id, self.config.given
+        if given is not None and given.source.exact is not None:
+            data = _data(self.config.data, self.config.info.hash)
+            return exact_field(given.source.exact, data, self.trial.train, self.device), False
         if (field := self.store.load(train_id, self.device)) is not None:
             return field, True
-        if self.config.given is not None:
+        if given is not None:
             place = self.store.root / train_id
             raise FileNotFoundError(f"the given field is not at {place} any more; start the study again with --retry-failed")
         if self.lease is None:
@@ -94,8 +95,9 @@ class _Job:
     def train(self) -> Field:
         """Train the field, or continue the training that someone began, and publish it."""
         config, trial = self.config, self.trial
+        assert trial.network is not None
         data, compiled = _data(config.data, config.info.hash), config.resources.compile
-        trainer = Trainer(data, config.network, trial.train, trial.seed, self.device, compiled)
+        trainer = Trainer(data, trial.network, trial.train, trial.seed, self.device, compiled)
         state = self.store.load_training(trial.train_id)
         if state is not None:
             try:
@@ -176,13 +178,13 @@ def _run_trial(job: _Job, cells: list[dict[str, object]]) -> None:
     _write_history(config, trial, field)
     evaluator.forget_solutions()
     samplers = {p.sampler_id: p.config for p in trial.sampler_points}
-    timed, bad = TimedField.of(field, job.deadline), 0
+    timed, bad = TimedFlow(field, job.deadline), 0
     for done, cell in enumerate(cells):
         report({"phase": "measure", "rows": done, "rows_total": len(cells), "reused": reused, "bad": bad})
         job.deadline.check()
         splits = memory.n_splits()
         try:
-            measured = evaluator.measure(timed, samplers[str(cell["sampler_id"])], int(str(cell["seed_sample"])))
+            measured = _measure(job, evaluator, timed, samplers[str(cell["sampler_id"])], cell)
         except (StorageError, TimeLimitReached):
             raise
         except Exception as error:
@@ -202,11 +204,28 @@ def _run_trial(job: _Job, cells: list[dict[str, object]]) -> None:
             "prov_field_reused": reused,
             "prov_device": str(device),
         }
+        if trial.network is None:
+            facts["diag_coverage"] = None  # nothing was trained that could cover anything
         sample_picture(measured.samples, field.process.info, config.folder / "samples" / f"{cell['cell_id']}.png")
         write_row(config, {**cell, **measured.row, **facts})
         job.tracker.add(done, {k: v for k, v in measured.row.items() if k.startswith(("metric_", "cost_nfe"))}, "sampler")
     evaluator.forget_solutions()
     report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused, "bad": bad})
+
+
+def _measure(job: _Job, evaluator: Evaluator, timed: TimedFlow, sampler: SamplerConfig, cell: Mapping[str, object]) -> Measured:
+    """One row's measurements, of the field or of the field disturbed as the cell says."""
+    seed, kind = int(str(cell["seed_sample"])), cell["perturb_kind"]
+    if kind is None:
+        return evaluator.measure(timed, sampler, seed)
+    level, noise = float(str(cell["perturb_level"])), None
+    if kind == "noise":
+        noise = StepNoise(level, seed)
+    else:
+        assert isinstance(timed.flow, Field)
+        network = disturb_weights(timed.flow.network, str(kind), level, seed=seed, exempt=job.config.perturb.exempt)
+        timed = replace(timed, flow=replace(timed.flow, network=network))
+    return evaluator.measure(timed, sampler, seed, disturbed=True, noise=noise)
 
 
 def _reason(row: Mapping[str, object]) -> str:
@@ -286,7 +305,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:500]
 
 
-def _write_history(config: StudyConfig, trial: Trial, field: Field) -> None:
+def _write_history(config: StudyConfig, trial: Trial, field: Field | ExactField) -> None:
     path = config.folder / "history" / f"{trial.train_id}.parquet"
     if not field.history or path.is_file():
         return
@@ -298,35 +317,3 @@ def _write_history(config: StudyConfig, trial: Trial, field: Field) -> None:
         for p in field.history
     ]  # fmt: skip
     write_table(path, rows, HISTORY)
-
-
-def provenance(config: StudyConfig) -> dict[str, object]:
-    """Where and with what a row was made; never part of any identity."""
-    return {
-        "prov_training_version": TRAINING_VERSION,
-        "prov_host": platform.node(),
-        "prov_threads": config.resources.cpus,
-        "prov_finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **_versions(),
-    }
-
-
-@functools.cache
-def _versions() -> dict[str, object]:
-    try:
-        own = version("pfgm-study")
-    except PackageNotFoundError:
-        own = "source"
-    here = Path(__file__).resolve().parent
-    try:
-        command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    except OSError:  # no git on this machine
-        commit = None
-    return {
-        "prov_torch": torch.__version__,
-        "prov_python": platform.python_version(),
-        "prov_version": own,
-        "prov_git": commit,
-        "prov_cpu": torch.backends.cpu.get_cpu_capability(),
-    }

@@ -77,13 +77,15 @@ class Worklist:
         return len(self.rows.keys() - {str(c["cell_id"]) for c in self.cells})
 
     def steps_left(self, store: FieldStore) -> int:
-        """Training steps of the fields that no one has trained yet."""
+        """Training steps of the fields that no one has trained yet; none where the field is given."""
+        if self.config.given is not None:
+            return 0
         steps = {t.train_id: t.train.steps for t in self.waiting}
         there = store.published(steps.keys())
         new = {train_id: n for train_id, n in steps.items() if train_id not in there}
         ahead = (
             self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps
-            if self.tpe and self.config.given is None
+            if self.tpe
             else 0
         )
         return sum(new.values()) + ahead

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from scipy import stats
 from pfgm.checkpoint import Field, pack_tensors, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import load_data
+from pfgm.exact import exact_field, exact_train
 from pfgm.field import SILENT_ROWS, Doubts, normalized_target
 from pfgm.footprint import footprint
+from pfgm.perturbations import StepNoise, disturb_weights
 from pfgm.process import gamma_on_device
 from pfgm.sampling import sample
 from pfgm.training import Trainer
@@ -68,6 +71,8 @@ STEPS = {
     "pfgmpp, denoise, 128": TrainConfig(batch_size=64, steps=4, process="pfgmpp", n_aug=128.0),
     "pfgmpp, denoise, inf": TrainConfig(batch_size=64, steps=4, process="pfgmpp", n_aug=math.inf),
     "pfgmpp, reference, 2": TrainConfig(batch_size=64, steps=4, process="pfgmpp", n_aug=2.0, objective="reference"),
+    "ve": TrainConfig(batch_size=64, steps=4, process="ve"),
+    "vp": TrainConfig(batch_size=64, steps=4, process="vp"),
     "pfgm, raw": TrainConfig(batch_size=64, steps=4, objective="raw", force=True),
 }
 
@@ -148,6 +153,38 @@ def test_a_study_runs_on_the_gpu_and_repeats_itself(folder: Folder) -> None:
     assert {row["prov_device"] for row in rows.values()} == {"cuda"}
     assert all(row["cost_memory_mb"] > 0 for row in rows.values())
     assert {c: r["metric_fid"] for c, r in rows.items()} == {c: r["metric_fid"] for c, r in again.items()}
+
+
+@pytest.mark.parametrize("process", ["pfgm", "ve", "vp"])
+def test_disturbed_samples_latents_and_likelihood_are_those_of_the_cpu(process: str) -> None:
+    """The same noise before every step, rounded and noisy weights, encoded latents and log p, in float64 on both."""
+    data = load_data(DataConfig(name="digits"))
+    trainer = Trainer(data, NetworkConfig(width=64), TrainConfig(process=process, steps=100), 0, "cuda")
+    list(trainer.run())
+    made = []
+    for device in ("cuda", "cpu"):
+        field = Field.from_trainer(trainer).double()
+        field.network.to(device)
+        rough = replace(field, network=disturb_weights(disturb_weights(field.network, "weight_bits", 8), "weight_noise", 0.02))
+        sampler = SamplerConfig(solver="heun2", steps=8, denoise=False)
+        x = sample(rough.mean_source, rough.process, sampler, 64, device=device, dtype=torch.float64, noise=StepNoise(0.1, 0)).x
+        items = field.process.info.to_data_units(x)
+        latents = field.encode(items, rtol=1e-5)
+        told = field.log_likelihood(items[:4], T=20.0, rtol=1e-5)
+        made.append([x.cpu(), latents.direction.cpu(), latents.quantile.cpu(), told.log_prob.cpu()])
+    for on_gpu, on_cpu in zip(*made, strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["empirical", "gaussian_mixture"])
+def test_an_exact_field_is_the_one_of_the_cpu(kind: str) -> None:
+    data = load_data(DataConfig(name="digits"))
+    train = exact_train(8.0, data.info)
+    fields = [exact_field(kind, data, train, device) for device in ("cuda", "cpu")]
+    samples = [field.sample(32, solver="heun2", steps=16).cpu() for field in fields]
+    torch.testing.assert_close(*samples, rtol=1e-6, atol=1e-6)
+    errors = [field.prior_error(20.0).kl for field in fields]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-6)
 
 
 @pytest.mark.parametrize("bf16", [False, True])

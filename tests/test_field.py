@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from pfgm.analytic import PointCharges
-from pfgm.field import field_lines, log_weights, mean_source, normalized_target, true_field
+from pfgm.field import log_weights, mean_source, normalized_target, true_field
+from pfgm.lines import trajectories
+from pfgm.solvers import heights as heights_between
 
 GAMMA = 5.0
 
@@ -192,10 +194,16 @@ def test_true_field_stays_finite_in_high_dimension() -> None:
     torch.testing.assert_close(direction.norm(dim=1), torch.ones(3, dtype=torch.float64))
 
 
+def lines_of(data: Tensor, x: Tensor, *, T: float, t_min: float, n_points: int, rtol: float = 1e-8) -> tuple[Tensor, Tensor]:
+    """Heights, and the field's lines through (x, T) at each of them; a line that ends within t_min of a charge is resolved."""
+    levels = heights_between(T, t_min, n_points - 1)
+    return trajectories(lambda x, t: mean_source(x, t, data), x, levels, rtol=rtol, atol=rtol * min(1.0, t_min))
+
+
 def test_field_lines_of_one_charge_are_straight() -> None:
     """x(t) = y + (x_T − y) t/T, to 1e-5."""
     y, x = normal(1, 4), 10 * normal(5, 4, seed=1)
-    heights, paths = field_lines(x, y, T=20.0, t_min=1e-3, n_points=17, rtol=1e-6)
+    heights, paths = lines_of(y, x, T=20.0, t_min=1e-3, n_points=17, rtol=1e-6)
     assert heights.shape == (17,)
     assert paths.shape == (17, 5, 4)
     assert heights[0].item() == pytest.approx(20.0)
@@ -207,7 +215,7 @@ def test_field_lines_keep_the_invariant_of_collinear_charges() -> None:
     """Σ p_i F_d(θ_i) is constant along lines of unevenly spaced charges, to 1e-6, and not along straight paths."""
     data = torch.tensor([[-1.0, 0.5, 0.0], [0.2, 0.5, 0.0], [1.7, 0.5, 0.0]], dtype=torch.float64)
     charges = PointCharges(data)
-    heights, paths = field_lines(3 * normal(6, 3), data, T=8.0, t_min=1e-2, n_points=9)
+    heights, paths = lines_of(data, 3 * normal(6, 3), T=8.0, t_min=1e-2, n_points=9)
     kept = torch.stack([charges.line_invariant(x, t) for t, x in zip(heights, paths, strict=True)])
     assert (kept - kept[0]).abs().max() < 1e-6
     straight = data.mean(0) + (paths[0] - data.mean(0)) * heights[:, None, None] / heights[0]
@@ -232,10 +240,10 @@ def test_refusals() -> None:
         log_weights(x, 1.0, data, n_aug=0.0)
     with pytest.raises(ValueError, match="gamma must be at least 0"):
         normalized_target(x, 1.0, data, -1.0)
-    with pytest.raises(ValueError, match="0 < t_min < T"):
-        field_lines(x, data, T=1.0, t_min=2.0)
-    with pytest.raises(ValueError, match="n_points must be at least 2"):
-        field_lines(x, data, T=1.0, t_min=0.1, n_points=1)
+    with pytest.raises(ValueError, match="heights must be at least two, falling and positive"):
+        trajectories(lambda x, t: mean_source(x, t, data), x, torch.tensor([1.0, 2.0]))
+    with pytest.raises(ValueError, match="heights must be at least two, falling and positive"):
+        trajectories(lambda x, t: mean_source(x, t, data), x, torch.tensor([1.0]))
 
 
 @pytest.mark.parametrize(("scale", "gap"), [(1.0, 1e-3), (5000.0, 1.0)])

@@ -141,10 +141,10 @@ def test_latents_do_not_depend_on_how_many_are_drawn() -> None:
 
 def test_latents_give_the_prior_and_scale_with_T() -> None:
     """x = icdf(q) ω: radii follow the law (KS, detects 10 % of T; seen to fail), and doubling T doubles every x."""
-    direction, quantile = latents(20_000, 4, seed=3)
+    drawn = latents(20_000, 4, seed=3)
     prior = PoissonPrior(4, T)
-    x = prior.from_latent(direction, quantile)
-    torch.testing.assert_close(PoissonPrior(4, 2 * T).from_latent(direction, quantile), 2 * x)
+    x = prior.from_latent(*drawn)
+    torch.testing.assert_close(PoissonPrior(4, 2 * T).from_latent(*drawn), 2 * x)
     radius = x.norm(dim=1)
     assert stats.kstest(prior.radius_cdf(radius).numpy(), "uniform").pvalue > 1e-3
     assert stats.kstest(prior.radius_cdf(1.1 * radius).numpy(), "uniform").pvalue < 1e-4

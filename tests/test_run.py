@@ -21,11 +21,11 @@ from conftest import Folder, same_rows
 from analysis import load_study
 from study.fields import FieldStore
 from study.plan import make_plan
+from study.provenance import _versions
 from study.records import read_table
 from study.run import main
 from study.scheduler import run_inline
 from study.storage import Place
-from study.trial import _versions
 from study.worklist import Worklist
 
 LONG = {"steps": 400, "batch_size": 32}

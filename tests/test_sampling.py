@@ -11,8 +11,10 @@ from pfgm.data import load_data
 from pfgm.field import mean_source
 from pfgm.metrics import nearest_distance
 from pfgm.prior import PoissonPrior, latents
-from pfgm.process import Process, resolve_sampler, resolve_train
-from pfgm.sampling import Solution, heights, integrate, sample
+from pfgm.process import make_process
+from pfgm.resolve import resolve_sampler, resolve_train
+from pfgm.sampling import Solution, integrate, sample
+from pfgm.solvers import heights
 
 F64 = torch.float64
 
@@ -29,7 +31,7 @@ def counted(source):
 
 def digits_process(**train) -> tuple:
     data = load_data(DataConfig())
-    return data, Process(resolve_train(TrainConfig(**train), data.info), data.info)
+    return data, make_process(resolve_train(TrainConfig(**train), data.info), data.info)
 
 
 @pytest.mark.parametrize("solver", ["euler", "multistep2"])
@@ -99,8 +101,8 @@ def test_nfe_of_a_sample_is_the_mean_over_images():
 def test_digits_empirical_field_lands_on_digits():
     """64 prior draws at T = 40 end on data points: at least 98 % within 0.05 RMS of one, on at least 55 different ones."""
     data = load_data(DataConfig())
-    direction, quantile = latents(64, 64, seed=0)
-    x = PoissonPrior(64, 40.0).from_latent(direction, quantile)
+    start = latents(64, 64, seed=0)
+    x = PoissonPrior(64, 40.0).from_latent(*start)
     out = integrate(lambda x, t: mean_source(x, t, data.points[:].double()), x, T=40.0, t_min=1e-3, solver="dopri5", rtol=1e-4)
     assert out.status == "complete"
     distance = torch.cdist(out.x, data.points[:].double())
@@ -117,8 +119,8 @@ def test_gaussian_mixture_reaches_both_modes_in_proportion():
         torch.full((2, 2), 0.01, dtype=F64),
         torch.tensor([0.8, 0.2], dtype=F64),
     )
-    direction, quantile = latents(2000, 2, seed=4)
-    x = PoissonPrior(2, 100.0).from_latent(direction, quantile)
+    start = latents(2000, 2, seed=4)
+    x = PoissonPrior(2, 100.0).from_latent(*start)
     out = integrate(mixture.mean_source, x, T=100.0, t_min=1e-2, solver="dopri5", rtol=1e-4)
     share = float((out.x[:, 0] < 0).double().mean())
     assert abs(share - 0.8) < 0.04
@@ -203,7 +205,7 @@ def test_dtype_and_bad_arguments():
         integrate(charges.mean_source, x, T=0.1, t_min=0.1)
     with pytest.raises(ValueError, match="must be positive"):
         integrate(charges.mean_source, x, T=1.0, t_min=0.1, rtol=0.0)
-    with pytest.raises(ValueError, match="use log or rho"):
+    with pytest.raises(ValueError, match="use log, rho or time"):
         heights(1.0, 0.1, 3, "linear")
 
 
@@ -217,3 +219,20 @@ def test_truncated_prior_starts_inside():
     )
     assert float(out.radius_ratio.max()) <= 20.0
     assert nearest_distance(out.x, data.points[:50]).max() < 1.0
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 64])
+def test_dopri5_keeps_the_invariant_of_collinear_charges(d):
+    """Σ p_i F_d(θ_i) of unequal charges on a line, from T = 10 to 0.05 by dopri5 at 1e-10: to 1e-8; at 1e-3 it is not kept."""
+    axis = torch.nn.functional.normalize(torch.randn(d, dtype=F64, generator=torch.Generator().manual_seed(5)), dim=0)
+    places = torch.tensor([-1.0, 0.3, 1.2], dtype=F64)[:, None] * axis
+    charges = PointCharges(places, torch.tensor([0.5, 0.2, 0.3], dtype=F64))
+    x = 4 * torch.randn(40, d, dtype=F64, generator=torch.Generator().manual_seed(6))
+    start = charges.line_invariant(x, 10.0)
+    moved = {}
+    for rtol in (1e-10, 1e-3):
+        out = integrate(charges.mean_source, x, T=10.0, t_min=0.05, solver="dopri5", rtol=rtol)
+        assert out.status == "complete"
+        moved[rtol] = float((charges.line_invariant(out.x, 0.05) - start).abs().max())
+    assert moved[1e-10] <= 1e-8
+    assert moved[1e-3] > 1e-7

@@ -45,6 +45,8 @@ CASES = {
     "pfgmpp, denoise, 128": TrainConfig(batch_size=16, process="pfgmpp", n_aug=128.0),
     "pfgmpp, denoise, inf": TrainConfig(batch_size=16, process="pfgmpp", n_aug=math.inf),
     "pfgmpp, reference, 2": TrainConfig(batch_size=16, process="pfgmpp", n_aug=2.0, objective="reference"),
+    "ve": TrainConfig(batch_size=16, process="ve"),
+    "vp": TrainConfig(batch_size=16, process="vp"),
     "bf16": TrainConfig(batch_size=16, sigma=0.05, bf16=True),
 }
 

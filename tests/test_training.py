@@ -17,7 +17,8 @@ from pfgm.field import mean_source
 from pfgm.networks import build_network
 from pfgm.networks.heads import field_head, median_noise_ratio, root_magnitude
 from pfgm.objectives import OBJECTIVES, raw
-from pfgm.process import Process, kernel_noise, resolve_sampler, resolve_train
+from pfgm.process import Pfgm, kernel_noise, make_process
+from pfgm.resolve import resolve_sampler, resolve_train
 from pfgm.training import Trainer, TrainingDiverged, derive_seed, learning_rate
 
 SMALL = NetworkConfig(width=32, depth=1)
@@ -166,7 +167,7 @@ def test_learns_the_field_of_rings(process):
 def test_raw_objective_is_unbiased():
     """The loss of a constant output is least at −t^d times the mean field: 40,000 draws of y' detect 4 standard errors."""
     data = data_of("rings")
-    process = Process(resolve_train(TrainConfig(sigma=0.05, objective="raw"), data.info), data.info)
+    process = make_process(resolve_train(TrainConfig(sigma=0.05, objective="raw"), data.info), data.info)
     x, t = torch.tensor([[0.4, 0.2]]), torch.tensor([0.5])
 
     class Constant(torch.nn.Module):
@@ -179,7 +180,7 @@ def test_raw_objective_is_unbiased():
         def forward(self, x, t):
             return self.output.expand(len(x), 3)
 
-    class Fixed(Process):
+    class Fixed(Pfgm):
         def training_points(self, y, generator):
             return x.expand(len(y), 2), t.expand(len(y))
 
@@ -227,7 +228,7 @@ def test_head_obeys_the_quadratic():
 
 def test_plain_head_is_read_by_the_root():
     data = data_of("digits")
-    process = Process(resolve_train(TrainConfig(), data.info), data.info)
+    process = make_process(resolve_train(TrainConfig(), data.info), data.info)
 
     class Exact(torch.nn.Module):
         skip, dtype = False, torch.float64
@@ -264,7 +265,7 @@ def test_kernel_noise_has_the_beta_law(n_aug):
 def test_plain_raw_head_is_read_by_its_ratio(t_now):
     """An exact raw field as the network: D to 1e-9, close to the data and thirty heights away."""
     data = data_of("rings")
-    process = Process(resolve_train(TrainConfig(sigma=0.05, objective="raw"), data.info), data.info)
+    process = make_process(resolve_train(TrainConfig(sigma=0.05, objective="raw"), data.info), data.info)
     sources = data.points[:].double()
 
     class Exact(torch.nn.Module):
@@ -289,14 +290,14 @@ def test_median_noise_ratio():
 def test_rule_numbers_of_digits():
     data = data_of("digits")
     train = resolve_train(TrainConfig(), data.info)
-    process = Process(train, data.info)
+    process = make_process(train, data.info)
     assert train.M == 121
     assert process.rule_T == pytest.approx(2.85, abs=0.01)
     from pfgm.config import SamplerConfig
 
     assert resolve_sampler(SamplerConfig(T_ratio=2.0), process).T == pytest.approx(2 * process.rule_T)
     same_height = [
-        Process(resolve_train(TrainConfig(tau=t, height_ratio=1.0), data.info), data.info).height_max for t in (0.02, 0.06)
+        make_process(resolve_train(TrainConfig(tau=t, height_ratio=1.0), data.info), data.info).height_max for t in (0.02, 0.06)
     ]
     assert same_height[0] == pytest.approx(same_height[1], rel=1e-12)
 
@@ -385,7 +386,7 @@ def test_a_state_of_another_device_is_refused():
 @pytest.mark.parametrize("network", [NetworkConfig(width=16, depth=2), NetworkConfig(name="unet", width=8, depth=3)])
 def test_networks_have_the_declared_shapes_and_no_dead_weights(network):
     data = data_of("digits")
-    process = Process(resolve_train(TrainConfig(), data.info), data.info)
+    process = make_process(resolve_train(TrainConfig(), data.info), data.info)
     net = build_network(network, data.info.shape, data.info.sd, 1.48)
     g = torch.Generator().manual_seed(0)
     y = data.points[:32]

@@ -77,7 +77,9 @@ def _checked(values: np.ndarray, path: Path, images: bool) -> np.ndarray:
         raise DataError(f"data.path: {path} has dtype {values.dtype}; use a float type, or uint8 for images")
     bad = sum(int((~np.isfinite(part)).sum()) for part in _parts(values))
     if bad:
-        raise DataError(f"data.path: {path} has {bad} values that are not finite")
+        raise DataError(
+            f"data.path: {path} has {bad} values that are not finite; remove their rows, or put numbers in their place"
+        )
     largest = max((float(np.abs(part).max()) for part in _parts(values) if part.size), default=0.0)
     if images and largest > 1.0 + 1e-6:
         raise DataError(f"data.path: float images must lie in [−1, 1], {path} reaches {largest:g}")

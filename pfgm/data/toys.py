@@ -13,6 +13,7 @@ from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
 from pfgm.data.items import Items
 
+CLUSTER_SD = 0.05
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]
 
 
@@ -24,10 +25,13 @@ def toy_reader(name: str) -> Callable[[DataConfig], Items]:
         dim = config.dim or 2
         if planar and dim != 2:
             raise DataError(f"data.dim: {config.name} lies in the plane, got dim {dim}; remove dim")
-        rng = np.random.Generator(np.random.Philox(20221))
-        return Items(draw(rng, config.n or 2000, dim).astype(np.float32))
+        return Items(draw(_stream(), config.n or 2000, dim).astype(np.float32))
 
     return generate
+
+
+def _stream() -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(20221))
 
 
 def _rings(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
@@ -51,13 +55,21 @@ def _two_moons(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
 
 def _gaussians(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     """Eight clusters (2-D: on the unit circle; else at fixed random unit vectors), sd 0.05."""
+    return _centres(rng, dim)[rng.integers(0, 8, n)] + CLUSTER_SD * rng.standard_normal((n, dim))
+
+
+def _centres(rng: np.random.Generator, dim: int) -> np.ndarray:
     if dim == 2:
         angle = np.arange(8) * np.pi / 4
-        centres = np.stack([np.cos(angle), np.sin(angle)], 1)
-    else:
-        centres = rng.standard_normal((8, dim))
-        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    return centres[rng.integers(0, 8, n)] + 0.05 * rng.standard_normal((n, dim))
+        return np.stack([np.cos(angle), np.sin(angle)], 1)
+    centres = rng.standard_normal((8, dim))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    return centres
+
+
+def gaussians_law(dim: int) -> tuple[np.ndarray, float]:
+    """What `gaussians` is drawn from: (centres of its eight equal clusters (8, dim), their standard deviation)."""
+    return _centres(_stream(), dim), CLUSTER_SD
 
 
 def _shell(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:

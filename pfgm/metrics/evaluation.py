@@ -12,25 +12,30 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from pfgm.checkpoint import Field
 from pfgm.config import EvaluateConfig, SamplerConfig
 from pfgm.data import Dataset
+from pfgm.flow import Flow
 from pfgm.metrics.features import default_features, default_space, feature_network
 from pfgm.metrics.frechet import frechet_distance, moments
 from pfgm.metrics.kernels import energy_distance, kernel_distance
+from pfgm.metrics.likelihood import likelihood
 from pfgm.metrics.neighbours import K_NEAREST, neighbour_gap, neighbour_statistics, precision_recall
 from pfgm.metrics.reference import Cache, FeatureStatistics, data_radii, feature_statistics, kept_features, own_median
 from pfgm.metrics.sliced import sliced_wasserstein
-from pfgm.process import resolve_sampler
+from pfgm.perturbations import StepNoise
+from pfgm.resolve import resolve_sampler
 from pfgm.sampling import Samples, sample
 
 logger = logging.getLogger(__name__)
+Kept = TypeVar("Kept")
 
 REFERENCE_RTOL = 1e-7
 """Tolerance of the dopri8 solution that solver errors are measured against."""
@@ -60,7 +65,8 @@ class Evaluator:
     config: EvaluateConfig
     device: torch.device | str = "cpu"
     cache: Cache | None = None
-    _references: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
+    _of_field: dict[tuple[object, ...], Any] = field(default_factory=dict)
+    """What sampler points of one field share, by what it depends on."""
 
     def __post_init__(self) -> None:
         info = self.data.info
@@ -100,10 +106,20 @@ class Evaluator:
         """Median distance of the data's points to their nearest other one."""
         return own_median(self.data, self.raw, self.cache)
 
-    def measure(self, trained: Field, sampler: SamplerConfig, seed: int) -> Measured:
-        """Sample a field at one sampler point and measure; a solve that fails leaves the metrics null, never an exception."""
+    def measure(
+        self, trained: Flow, sampler: SamplerConfig, seed: int, *, disturbed: bool = False, noise: StepNoise | None = None
+    ) -> Measured:
+        """Sample a field at one sampler point and measure; a solve that fails leaves the metrics null, never an exception.
+
+        Args:
+            disturbed: the field or its solver is, so that its exact solution tells nothing of the solver.
+            noise: added before every step of the solver.
+        """
         started = time.perf_counter()
-        result = sample(trained.mean_source, trained.process, sampler, self.config.samples, seed, device=self.device)
+        result = sample(
+            trained.mean_source, trained.process, sampler, self.config.samples, seed, device=self.device,
+            dtype=trained.dtype, noise=noise,
+        )  # fmt: skip
         sampled = time.perf_counter()
         numbers = resolve_sampler(sampler, trained.process)
         prior = trained.process.prior(numbers.T, numbers.max_radius)
@@ -117,10 +133,14 @@ class Evaluator:
             "diag_coverage": float(free.radius_cdf(torch.tensor(trained.process.R_max, dtype=torch.float64))),
             "diag_prior_truncated": float(prior.truncated_mass),
         }
-        x = trained.process.info.to_data_units(result.x)
+        x = trained.process.info.to_data_units(result.x).float()
         if result.status == "complete":
             row |= self.distances(x, result.radius_ratio)
-            if "solver_error" in self.config.metrics:
+            if "prior_error" in self.config.metrics and not disturbed:
+                row |= self._prior_error(trained, numbers.T, seed)
+            if "likelihood" in self.config.metrics and not disturbed:
+                row |= self._likelihood(trained, sampler, seed)
+            if "solver_error" in self.config.metrics and not disturbed:
                 row |= self._solver_error(trained, sampler, seed, result)
         return Measured(row | {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}, x.cpu())
 
@@ -190,20 +210,40 @@ class Evaluator:
             row["metric_nn_gap"] = gap if math.isfinite(gap) else None
         return row
 
-    def _solver_error(self, trained: Field, sampler: SamplerConfig, seed: int, result: Samples) -> dict[str, object]:
+    def _prior_error(self, trained: Flow, T: float, seed: int) -> dict[str, object]:
+        """Error of starting an exact field at T, which sampler points of one T share."""
+        found = self._once(("prior", id(trained), T, seed), lambda: trained.prior_error(T, seed))
+        return {f"metric_prior_{name}": value for name, value in found._asdict().items()}
+
+    def _likelihood(self, trained: Flow, sampler: SamplerConfig, seed: int) -> dict[str, object]:
+        """Likelihood of the field's ODE, which sampler points share that differ in no tolerance, T or t_min."""
+        numbers = resolve_sampler(sampler, trained.process)
+        key = ("likelihood", id(trained), numbers.T, sampler.t_min, numbers.rtol, numbers.atol, seed)
+        return self._once(key, lambda: likelihood(trained, self.data, sampler, self.config.likelihood_samples, seed))
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
+        """What ``make`` returned the first time."""
+        if key not in self._of_field:
+            self._of_field[key] = make()
+        kept: Kept = self._of_field[key]
+        return kept
+
+    def _solver_error(self, trained: Flow, sampler: SamplerConfig, seed: int, result: Samples) -> dict[str, object]:
         """RMS per coordinate to the dopri8 solution from the same latents: median, 95 % quantile, share that switched."""
         n = min(self.config.solver_error_samples, self.config.samples)
         numbers = resolve_sampler(sampler, trained.process)
-        key = (id(trained), numbers.T, numbers.max_radius, sampler.t_min, sampler.denoise, seed)
-        if key not in self._references:
+
+        def solve() -> Tensor:
             exact = SamplerConfig(
                 T=numbers.T, t_min=sampler.t_min, solver="dopri8", rtol=REFERENCE_RTOL, denoise=sampler.denoise,
                 max_radius_ratio=sampler.max_radius_ratio, batch_size=n,
             )  # fmt: skip
             precise = trained.double()  # float32 rounding of the network would defeat the tolerance
             solution = sample(precise.mean_source, trained.process, exact, n, seed, device=self.device, dtype=torch.float64)
-            self._references[key] = solution.x if solution.status == "complete" else torch.full_like(solution.x, torch.nan)
-        reference = self._references[key]
+            return solution.x if solution.status == "complete" else torch.full_like(solution.x, torch.nan)
+
+        key = ("solution", id(trained), numbers.T, numbers.max_radius, sampler.t_min, sampler.denoise, seed)
+        reference = self._once(key, solve)
         if not bool(torch.isfinite(reference).all()):  # the statistics count these rows as "solver_error missing"
             logger.warning("no solver error at T = %g: the reference solution did not come through", numbers.T)
             return {}
@@ -215,5 +255,5 @@ class Evaluator:
         }
 
     def forget_solutions(self) -> None:
-        """Drop the reference solutions of a field that is done."""
-        self._references.clear()
+        """Drop the reference solutions and likelihoods of a field that is done."""
+        self._of_field.clear()
