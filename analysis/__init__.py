@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from analysis.checks import validate
     from analysis.comparison import Comparison, compare
     from analysis.components import plot_variance_components, variance_components
+    from analysis.contrasts import Contrast, contrast
     from analysis.curves import plot_robustness, robustness_curve
+    from analysis.field_figures import (
+        plot_directions,
+        plot_far_field,
+        plot_field_lines,
+        plot_field_strength,
+        plot_trajectories,
+    )
     from analysis.forest import plot_comparisons, plot_failures, plot_summary, plot_tolerance_volume, plot_worst_case
     from analysis.importance import (
         parameter_importance,
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
         regional_sensitivity,
     )
     from analysis.interchange import load_studies, of_study, to_csv, to_optuna
+    from analysis.law_figures import plot_radius_law, plot_radius_tail, plot_target_variance, plot_training_points
     from analysis.load import AnalysisError, Axis, load_history, load_study, searched_axes
     from analysis.outliers import outlier_map, plot_outlier_map
     from analysis.pairs import interaction, plot_interaction
@@ -31,12 +40,13 @@ if TYPE_CHECKING:
         seed_fronts,
         solver_tolerance,
     )
-    from analysis.perturbation import perturbation_robustness, plot_perturbation_robustness
+    from analysis.perturbation import degradation, perturbation_robustness, plot_perturbation_robustness
     from analysis.plots import learning_curves, plot_learning_curves, plot_samples
     from analysis.power import power_table
     from analysis.published import published_points
     from analysis.report import write_report, write_reports
     from analysis.robustness import ToleranceInterval, tolerance_interval
+    from analysis.sample_size import effective_sample_size, plot_effective_sample_size
     from analysis.statistics import failure_table, seeds_needed, summarize
     from analysis.theory import DataMoments, data_moments, plot_theory_curves, theory_curves
     from analysis.volume import tolerance_volume, worst_case
@@ -45,6 +55,7 @@ _HOME = {
     "load": ("AnalysisError", "Axis", "load_history", "load_study", "searched_axes"),
     "statistics": ("failure_table", "seeds_needed", "summarize"),
     "comparison": ("Comparison", "compare"),
+    "contrasts": ("Contrast", "contrast"),
     "components": ("plot_variance_components", "variance_components"),
     "importance": ("parameter_importance", "plot_parameter_importance", "plot_regional_sensitivity", "regional_sensitivity"),
     "forest": ("plot_comparisons", "plot_failures", "plot_summary", "plot_tolerance_volume", "plot_worst_case"),
@@ -56,7 +67,16 @@ _HOME = {
     "pareto": ("pareto_front", "plot_quality_cost", "plot_solver_tolerance", "seed_fronts", "solver_tolerance"),
     "outliers": ("outlier_map", "plot_outlier_map"),
     "theory": ("DataMoments", "data_moments", "plot_theory_curves", "theory_curves"),
-    "perturbation": ("perturbation_robustness", "plot_perturbation_robustness"),
+    "field_figures": (
+        "plot_directions",
+        "plot_far_field",
+        "plot_field_lines",
+        "plot_field_strength",
+        "plot_trajectories",
+    ),
+    "law_figures": ("plot_radius_law", "plot_radius_tail", "plot_target_variance", "plot_training_points"),
+    "sample_size": ("effective_sample_size", "plot_effective_sample_size"),
+    "perturbation": ("degradation", "perturbation_robustness", "plot_perturbation_robustness"),
     "published": ("published_points",),
     "interchange": ("load_studies", "of_study", "to_csv", "to_optuna"),
     "checks": ("validate",),
@@ -69,10 +89,14 @@ __all__ = [
     "AnalysisError",
     "Axis",
     "Comparison",
+    "Contrast",
     "DataMoments",
     "ToleranceInterval",
     "compare",
+    "contrast",
     "data_moments",
+    "degradation",
+    "effective_sample_size",
     "failure_table",
     "interaction",
     "learning_curves",
@@ -85,20 +109,30 @@ __all__ = [
     "pareto_front",
     "perturbation_robustness",
     "plot_comparisons",
+    "plot_directions",
+    "plot_effective_sample_size",
     "plot_failures",
+    "plot_far_field",
+    "plot_field_lines",
+    "plot_field_strength",
     "plot_interaction",
     "plot_learning_curves",
     "plot_outlier_map",
     "plot_parameter_importance",
     "plot_perturbation_robustness",
     "plot_quality_cost",
+    "plot_radius_law",
+    "plot_radius_tail",
     "plot_regional_sensitivity",
     "plot_robustness",
     "plot_samples",
     "plot_solver_tolerance",
     "plot_summary",
+    "plot_target_variance",
     "plot_theory_curves",
     "plot_tolerance_volume",
+    "plot_training_points",
+    "plot_trajectories",
     "plot_variance_components",
     "plot_worst_case",
     "power_table",

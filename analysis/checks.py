@@ -95,13 +95,18 @@ def _statuses(frame: pd.DataFrame) -> Iterator[Problem]:
             yield _problem(frame.loc[silent], f"{status} without a reason", "error")
 
 
+OF_THE_FIELD = ("solver_error", "likelihood", "prior_error")
+"""Metrics that rows of a disturbed field do not have."""
+
+
 def _metrics(frame: pd.DataFrame) -> Iterator[Problem]:
     complete = frame.loc[frame["status"].eq("complete")]
     wanted = (study_of(frame).get("evaluate") or {}).get("metrics") or []
     for name in wanted:
         column = METRIC_COLUMNS.get(name)
         if column in complete:
-            lost = ~np.isfinite(complete[column].astype(float))
+            asked = complete["perturb_kind"].isna() | (name not in OF_THE_FIELD)
+            lost = asked & ~np.isfinite(complete[column].astype(float))
             if lost.any():
                 yield _problem(complete.loc[lost], "complete row without a number", str(column), f"evaluate.metrics: {name}")
     for name, high in [*((n, 1.0) for n in SHARES), *((n, np.inf) for n in NOT_NEGATIVE)]:

@@ -134,9 +134,9 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
     drawn = curve.dropna(subset=["mean"])
     if is_log(metric):
         ax.set_yscale("log")
-    draw_curve(ax, drawn, axis)
     ax.set_ylabel(metric_label(frame, metric))
-    if len(drawn):
+    if len(drawn):  # an empty frame has no numbers, only objects
+        draw_curve(ax, drawn, axis)
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), is_log(metric))
         _draw_reference(ax, frame, drawn, metric)
     mark_failures(ax, curve["x"], curve["n_failed"] + curve["n_diverged"])

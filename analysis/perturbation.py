@@ -1,9 +1,10 @@
 """How much worse samples get when the field or its solver is disturbed, paired by field and latent.
 
-Rows with ``perturb_kind`` are measurements of a trained field that was disturbed after training: "noise" (α, relative noise
-added to every output of the network), "weight_noise" (relative noise on the weights) or "weight_bits" (weights rounded to
-so many bits). Fewer solver steps are a disturbance too, and need no extra rows. The disturbed and the undisturbed row share
-the field, the sampler point and the latents, so the degradation is a log ratio whose train-seed and sample-seed noise cancel:
+Rows with ``perturb_kind`` are measurements of a trained field that was disturbed after training: "noise" (x ← x + α t n before
+every solver step, t its noise level), "weight_noise" (noise on the weights, relative to the rms of each tensor) or
+"weight_bits" (weights rounded to so many bits). Fewer solver steps are a disturbance too, and need no extra rows. The
+disturbed and the undisturbed row share the field, the sampler point and the latents, so the degradation is a log ratio whose
+train-seed and sample-seed noise cancel:
 r_f = mean over sample seeds of [log metric(disturbed) − log metric(undisturbed)], and fields are the units:
 ratio = exp(r̄), bounds exp(r̄ ± t_{0.975, n−1} s/√n).
 """
@@ -11,6 +12,8 @@ ratio = exp(r̄), bounds exp(r̄ ± t_{0.975, n−1} s/√n).
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.load import AnalysisError, tolerance_of
-from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks
+from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
 from analysis.statistics import default_metric, metric_values, need_ratio_metric, outcome_counts, t_interval
 from analysis.units import unit_key
 
 KINDS = {
-    "noise": "noise α added to the field (relative)",
+    "noise": "noise α before every step (× its noise level)",
     "weight_noise": "noise on the weights (relative)",
     "weight_bits": "bits of a weight",
     "steps": "solver steps",
@@ -33,19 +36,24 @@ _COLUMNS = [
     "n_pending",
 ]  # fmt: skip
 _NOT_SHARED = ("sampler_id", "sampler_steps")
+SERIES = {"train_process": "process", "train_n_aug": "D", "network_width": "width", "network_depth": "depth"}
+"""Columns that make a series of their own for every value, and what they are called."""
 
 
-def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
+def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None, by: Sequence[str] | None = None) -> pd.DataFrame:
     """Degradation of a metric by kind and level of disturbance, against the same field and latents undisturbed.
 
-    "steps" compares a fixed-step solver with its own largest number of steps, all other sampler parameters equal; the
-    reference level is listed with ratio 1. Failed and diverged disturbed rows have no ratio and are counted.
+    One series for each process, number of extra dimensions and size of the network, where these differ. "steps" compares a
+    fixed-step solver with its own largest number of steps, all other sampler parameters equal; the reference level is listed
+    with ratio 1. Failed and diverged disturbed rows have no ratio and are counted.
 
     Args:
         frame: rows of `analysis.load_study` with ``perturbed=True``.
         metric: default ``fid``; one that is averaged on the log.
+        by: columns whose values make a series (default: those of `SERIES` that differ); none: all fields together.
     Returns:
-        perturb_kind, series (the solver for "steps", else "all"), perturb_level, ratio, low, high (NaN for one field),
+        perturb_kind, series ("all" where there is one; for "steps" the solver too), perturb_level, ratio, low, high (NaN for
+        one field),
         n_fields, n_pairs, n_failed, n_diverged, n_pending; ``attrs["skipped"]``: rows by status, and rows without a pair.
     Raises:
         AnalysisError: a metric that has no ratio, such as precision.
@@ -53,38 +61,104 @@ def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None) -> p
     metric = metric or default_metric(frame)
     need_ratio_metric(metric, "perturbation_robustness")
     values, skipped = metric_values(frame, metric, perturbed=True)
-    rows = frame.assign(_y=values, _field=unit_key(frame))
+    rows = frame.assign(_y=values, _field=unit_key(frame), _series=series_of(frame, by))
     rows.attrs = {}
     table = _disturbed(rows, skipped) + _steps(rows, skipped)
+    table.sort(key=lambda row: (row["perturb_kind"], _natural(row["series"]), row["perturb_level"]))
     result = pd.DataFrame(table, columns=_COLUMNS)
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
     return result
 
 
-def _disturbed(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
+def series_of(frame: pd.DataFrame, by: Sequence[str] | None = None) -> pd.Series:
+    """The series that each row belongs to, in words: ``pfgmpp, D = 128``; "all" where there is one."""
+    columns = [c for c in SERIES if c in frame and len(frame[c].unique()) > 1] if by is None else list(by)
+    words = [[_series_word(column, value) for value in frame[column]] for column in columns]
+    names = [", ".join(word for word in row if word) or "all" for row in zip(*words, strict=True)] if words else "all"
+    return pd.Series(names, index=frame.index)
+
+
+def _natural(text: str) -> list[tuple[float, str]]:
+    """A sort key that puts D = 8 before D = 64, and ∞ last."""
+    parts = re.split(r"(\d+(?:\.\d+)?|∞)", text)
+    return [(math.inf if p == "∞" else float(p), "") if i % 2 else (-1.0, p) for i, p in enumerate(parts)]
+
+
+def _series_word(column: str, value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    if column == "train_process":
+        return str(value)
+    number = value if isinstance(value, str) else plain_number(float(value)) if math.isfinite(value) else "∞"
+    return f"{SERIES.get(column, column)} = {number}"
+
+
+def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str | None = None) -> pd.DataFrame:
+    """Log ratio of a disturbed to the undisturbed metric, one a field, for `analysis.contrasts`.
+
+    Args:
+        frame: rows of `analysis.load_study` with ``perturbed=True``.
+        kind: ``noise``, ``weight_noise``, ``weight_bits``, or ``steps`` against the largest number of steps.
+        level: one that was measured.
+        metric: default ``fid``.
+    Returns:
+        series, field, log_ratio.
+    Raises:
+        AnalysisError: no such kind, or level; the message lists those there are.
+    """
+    metric = metric or default_metric(frame)
+    need_ratio_metric(metric, "degradation")
+    values, skipped = metric_values(frame, metric, perturbed=True)
+    rows = frame.assign(_y=values, _field=unit_key(frame), _series=series_of(frame))
+    rows.attrs = {}
+    pairs = _step_pairs(rows, skipped) if kind == "steps" else _pairs(rows, skipped)
+    column = "sampler_steps" if kind == "steps" else "perturb_level"
+    of_kind = pairs if kind == "steps" else pairs.loc[pairs["perturb_kind"].eq(kind)]
+    chosen = of_kind.loc[np.isclose(of_kind[column].astype(float), level)]
+    if chosen.empty:
+        there = ", ".join(f"{v:g}" for v in sorted(of_kind[column].dropna().astype(float).unique())) or "none"
+        raise AnalysisError(f"degradation: no row with {kind} at {level:g}; measured: {there}")
+    ratio = (chosen["_y"] - chosen["_base"]).groupby([chosen["_series"], chosen["_field"]]).mean().dropna()
+    return ratio.rename("log_ratio").rename_axis(["series", "field"]).reset_index()
+
+
+def _pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
+    """Disturbed rows with ``_base``, the undisturbed value of the same field, sampler point and latents."""
     kinds = rows["perturb_kind"]
     keys = ["_field", "point_id", "sampler_id", "seed_sample"]
     base = rows.loc[kinds.isna()].groupby(keys)["_y"].mean().rename("_base").dropna()
-    table = []
-    for kind, of_kind in rows.loc[kinds.notna()].groupby("perturb_kind"):
-        for level, group in of_kind.groupby("perturb_level"):
-            pairs = group.join(base, on=keys)
-            alone = int((pairs["_base"].isna() & pairs["_y"].notna()).sum())
-            if alone:
-                skipped["no undisturbed row of this field, sampler point and seed"] = (
-                    skipped.get("no undisturbed row of this field, sampler point and seed", 0) + alone
-                )
-            table.append(_level(str(kind), "all", float(str(level)), pairs))
-    return table
+    pairs = rows.loc[kinds.notna()].join(base, on=keys)
+    reason = "no undisturbed row of this field, sampler point and seed"
+    if alone := int((pairs["_base"].isna() & pairs["_y"].notna()).sum()):
+        skipped[reason] = skipped.get(reason, 0) + alone
+    return pairs
+
+
+def _disturbed(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
+    return [
+        _level(str(kind), str(series), float(str(level)), group)
+        for (kind, series, level), group in _pairs(rows, skipped).groupby(["perturb_kind", "_series", "perturb_level"])
+    ]
 
 
 def _steps(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
+    pairs = _step_pairs(rows, skipped)
+    if pairs.empty:
+        return []
+    alone = len(pairs["_series"].unique()) == 1
+    return [
+        _level("steps", str(solver) if alone else f"{series}, {solver}", float(str(steps)), group)
+        for (series, solver, steps), group in pairs.groupby(["_series", "sampler_solver", "sampler_steps"])
+    ]
+
+
+def _step_pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
     """Fixed-step rows against the same solver's largest number of steps with all other sampler parameters equal."""
     fixed = rows.loc[rows["perturb_kind"].isna() & rows["sampler_steps"].notna()]
     shared = [c for c in fixed.columns if c.startswith("sampler_") and c not in _NOT_SHARED]
     keys = ["_field", "point_id", "seed_sample", *shared]
     if fixed.empty:
-        return []
+        return fixed.assign(_base=math.nan)
     groups = fixed.groupby(keys, dropna=False)
     most = groups["sampler_steps"].transform("max")
     several = groups["sampler_steps"].transform("nunique").gt(1)
@@ -96,10 +170,7 @@ def _steps(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
     lost = int((pairs["_base"].isna() & pairs["_y"].notna()).sum())
     if lost:
         skipped["no complete row at the largest number of steps"] = lost
-    return [
-        _level("steps", str(solver), float(str(steps)), group)
-        for (solver, steps), group in pairs.groupby(["sampler_solver", "sampler_steps"])
-    ]
+    return pairs
 
 
 def _level(kind: str, series: str, level: float, pairs: pd.DataFrame) -> dict[str, Any]:
@@ -140,8 +211,12 @@ def plot_perturbation_robustness(
     if positive:
         ax.set_xscale("log", base=2 if kind in ("steps", "weight_bits") else 10)
     ax.set_yscale("log")
-    for i, (series, part) in enumerate(table.dropna(subset=["ratio"]).groupby("series")):
-        _draw_series(ax, part, i, str(series) if kind == "steps" else f"mean of {part['n_fields'].max()} fields")
+    groups = list(table.dropna(subset=["ratio"]).groupby("series", sort=False))
+    levels = np.sort(table["perturb_level"].unique())
+    room = (levels[-1] / levels[0]) ** 0.012 if positive and len(levels) > 1 else 1.0  # bars side by side, not in one another
+    for i, (series, part) in enumerate(groups):
+        x = part["perturb_level"] * room ** (i - (len(groups) - 1) / 2)
+        _draw_series(ax, part.assign(x=x), i, f"mean of {part['n_fields'].max()} fields" if series == "all" else str(series))
     ax.axhline(1.0, color="0.4", lw=0.8, zorder=0)
     tolerance = tolerance_of(frame)
     ax.axhline(1 + tolerance, color=palette()[1], ls="--", lw=0.9, label=f"+ {tolerance:.0%}")
@@ -156,7 +231,7 @@ def _draw_series(ax: Axes, part: pd.DataFrame, i: int, label: str) -> None:
     errors = [(part["ratio"] - part["low"]).where(has, 0), (part["high"] - part["ratio"]).where(has, 0)]
     clean = (part["n_failed"] + part["n_diverged"]).eq(0).all()
     colour = palette()[i % 10]
-    ax.errorbar(part["perturb_level"], part["ratio"], yerr=errors, fmt="-" + "osD^"[i % 4], color=colour, label=label,
+    ax.errorbar(part["x"], part["ratio"], yerr=errors, fmt="-" + "osD^"[i % 4], color=colour, label=label,
                 markerfacecolor=colour if clean else "white", capsize=3, lw=1.1, markersize=5)  # fmt: skip
 
 

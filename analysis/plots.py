@@ -38,6 +38,9 @@ METRIC_LABELS = {
     "solver_error": "solver error, median RMS (data units)",
     "solver_error_95": "solver error, 95 % RMS (data units)",
     "solver_switched": "samples with another source (share)",
+    "bits_per_dim": "bits a dimension (upper bound)",
+    "nats_per_dim": "negative log-likelihood (nats a dimension)",
+    "prior_kl": "KL of the law at T to the prior (nats)",
     "sliced_wasserstein": "sliced Wasserstein (data units)",
     "nfe": "NFE (network calls an image)",
 }

@@ -42,6 +42,8 @@ def _facts(frame: pd.DataFrame) -> list[str]:
     network = f"Network: {described}"
     if given:
         network = f"Field: given, {given.get('checkpoint')} ({given.get('format')}); nothing was trained"
+    if given.get("exact"):
+        network = f"Field: {given['exact']}, known exactly, n_aug = {given.get('n_aug') or 1:g}; there is no network"
     counts = frame["status"].value_counts().to_dict()
     bad = len(frame) - counts.get("complete", 0) - counts.get("pending", 0)
     return [

@@ -144,7 +144,8 @@ _THEORIES = {
 
 
 def _theory(frame: pd.DataFrame, which: str) -> Callable[[Axes], object]:
-    return lambda ax: plot_theory_curves(frame, which, ax=ax)
+    known = which == "prior_error" and "metric_prior_kl" in frame and bool(frame["metric_prior_kl"].notna().any())
+    return lambda ax: plot_theory_curves(frame, which, metric="prior_kl" if known else None, ax=ax)
 
 
 def outlier_blocks(frame: pd.DataFrame, folder: Path) -> list[Block]:

@@ -44,13 +44,16 @@ def run_yaml(frame: pd.DataFrame, row: pd.Series | None, name: str) -> str:
     for axis in searched_axes(frame) if row is not None else []:
         assert row is not None
         value = _yaml_value(axis, row)
-        study.setdefault(axis.group, {})[axis.name] = value
+        section = "network" if axis.column.startswith("network_") else axis.group
+        study.setdefault(section, {})[axis.name] = value
         for chosen, other, neutral in _EXCLUSIVE:
             if axis.name == chosen and value is not None:
                 study[axis.group][other] = neutral
     _drop_other_process(frame, study)
     _drop_other_solver(frame, study)
-    for section in ("data", "network", "evaluate"):  # null is the default there
+    if row is not None or not any((study.get("perturb") or {}).values()):
+        study.pop("perturb", None)  # a question about the default sampler point
+    for section in ("data", "field", "network", "evaluate"):  # null is the default there
         study[section] = {key: value for key, value in study.get(section, {}).items() if value is not None}
     study = {key: value for key, value in study.items() if value != {}}
     return str(yaml.safe_dump(study, sort_keys=False, allow_unicode=True, default_flow_style=None, width=90))

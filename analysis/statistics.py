@@ -23,7 +23,7 @@ from study.records import STATUSES
 
 LOG_METRICS = (
     "fid", "fid_test", "sliced_wasserstein", "energy", "nn_ratio", "nn_gap", "solver_error", "solver_error_95", "nfe",
-    "nfe_max", "sample_s",
+    "nfe_max", "prior_kl", "sample_s",
 )  # fmt: skip
 """Metrics whose noise is multiplicative: averaged on the log. All others are averaged as they are."""
 
@@ -47,8 +47,14 @@ def metric_column(frame: pd.DataFrame, metric: str) -> str:
         if column in frame.columns:
             return column
     names = [c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_")]
-    known = sorted(set(names) - {"n", "features", "names", "pr_space", "pr_k", "pr_n", "pr_n_data"}, key=_fid_first)
+    known = sorted(set(names) - NO_METRICS, key=_fid_first)
     raise AnalysisError(f"{metric}: no such metric; use one of {', '.join(known)}, nfe")
+
+
+NO_METRICS = {
+    "n", "n_test", "n_likelihood", "features", "names", "pr_space", "pr_k", "pr_n", "pr_n_data", "divergence", "dequantization",
+}  # fmt: skip
+"""Columns that say how something was measured."""
 
 
 def _fid_first(name: str) -> tuple[bool, str]:

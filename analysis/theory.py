@@ -29,7 +29,7 @@ from analysis.load import AnalysisError, design_of, has_role, is_default
 from analysis.outliers import prior_tail
 from analysis.plots import draw_legend, metric_label, new_axes, note, pad_log, palette, plain_log_ticks
 from analysis.statistics import default_metric, is_log, metric_values, t_interval
-from analysis.units import unit_key
+from analysis.units import is_given, unit_key
 from analysis.variance import half_width, moderate, of_means, pool
 
 THEORIES = ("prior_error", "coverage", "tau_null")
@@ -239,7 +239,8 @@ def plot_theory_curves(
 ) -> Axes:  # fmt: skip
     """One prediction as a line, the measured points over it; what was held fixed as a line of text.
 
-    ``prior_error`` has two scales: the metric at the left, the predicted KL at the right, only where it is valid.
+    ``prior_error`` has two scales: the metric at the left, the predicted KL at the right, only where it is valid. Where the
+    metric is the KL itself (``prior_kl``, of an exact field), both are on one.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -264,9 +265,9 @@ def plot_theory_curves(
         return ax
     ax.set_xscale("log")
     curve, measured = (table.loc[table["kind"].eq(kind)] for kind in ("curve", "measured"))
-    _draw_measured(ax, measured)
+    _draw_measured(ax, measured, "samplings" if is_given(frame) else "fields")
     if which == "prior_error":
-        _draw_prior_error(ax, curve, measured, every.attrs["valid_from"], is_log(every.attrs["metric"]))
+        _draw_prior_error(ax, curve, measured, every.attrs["valid_from"], every.attrs["metric"])
     else:
         ax.plot(curve["x"], curve["y"], "--", color="0.25", lw=1.1, label="theory", zorder=1)
     if which == "tau_null":
@@ -275,19 +276,20 @@ def plot_theory_curves(
     elif which == "coverage":
         ax.set_ylim(-0.03, 1.03)
     plain_log_ticks(ax, "x")
-    if which != "prior_error":  # whose two axes say it, and whose curve it would cover
+    if which != "prior_error" or every.attrs["metric"] == "prior_kl":  # whose two axes say it, and whose curve it would cover
         draw_legend(ax)
     return ax
 
 
-def _draw_measured(ax: Axes, measured: pd.DataFrame) -> None:
+def _draw_measured(ax: Axes, measured: pd.DataFrame, unit: str) -> None:
     has = measured["low"].notna()
     errors = [(measured["y"] - measured["low"]).where(has, 0), (measured["high"] - measured["y"]).where(has, 0)]
     ax.errorbar(measured["x"], measured["y"], yerr=errors, fmt="o", color=palette()[0], capsize=3, lw=1, markersize=5,
-                label="measured, 95 % over fields" if has.any() else "measured")  # fmt: skip
+                label=f"measured, 95 % over {unit}" if has.any() else "measured")  # fmt: skip
 
 
-def _draw_prior_error(ax: Axes, curve: pd.DataFrame, measured: pd.DataFrame, valid: float | None, log: bool) -> None:
+def _draw_prior_error(ax: Axes, curve: pd.DataFrame, measured: pd.DataFrame, valid: float | None, metric: str) -> None:
+    log = is_log(metric)
     if log:
         ax.set_yscale("log")
     pad_log(ax, measured[["y"]].to_numpy(float), log)
@@ -295,6 +297,9 @@ def _draw_prior_error(ax: Axes, curve: pd.DataFrame, measured: pd.DataFrame, val
         return
     ax.axvspan(ax.get_xlim()[0], valid, color="0.92", lw=0, zorder=0)
     ax.text(0.02, 0.03, "grey: T too low for the expansion", transform=ax.transAxes, fontsize=6.5, color="0.35")
+    if metric == "prior_kl":
+        ax.plot(curve["x"], curve["y"], "--", color="0.25", lw=1.1, label="theory", zorder=1)
+        return
     right = ax.twinx()
     right.set_yscale("log")
     right.plot(curve["x"], curve["y"], "--", color="0.25", lw=1.1)

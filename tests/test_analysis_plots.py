@@ -129,3 +129,11 @@ def test_an_infinite_value_has_its_place_on_the_axis() -> None:
     axis = Axis("n_aug", "train", "train_n_aug", "extra dimensions D", True, False, 32.0, math.inf, 128.0)
     assert set_parameter_axis(ax, axis, [math.inf, 32.0, 128.0]) == {32.0: 0.0, 128.0: 1.0, math.inf: 2.0}
     assert [label.get_text() for label in ax.get_xticklabels()] == ["32", "128", "∞"]
+
+
+def test_an_axis_without_a_point_of_its_own_says_so(frame: pd.DataFrame) -> None:
+    """A design that has measured its default only has no curve yet: a sentence on empty axes."""
+    rows = frame.loc[frame["design_role"].eq("default") & frame["design_sampler_role"].eq("default")].reset_index(drop=True)
+    rows.attrs = {**frame.attrs, "study": {**frame.attrs["study"], "design": {"name": "tpe"}}}
+    ax = plot_robustness(rows, "sigma")
+    assert [text.get_text() for text in ax.texts] == ["no complete row"]

@@ -1,4 +1,4 @@
-"""Pack a study folder so that it can be committed: the same rows in two Parquet files instead of one a cell.
+"""Pack a study folder so that it can be committed: the same rows in a few Parquet files instead of one a cell.
 
     python experiments/notebooks/make_bundle.py results/digits_bundle
 
