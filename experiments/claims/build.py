@@ -1,0 +1,224 @@
+"""Write docs/claims.md from claims.yaml and the committed rows of the claim studies: every number there is computed here.
+
+    python experiments/claims/build.py
+    python experiments/notebooks/make_bundle.py results/claim_speed experiments/claims/rows/speed    # a study's rows, to commit
+
+A claim is a ratio of geometric means over fields, with a 95 % t-interval (`analysis.compare`, `analysis.contrast`): it *holds*
+where the interval lies below 1, *does not* where it lies above, and is *undecided at this scale* otherwise, or where a row of
+it failed. Beside it stands the smallest gap that its seeds could have seen four times in five.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import yaml
+
+from analysis import compare, contrast, degradation, load_study, plot_perturbation_robustness
+from analysis.comparison import configuration
+from analysis.perturbation import series_of
+from analysis.statistics import BAD, metric_values
+from analysis.units import unit_key
+from analysis.variance import percent
+
+HERE = Path(__file__).resolve().parent
+ROWS, PAGE = HERE / "rows", HERE.parents[1] / "docs" / "claims.md"
+
+
+class Finding(NamedTuple):
+    """What a study says about a claim."""
+
+    ratio: float
+    low: float
+    high: float
+    detectable_gap: float
+    n: tuple[int, ...]
+    """Fields of each group that enters."""
+    n_bad: int
+    """Rows of it that are not complete."""
+
+    @property
+    def verdict(self) -> str:
+        """holds, does not, or undecided at this scale."""
+        if self.n_bad or math.isnan(self.low):
+            return "undecided at this scale"
+        return "**holds**" if self.high < 1 else "**does not**" if self.low > 1 else "undecided at this scale"
+
+
+def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
+    """The finding of one claim on the rows of its study.
+
+    Raises:
+        ValueError: a claim without a ratio, degradation or weaker network.
+    """
+    if "ratio" in claim:
+        asked = claim["ratio"]
+        plain = _undisturbed(frame)
+        found = compare(plain, asked["to"], asked["of"], metric=asked["metric"])
+        gap = found.detectable_gap
+        return Finding(found.ratio, found.low, found.high, gap, (found.n_b, found.n_a), found.n_bad_a + found.n_bad_b)
+    if "degradation" in claim:
+        asked = claim["degradation"]
+        table = degradation(frame, asked["kind"], asked["level"])
+        names = [asked["of"], asked["to"]]
+        sides = [table.loc[table["series"].eq(name), "log_ratio"].to_numpy() for name in names]
+        if lost := [name for name, side in zip(names, sides, strict=True) if not len(side)]:
+            there = "; ".join(sorted(set(table["series"])))
+            raise ValueError(f"claims.yaml: {claim['claim']!r}: no series {lost[0]!r}; there are: {there}")
+        own = frame.loc[series_of(frame).isin(names)]
+        if asked["kind"] != "steps":
+            own = own.loc[own["perturb_kind"].isna() | own["perturb_kind"].eq(asked["kind"])]
+        return Finding(*contrast([(1, sides[0]), (-1, sides[1])])[:5], n_bad=int(own["status"].isin(BAD).sum()))
+    if "weaker" in claim:
+        asked = claim["weaker"]
+        plain = _undisturbed(frame)
+        signs = ((1, "of", "down_to"), (-1, "of", "from"), (-1, "to", "down_to"), (1, "to", "from"))
+        points = [(c, {**asked[side], asked["key"]: asked[size]}) for c, side, size in signs]
+        groups = [(c, _log_values(plain, point, asked["metric"])) for c, point in points]
+        own = plain["point_id"].isin([configuration(plain, point)[0] for _, point in points])
+        return Finding(*contrast(groups)[:5], n_bad=int(plain.loc[own, "status"].isin(BAD).sum()))
+    raise ValueError(f"claims.yaml: {claim['claim']!r} names no ratio, degradation or weaker network; add one")
+
+
+def _undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = frame.loc[frame["perturb_kind"].isna()].reset_index(drop=True)
+    rows.attrs = frame.attrs
+    return rows
+
+
+def _log_values(frame: pd.DataFrame, wanted: Mapping[str, Any], metric: str) -> np.ndarray:
+    """Log metric of a configuration, one value a field."""
+    point, sampler = configuration(frame, wanted)
+    rows = frame.loc[frame["point_id"].eq(point) & frame["sampler_id"].eq(sampler)]
+    values, _ = metric_values(rows, metric)
+    means: np.ndarray = values.groupby(unit_key(rows)).mean().dropna().to_numpy()
+    return means
+
+
+def page(claims: list[dict[str, Any]]) -> str:
+    """The whole page, in Markdown."""
+    frames = {name: load_study(ROWS / name, perturbed=True) for name in dict.fromkeys(str(c["study"]) for c in claims)}
+    found = [(claim, measure(claim, frames[claim["study"]])) for claim in claims]
+    lines = [HEAD.format(n=len(claims), **{word: _count(found, word) for word in ("holds", "not", "undecided")})]
+    for number, (claim, f) in enumerate(found, start=1):
+        sides = " and ".join(map(str, f.n)) if len(set(f.n)) > 1 else str(f.n[0])
+        lines.append(
+            f"| {number} | {claim['claim']} | {_number(f.ratio)} ({_number(f.low)} to {_number(f.high)}) | {f.verdict} |"
+            f" {percent(f.detectable_gap) if math.isfinite(f.detectable_gap) else '–'} | {sides} | {claim['published']} |"
+            f" `{claim['study']}` |"
+        )
+    lines.append("\n## How quality is lost\n")
+    lines += [f"![{text}](claims_{study}_{kind}.png)\n\n{text}\n" for study, kind, text in FIGURES]
+    lines.append("## Sources and caveats\n")
+    lines += [
+        f"{number}. {claim['source']}." + (f" *{claim['caveat']}*" if "caveat" in claim else "")
+        for number, (claim, _) in enumerate(found, start=1)
+    ]
+    lines.append("\n## The studies\n")
+    lines += [_study(name, frame) for name, frame in frames.items()]
+    return "\n".join(lines) + "\n"
+
+
+HEAD = """# Claims, measured
+
+Written by `python experiments/claims/build.py` from [the claims](../experiments/claims/claims.yaml) and [the rows of their
+studies](../experiments/claims/rows); no measured number is typed by hand. Of {n} claims {holds} hold, {not} do not,
+{undecided} are undecided at this scale.
+
+A ratio is a geometric mean over fields (train seeds) divided by another; below 1 speaks for the claim. In brackets its 95 %
+interval (Student's t, variances moderated by those of the other groups). A claim *holds* where the whole interval is below 1,
+*does not* where it is above, and is *undecided at this scale* otherwise, or where a row of it failed: then the column beside
+it says how large a gap these seeds would have seen four times in five. Every interval stands for itself; of twenty true nulls
+one falls outside by chance. Within a study all sides share network, head, parameters, steps, batch, learning rate, average of
+the weights, evaluation seeds and tolerance (of the state that each ODE is written in: for `vp` that is x shrunk to bounded
+variance). These are small images and small networks: a verdict speaks of this scale, and published figures stand beside it
+for orientation.
+
+| | claim | ratio (95 %) | verdict | detectable gap | fields a side | published | study |
+|---|---|---|---|---|---|---|---|"""
+
+
+FIGURES = (
+    ("steps", "steps", "FID with fewer Euler steps, over the same fields with 100; lines are processes on their own grids."),
+    ("dimension", "noise", "FID with noise before every step, over the same fields and latents without."),
+    ("dimension", "weight_bits", "FID with weights rounded to so many bits, over the same fields and latents without."),
+)
+"""(study, kind of disturbance, caption) of the figures beside the page."""
+
+
+def draw(folder: Path) -> None:
+    """Write the figures of the page into ``folder``."""
+    for study, kind, _ in FIGURES:
+        figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        plot_perturbation_robustness(load_study(ROWS / study, perturbed=True), kind, ax=ax)
+        figure.savefig(folder / f"claims_{study}_{kind}.png", dpi=80)
+        plt.close(figure)
+
+
+def _count(found: list[tuple[dict[str, Any], Finding]], word: str) -> int:
+    return sum(word in finding.verdict for _, finding in found)
+
+
+def _study(name: str, frame: pd.DataFrame) -> str:
+    """Protocol and means of one study."""
+    study, plain = frame.attrs["study"], _undisturbed(frame)
+    network, train = study["network"], study["train"]
+    size = ", ".join(f"{key} {network[key]}" for key in ("width", "depth", "patch") if network.get(key) is not None)
+    seconds = plain.drop_duplicates("train_id")["cost_train_s"].sum() + plain["cost_sample_s"].sum()
+    head = (
+        f"### {name}\n\n    python -m study.run experiments/claims/{name}.yaml\n\n"
+        f"{study['data']['name']}, {network['name']} ({size}), {train['steps']:,} steps of {train['batch_size']},"
+        f" {plain['train_id'].nunique()} fields ({plain['seed_train'].nunique()} train seeds), {plain['seed_sample'].nunique()}"
+        f" sample seed(s), n = {int(plain['metric_n'].max())}; {frame['status'].eq('complete').sum()} of {len(frame)} rows"
+        f" complete; {seconds / 3600:.1f} core-hours of training and undisturbed sampling.\n"
+    )
+    metric = "sliced_wasserstein" if plain["metric_sliced_wasserstein"].notna().any() else "fid"
+    varied = [c for c in VARIED if len(plain[c].unique()) > 1]
+    rows = [_mean_row(key, part[f"metric_{metric}"], part) for key, part in plain.groupby(varied, dropna=False, sort=True)]
+    quality = "FID" if metric == "fid" else "sliced Wasserstein"
+    columns = [*(c.split("_", 1)[1] for c in varied), quality, "precision", "recall", "NFE"]
+    table = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns), *rows]
+    return "\n".join([head, *table, ""])
+
+
+VARIED = ("train_process", "train_objective", "train_n_aug", "network_width", "sampler_steps", "sampler_rtol")
+
+
+def _mean_row(key: tuple[Any, ...], quality: pd.Series, part: pd.DataFrame) -> str:
+    """Means of one configuration, quality on the log."""
+    words = ["–" if pd.isna(v) else v if isinstance(v, str) else "∞" if math.isinf(v) else f"{v:g}" for v in key]
+    values = [math.exp(np.log(quality.dropna()).mean()) if quality.notna().any() else math.nan]
+    values += [part[column].mean() for column in ("metric_precision", "metric_recall", "cost_nfe")]
+    return "| " + " | ".join([*words, *(_number(v) for v in values)]) + " |"
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the page and its figures."""
+    argparse.ArgumentParser(description="Write docs/claims.md from the committed rows of the claim studies.").parse_args(
+        arguments
+    )
+    mpl.use("Agg")
+    claims: list[dict[str, Any]] = yaml.safe_load((HERE / "claims.yaml").read_text())
+    PAGE.write_text(page(claims))
+    draw(PAGE.parent)
+    sys.stdout.write(f"{PAGE}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
