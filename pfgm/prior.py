@@ -131,10 +131,10 @@ class PoissonPrior(Distribution):
         """Raise a ValueError where radii (n,) lie farther beyond a truncated law's than the share ``slack`` of it."""
         beyond = radius > self.max_radius * (1.0 + slack)
         if bool(beyond.any()):
+            factor = math.ceil(100 * float(radius[beyond].max()) / self.max_radius) / 100
             raise ValueError(
-                f"{int(beyond.sum())} of {len(radius)} points lie beyond the truncated prior's radius {self.max_radius:.4g}"
-                f" (largest R = {float(radius.max()):.4g}): give a max_radius_ratio of at least"
-                f" {float(radius[beyond].max()) / self.T:.3g}, or none"
+                f"{int(beyond.sum())} of {len(radius)} points lie beyond the truncated prior's radius {self.max_radius:.4g}:"
+                f" make max_radius_ratio at least {factor:g} times as large, or give none"
             )
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -225,8 +225,8 @@ def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str
         at = errors[0]["loc"][:1]
         message = "; or ".join(dict.fromkeys(_words(e["msg"]) for e in errors if e["loc"][:1] == at))
         if at:
-            value = f", got {declared.get(str(at[0]), errors[0]['input'])!r}"
-            return str(at[0]), message if ", got " in message else message + value
+            got = f", got {declared.get(str(at[0]), errors[0]['input'])!r}"
+            return str(at[0]), message if ", got " in message else message + got
     else:
         message = str(error)
     key, colon, rest = message.partition(": ")

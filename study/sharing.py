@@ -56,11 +56,11 @@ def memory_needed(config: StudyConfig) -> int:
 
 
 def _values(config: StudyConfig, group: str, key: str) -> list[Value]:
-    """Choices, or the largest value, of a searched parameter."""
+    """Choices, or the ends, of a searched parameter."""
     distribution = (config.search_train if group == "train" else config.search_sampler).get(key)
     if distribution is None:
         return []
-    return list(distribution.choices) if distribution.kind == "choice" else [int(distribution.high)]
+    return list(distribution.choices) if distribution.kind == "choice" else [int(distribution.low), int(distribution.high)]
 
 
 def _largest(values: list[Value]) -> int:
@@ -81,7 +81,7 @@ def plan_lines(config: StudyConfig) -> list[str]:
     """The network's size and cost and, where there is a GPU, what a trial takes of it."""
     lines = []
     if config.given is None or not config.given.exact:
-        lines = [f"  network         {describe_network(config.network, config.info.shape)}"]
+        lines = [f"  network         {_networks(config)}"]
     memory, declared = gpu_memory(), config.resources.gpus
     if memory is None or declared == 0:
         return lines
@@ -91,3 +91,11 @@ def plan_lines(config: StudyConfig) -> list[str]:
     if shared * needed > USABLE * memory:
         text += f" of {memory / 1e9:.1f} GB, with work done in parts where that is too little"
     return [*lines, f"  memory          {text}"]
+
+
+def _networks(config: StudyConfig) -> str:
+    """The study's network in words; the smallest and the largest where its size is searched."""
+    searched = {key: [v for v in _values(config, "train", key) if isinstance(v, int)] for key in NETWORK_SEARCH}
+    ends = [config.network_at({key: pick(values) for key, values in searched.items() if values}) for pick in (min, max)]
+    words = [describe_network(network, config.info.shape) for network in ends if network is not None]
+    return " to ".join(dict.fromkeys(words))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from conftest import Folder
 
+from pfgm.config import NetworkConfig
 from pfgm.footprint import CONTEXT, footprint
 from pfgm.networks import describe_network
 from study import sharing
@@ -51,6 +52,14 @@ def test_a_driver_without_gpu_knows_no_memory(folder: Folder, gpus: Any) -> None
     assert gpus_per_trial(config, 64, 8.0) == 1.0 and slots(config, 64, 8.0) == 8
     assert gpus_per_trial(config, 64, 0.0) == 0.0
     assert plan_lines(config) == [f"  network         {describe_network(config.network, (1, 8, 8))}"]
+
+
+def test_a_plan_says_the_smallest_and_the_largest_network(folder: Folder, gpus: Any) -> None:
+    """Of searched sizes; what is not searched stays as it is."""
+    gpus(None)
+    config = folder.load(**DIGITS, search={"train": {"width": {"choice": [64, 16, 32]}}})
+    ends = [NetworkConfig(name="unet", width=width, depth=2) for width in (16, 64)]
+    assert plan_lines(config) == ["  network         " + " to ".join(describe_network(end, (1, 8, 8)) for end in ends)]
 
 
 def test_the_largest_points_of_a_study_count(folder: Folder) -> None:
