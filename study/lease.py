@@ -39,6 +39,10 @@ class StudyHeld(RuntimeError):
     """Another driver holds the study; the message says who, since when, and how to take over."""
 
 
+class LeaseLost(RuntimeError):
+    """The study is no longer ours; the message says why."""
+
+
 class DriverLease:
     """Hold a study while a ``with`` block runs.
 
@@ -87,6 +91,20 @@ class DriverLease:
             if read_holder(self.folder).get("token") == self.me["token"]:
                 self.file.delete()
 
+    def check(self) -> None:
+        """Make sure that the study is still ours.
+
+        Raises:
+            LeaseLost: another driver took over, or the folder is gone.
+            StorageError: the folder cannot be read.
+        """
+        token = read_holder(self.folder).get("token")
+        if token == self.me["token"]:
+            return
+        if token or (self.folder / "study.yaml").is_file():  # one that took over may have ended: then there is no lease
+            raise LeaseLost("another driver took over")
+        raise LeaseLost(f"{self.folder} is gone or was emptied while the study ran")
+
     def _refuse_if_held(self) -> None:
         holder = read_holder(self.folder)
         if holder and holder["token"] != self.me["token"] and not self.take_over and holder_lives(self.folder, holder):
@@ -102,15 +120,14 @@ class DriverLease:
     def _renew(self) -> None:
         while not self._ended.wait(self.renew_s):
             try:
-                token = read_holder(self.folder).get("token")
-                if token == self.me["token"]:
-                    self._write()
-                    continue
+                self.check()
+                self._write()
             except StorageError:
                 continue  # rows that cannot be written stop the study; the lease alone does not
-            if not self._ended.is_set():
-                self.lost("another driver took over" if token else f"{self.folder} is gone or was emptied while the study ran")
-            return
+            except LeaseLost as error:
+                if not self._ended.is_set():
+                    self.lost(str(error))
+                return
 
 
 def read_holder(folder: Place) -> dict[str, Any]:

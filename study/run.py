@@ -17,6 +17,7 @@ from study.yaml_source import ConfigError, Source, read_source
 
 if TYPE_CHECKING:
     from study.config import StudyConfig
+    from study.lease import DriverLease
     from study.plan import Trial
     from study.progress import Progress
     from study.stop import Stop
@@ -160,8 +161,8 @@ def hold_and_drive(source: Source, config: StudyConfig, options: argparse.Namesp
 
     with Stop() as stop:
         try:
-            with DriverLease(config.folder, options.take_over, stop.because):
-                return drive(source, config, options, stop)
+            with DriverLease(config.folder, options.take_over, stop.because) as lease:
+                return drive(source, config, options, stop, lease)
         except (StudyHeld, ClusterError) as error:
             raise ConfigError(str(error)) from None
         except KeyboardInterrupt:
@@ -171,8 +172,9 @@ def hold_and_drive(source: Source, config: StudyConfig, options: argparse.Namesp
             return stop.exit_code
 
 
-def drive(source: Source, config: StudyConfig, options: argparse.Namespace, stop: Stop) -> int:
+def drive(source: Source, config: StudyConfig, options: argparse.Namespace, stop: Stop, lease: DriverLease) -> int:
     """Run what is missing, then the report. The lease is ours."""
+    from study.lease import LeaseLost
     from study.rules import check_against_existing
     from study.worklist import Worklist
 
@@ -187,10 +189,11 @@ def drive(source: Source, config: StudyConfig, options: argparse.Namespace, stop
             print("finished, nothing to do")
         else:
             execute(config, work, options, stop)
+        lease.check()  # what went wrong since the last renewal
         work.refresh()
         reported = options.no_report or write_report(config.folder)
         return summarise(work) or int(not reported)
-    except StorageError as error:
+    except (StorageError, LeaseLost) as error:
         stop.error = str(error)
         raise KeyboardInterrupt from error
 

@@ -23,7 +23,7 @@ from analysis import AnalysisError, load_study
 from pfgm.checkpoint import pack_tensors
 from study.fields import FieldStore
 from study.fields import main as fields_main
-from study.lease import DriverLease, StudyHeld, read_holder
+from study.lease import DriverLease, LeaseLost, StudyHeld, read_holder
 from study.status import main as status_main
 from study.storage import Place
 
@@ -167,8 +167,10 @@ def test_a_study_file_that_may_not_be_read(folder: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_that_vanishes_is_one_line(folder: Folder) -> None:
-    folder.write(train={"steps": 3000, "batch_size": 32}, search=None)
+@pytest.mark.parametrize("steps", [1000, 30_000])
+def test_a_folder_that_vanishes_is_one_line(folder: Folder, steps: int) -> None:
+    """Noticed at the next renewal of the lease, and at the end of a study that ends before."""
+    folder.write(train={"steps": steps, "batch_size": 32}, search=None)
     process = folder.start("--inline")
     wait_for(lambda: (folder.path / "results/tiny/state.json").is_file(), 60, "state")
     shutil.rmtree(folder.path / "results")
@@ -177,7 +179,7 @@ def test_a_folder_that_vanishes_is_one_line(folder: Folder) -> None:
     assert "stopped: results/tiny is gone or was emptied while the study ran" in err and "Traceback" not in err
     assert "the same command continues: python -m study.run search.yaml" in out
     folder.run("--inline", "--set", "train.steps=20")
-    assert [row["status"] for row in folder.rows().values()] == ["complete"]
+    assert [row["status"] for row in folder.rows().values() if row["step"] == 20] == ["complete"]
 
 
 @pytest.mark.slow
@@ -201,6 +203,21 @@ def test_of_two_drivers_one_runs(folder: Folder) -> None:
     assert third.returncode == 1 and "stopped: another driver took over" in err, f"{out}\n{err}"
     assert {row["seed_train"] for row in folder.rows().values()} >= {0, 1}
     assert not (folder.path / "results/tiny/driver.json").exists()
+
+
+def test_a_lost_lease_says_why(tmp_path: Path) -> None:
+    """Held by another; held by one that has ended since; a folder that is gone."""
+    place = Place.of(tmp_path / "study")
+    with DriverLease(place, False, print) as mine:
+        (tmp_path / "study/study.yaml").write_text("name: study")
+        mine.check()
+        with DriverLease(place, True, print), pytest.raises(LeaseLost, match=r"^another driver took over$"):
+            mine.check()
+        with pytest.raises(LeaseLost, match=r"^another driver took over$"):
+            mine.check()
+        shutil.rmtree(tmp_path / "study")
+        with pytest.raises(LeaseLost, match=r"study is gone or was emptied while the study ran$"):
+            mine.check()
 
 
 @pytest.mark.parametrize(("age_s", "held"), [(5.0, True), (600.0, False)])
