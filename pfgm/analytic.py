@@ -13,6 +13,7 @@ is the scale-mixture form of the Student-t law.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,9 +76,8 @@ class PointCharges:
         """log p_k − (d+n)/2 · log(1 + ‖x − y_k‖²/(n t²)), shape (B, K); its limit −‖x − y_k‖²/(2t²) at n = ∞."""
         d, n = self.locations.shape[1], self.n_aug
         _check_points(x, d)
-        # differences, not products: exact near a charge; (B, K), never (B, K, d)
-        distance = torch.cdist(x.double(), self.locations, compute_mode="donot_use_mm_for_euclid_dist")
-        ratio = distance.square() / _heights(t, x).square()[:, None]
+        squared: Tensor = _SquaredDistances.apply(x.double(), self.locations)
+        ratio = squared / _heights(t, x).square()[:, None]
         return self.weights.log() - (0.5 * ratio if math.isinf(n) else 0.5 * (d + n) * torch.log1p(ratio / n))
 
     def _line(self) -> tuple[Tensor, Tensor]:
@@ -87,6 +87,24 @@ class PointCharges:
         if len(size) > 1 and bool(size[1] > 1e-10 * size[0]):
             raise ValueError(f"line_invariant needs charges on one line, these leave it by {size[1].item():.3g}")
         return origin, directions[0]
+
+
+class _SquaredDistances(torch.autograd.Function):
+    """‖x − y_k‖², shape (B, K), by differences, which are exact near a charge; (B, K, d) is never in memory.
+
+    The gradient is by products, for that of `torch.cdist` makes differences of all pairs at once on a GPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y)
+        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (g,), (x, y) = gradients, ctx.saved_tensors
+        centre = y.mean(0)  # smaller numbers, smaller rounding
+        return 2.0 * (g.sum(1, keepdim=True) * (x - centre) - g @ (y - centre)), None
 
 
 class GaussianMixture:
@@ -197,7 +215,7 @@ class GaussianMixture:
         exceeds t, √λ and r as well it falls like −(n+d). What lies LOG_NEGLIGIBLE below the peak is left out.
         """
         d, n = self.means.shape[1], self.n_aug
-        r_squared = squared.detach().sum(2).amin(1).max().item()
+        r_squared = squared.detach().sum(2).max().item()  # of the farthest component: a wide one may outweigh a near one
         t_low, t_high = t.min().item(), t.max().item()
         low = math.log(t_low) - 0.5 * math.log1p(d / n) - math.sqrt(LOG_NEGLIGIBLE / (n + d))
         beyond = 0.5 * math.log(t_high**2 + r_squared / n) + LOG_NEGLIGIBLE / n + math.sqrt(LOG_NEGLIGIBLE / n)

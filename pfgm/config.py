@@ -53,6 +53,8 @@ MAX_BETA, MAX_LOG_LEVEL = 1000.0, 300.0
 
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+MIN_N_AUG = 0.5
+"""Fewest extra dimensions: below, the noise of some training points has no square in float32."""
 
 
 class Model(BaseModel):
@@ -143,8 +145,8 @@ class TrainConfig(Model):
     height_ratio: Positive | None = None
     """σ(1+τ)^M as a multiple of the rule's height before rounding; sets M (give M or height_ratio, not both)."""
     restrict_M: StrictBool | None = None
-    n_aug: Annotated[float, Field(gt=0, strict=True)] | None = None
-    """PFGM++: extra dimensions D, any positive number or .inf (EDM's diffusion)."""
+    n_aug: Annotated[float, Field(ge=MIN_N_AUG, strict=True)] | None = None
+    """PFGM++: extra dimensions D, any number from `MIN_N_AUG` or .inf (EDM's diffusion)."""
     P_mean: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
     """PFGM++: mean of log t over training points."""
     P_std: Positive | None = None

@@ -7,7 +7,8 @@ one).
 
 Starting from the prior at a finite T is wrong by KL(p_T‖prior), p_T the law of the data seen at T; the ODE takes both laws
 down together, so the samples' law differs from the data's by the same number of nats. With ℓ = log p_T − log prior,
-KL = E[ℓ + e^{−ℓ} − 1] over p_T: the added part has mean zero, and what is left has a small variance where ℓ is small.
+KL = E[ℓ + e^{−ℓ} − 1] over p_T: the added part has mean zero, and what is left has a small variance where ℓ is small. Where it
+is not, e^{−ℓ} owes its mean to points that are hardly ever drawn, and the plain mean of ℓ is taken.
 
 Source: PFGM (arXiv 2209.11178) and PFGM++ (arXiv 2302.04265) for kernel and prior; the estimator is the usual control variate.
 """
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pfgm.analytic import GaussianMixture, PointCharges
-from pfgm.config import TrainConfig
+from pfgm.config import MIN_N_AUG, TrainConfig
 from pfgm.data import DataInfo, Dataset
 from pfgm.data.points import Points
 from pfgm.data.toys import gaussians_law
@@ -43,10 +44,10 @@ def exact_train(n_aug: float, info: DataInfo) -> TrainConfig:
     """The process of an exact field, every number filled in: pfgm at n_aug = 1, else pfgmpp.
 
     Raises:
-        ValueError: n_aug is not positive.
+        ValueError: n_aug is below `pfgm.config.MIN_N_AUG`.
     """
-    if not n_aug > 0:
-        raise ValueError(f"n_aug: must be positive, got {n_aug}; 1 is PFGM, .inf diffusion")
+    if not n_aug >= MIN_N_AUG:
+        raise ValueError(f"n_aug: must be at least {MIN_N_AUG}, got {n_aug}; 1 is PFGM, .inf diffusion")
     if n_aug != 1:
         return resolve_train(TrainConfig(process="pfgmpp", n_aug=n_aug), info)
     return resolve_train(TrainConfig(process="pfgm", sigma=SIGMA * info.sd), info)
@@ -109,7 +110,8 @@ class ExactField(Flow):
         x = (y + kernel_noise(y.shape[1], level, self.process.n_aug, g)).to(self.place)
         prior = self.process.prior(T)
         ratio = torch.cat([self.law.log_prob(part, T) - prior.log_prob(part) for part in x.split(ROWS)])
-        terms = ratio + torch.expm1(-ratio)
+        controlled = ratio + torch.expm1(-ratio)
+        terms = controlled if 2 * controlled.std() < ratio.std() else ratio
         return PriorError(float(terms.mean()), float(terms.std()) / math.sqrt(PRIOR_POINTS))
 
     @cached_property

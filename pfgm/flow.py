@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from pfgm.config import SamplerConfig
-from pfgm.latents import Latents
+from pfgm.latents import Latents, check_latents
 from pfgm.prior import PoissonPrior
 from pfgm.process import Process
 from pfgm.resolve import resolve_sampler
@@ -84,16 +84,18 @@ class Flow(ABC):
         Args:
             latents: n of them, in place of the seed's (`pfgm.latents`).
         Raises:
-            ValueError: an unknown keyword, a value out of range, a keyword that the solver does not read, or latents of
+            ValueError: n < 1, an unknown keyword, a value out of range, a keyword that the solver does not read, or latents of
                 another dimension or number.
             RuntimeError: the solve diverged or ran into its step limit.
         """
-        config = sampler_point(sampler)
+        return self._items(n, seed, latents, sampler_point(sampler), clamp=True)
+
+    def _items(self, n: int, seed: int, latents: Latents | None, config: SamplerConfig, clamp: bool) -> Tensor:
         made = sample(
             self.mean_source, self.process, config, n, seed, latents=latents, device=self.device, dtype=self.dtype
         )  # fmt: skip
         _refuse_failure("sampling", made.status, made.nfe)
-        return self.process.info.to_data_units(made.x).reshape(n, *self.process.info.shape)
+        return self.process.info.to_data_units(made.x, clamp).reshape(n, *self.process.info.shape)
 
     def encode(self, x: Tensor, **sampler: object) -> Latents:
         """The latents from which `decode`, with the same keywords, makes the items ``x``.
@@ -120,10 +122,17 @@ class Flow(ABC):
         return found.latents
 
     def decode(self, latents: Latents, **sampler: object) -> Tensor:
-        """The items that `encode`, with the same keywords, has these latents for: samples without the last denoise step."""
+        """The items that `encode`, with the same keywords, has these latents for.
+
+        They are samples without the last denoise step, and not clamped to the data's range, which would move what lies outside.
+
+        Raises:
+            ValueError, RuntimeError: as `encode`; latents of another dimension.
+        """
         _refuse_denoise(sampler)
-        options: dict[str, Any] = self._tightened(sampler) | {"denoise": False}
-        return self.sample(len(latents.quantile), latents=latents, **options)
+        check_latents(latents, self.process.info.dim)
+        config = sampler_point(self._tightened(sampler) | {"denoise": False})
+        return self._items(len(latents.quantile), 0, latents, config, clamp=False)
 
     def _tightened(self, sampler: dict[str, object]) -> dict[str, object]:
         """The keywords with the tolerances that a round trip needs; those of a fixed-step solver as they are."""

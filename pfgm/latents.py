@@ -29,6 +29,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from pfgm.prior import PoissonPrior
 
+AGREE = 1e-4
+"""Parts of a latent differ by less: they may have been kept in float32, or in a dtype that is coarser still."""
 OPPOSITE = 1e-6
 """Two directions closer than this to opposite (radians) have no great circle between them that could be told from others."""
 
@@ -62,13 +64,13 @@ def make_latents(direction: Tensor, quantile: Tensor, tail: Tensor | None = None
 
 
 def check_latents(latents: Latents, dim: int | None = None, n: int | None = None) -> Latents:
-    """The same latents, if they have the right shapes.
+    """The same latents, if they have the right shapes and their parts agree.
 
     Args:
         dim: the dimension d that they must have.
         n: how many there must be.
     Raises:
-        ValueError: they have others.
+        ValueError: they do not.
     """
     if not isinstance(latents, Latents):
         raise ValueError(f"latents must be Latents, as pfgm.prior.latents(n, d, seed) makes them, got {type(latents).__name__}")
@@ -76,6 +78,13 @@ def check_latents(latents: Latents, dim: int | None = None, n: int | None = None
     rows = latents.direction.shape[:1]
     if latents.direction.ndim != 2 or any(part.shape != rows for part in latents[1:]):
         raise ValueError(f"{found}; need (n, d) and (n,), as pfgm.prior.latents(n, d, seed) makes them")
+    if bool(((latents.quantile + latents.tail - 1).abs() > AGREE).any()) or bool(
+        ((torch.linalg.vector_norm(latents.direction, dim=1) - 1).abs() > AGREE).any()
+    ):
+        raise ValueError(
+            "latents whose parts do not agree (directions of length 1, tail 1 − quantile): make them anew with"
+            " pfgm.latents.make_latents(direction, quantile)"
+        )
     if dim is not None and latents.direction.shape[1] != dim:
         raise ValueError(f"{found}; this process has d = {dim}: take latents of its own data")
     if n is not None and rows[0] != n:

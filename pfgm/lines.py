@@ -37,8 +37,8 @@ def electric_field(x: Tensor, charges: Tensor, weights: Tensor | None = None) ->
         charges: their places y, shape (N, n).
         weights: p, shape (N,), positive, normalised here; equal when None.
     Returns:
-        (F/‖F‖, shape (B, n), zero where F is; log ‖F‖, shape (B,)), in the dtype of ``x``. `pfgm.field.true_field` is the
-        field with one more dimension, and points the other way.
+        (F/‖F‖, shape (B, n), zero where F is and at a charge; log ‖F‖, shape (B,), +∞ at a charge), in the dtype of ``x``.
+        `pfgm.field.true_field` is the field with one more dimension, and points the other way.
     Raises:
         ValueError: if shapes disagree, n < 2 or a weight is not positive.
     Source: Su, Scientific Spaces 9305, the field of a source in n dimensions; in log space.
@@ -47,7 +47,9 @@ def electric_field(x: Tensor, charges: Tensor, weights: Tensor | None = None) ->
     offset, log_sum = _seen(x.double(), places, log_p)
     norm = torch.linalg.vector_norm(offset, dim=1)
     direction = torch.where(norm[:, None] > 0, offset / norm[:, None], 0.0)
-    return direction.to(x.dtype), (log_sum + norm.log() - log_sphere_area(x.shape[1])).to(x.dtype)
+    at_charge = log_sum > -0.5 * x.shape[1] * math.log(TINY)  # nearer than √TINY
+    magnitude = torch.where(at_charge, math.inf, log_sum + norm.log() - log_sphere_area(x.shape[1]))
+    return direction.to(x.dtype), magnitude.to(x.dtype)
 
 
 def electric_lines(

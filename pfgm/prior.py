@@ -67,7 +67,11 @@ class PoissonPrior(Distribution):
             self._kept = float(self._full_cdf(np.asarray(self.max_radius)))
             self._truncated = float(self._full_sf(np.asarray(self.max_radius)))
         if self._kept < 1e-300:
-            raise ValueError(f"max_radius = {max_radius} keeps no mass at T = {T}, d = {dim}: raise it or lower T")
+            median = float(PoissonPrior(dim, T, n_aug=n_aug).radius_icdf(0.5)) / T
+            raise ValueError(
+                f"max_radius_ratio: R/T = {self.max_radius / T:.3g} keeps no mass at d = {dim}, where half of it lies beyond"
+                f" {median:.3g}; use about that, or more"
+            )
         super().__init__(batch_shape=torch.Size(), event_shape=torch.Size([dim]), validate_args=False)
 
     @property
@@ -131,10 +135,10 @@ class PoissonPrior(Distribution):
         """Raise a ValueError where radii (n,) lie farther beyond a truncated law's than the share ``slack`` of it."""
         beyond = radius > self.max_radius * (1.0 + slack)
         if bool(beyond.any()):
-            factor = math.ceil(100 * float(radius[beyond].max()) / self.max_radius) / 100
+            factor = 1.01 * float(radius[beyond].max()) / self.max_radius
             raise ValueError(
                 f"{int(beyond.sum())} of {len(radius)} points lie beyond the truncated prior's radius {self.max_radius:.4g}:"
-                f" make max_radius_ratio at least {factor:g} times as large, or give none"
+                f" make max_radius_ratio at least {factor:.3g} times as large, or give none"
             )
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
             if height <= train.sigma:
                 raise ValueError(
                     f"height_ratio: {train.height_ratio:.3g} puts the height {height:.3g} below sigma = {train.sigma:.3g};"
-                    f" at this sigma use at least {train.sigma / rule:.2g}, or lower sigma"
+                    f" at this sigma use at least {1.01 * train.sigma / rule:.3g}, or lower sigma"
                 )
             changes["M"] = math.log(height / train.sigma) / math.log1p(train.tau)
         elif train.M == "rule":
@@ -65,7 +65,7 @@ def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler
     """Numbers of a sampler point for one process: T and its ratio to the rule's, atol, the truncation radius.
 
     Raises:
-        ValueError: T ≤ t_min once resolved.
+        ValueError: T ≤ t_min once resolved, or a truncation that keeps no mass.
     """
     rule = process.rule_T
     T = rule * sampler.T_ratio if sampler.T_ratio is not None else rule if sampler.T == "rule" else float(sampler.T)
@@ -73,4 +73,5 @@ def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler
         raise ValueError(f"T: resolves to {T:.3g}, not above t_min = {sampler.t_min:g}; raise T or lower t_min")
     atol = sampler.rtol if sampler.atol == "same" else sampler.atol
     radius = None if sampler.max_radius_ratio is None else sampler.max_radius_ratio * T
+    process.prior(T, radius)  # which may refuse it
     return ResolvedSampler(T, T / rule, sampler.rtol, atol, radius)

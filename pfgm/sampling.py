@@ -141,8 +141,10 @@ def sample(
         latents: n of them, in place of the seed's.
         noise: added before every step of a fixed-step solver.
     Raises:
-        ValueError: latents of another dimension or number, or T ≤ t_min.
+        ValueError: n < 1, latents of another dimension or number, or T ≤ t_min.
     """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
     numbers = resolve_sampler(sampler, process)
     size = min(sampler.batch_size, n)
     padded = math.ceil(n / size) * size

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field as Key
 from pydantic import model_validator
 
-from pfgm.config import Model, NetworkConfig, TrainConfig
+from pfgm.config import MIN_N_AUG, Model, NetworkConfig, TrainConfig
 from pfgm.data import DataInfo
 from pfgm.exact import KINDS, exact_train
 
@@ -33,7 +33,7 @@ class FieldConfig(Model):
     format: Literal["pfgm", "poisson_flow"] = "pfgm"
     exact: Literal[KINDS] | None = None  # type: ignore[valid-type]
     """empirical: the field of the data points. gaussian_mixture: of the law of `gaussians`, or a Gaussian like other data."""
-    n_aug: Annotated[float, Key(gt=0, strict=True)] | None = None
+    n_aug: Annotated[float, Key(ge=MIN_N_AUG, strict=True)] | None = None
     """exact: extra dimensions, any positive number or .inf (default 1, PFGM)."""
 
     @model_validator(mode="after")

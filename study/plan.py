@@ -235,13 +235,16 @@ def check_extremes(config: StudyConfig, training: list[Point], corners: bool) ->
             try:
                 found["T"].append(resolve_sampler(sampler, process).T)
             except ValueError as error:
-                raise PlanError(_blame(config, "T", "T_ratio", "t_min"), reason(error).removeprefix("T: ")) from None
+                key, _, text = reason(error).partition(": ")
+                raise PlanError(_blame(config, *BLAMED[key]), text) from None
     ranges = {k: (min(v), max(v)) for k, v in found.items()}
     if not config.allow_extreme:
         _refuse_extremes(config, ranges, max(s.t_min for s in samplers))
     return ranges
 
 
+BLAMED = {"T": ("T", "T_ratio", "t_min"), "max_radius_ratio": ("max_radius_ratio",)}
+"""Keys that may be the reason for what `resolve_sampler` refuses, by the one it names."""
 HEIGHT_KEYS = ("M", "height_ratio", "tau", "sigma", "P_std", "P_mean", "sigma_max", "beta_max", "beta_min")
 
 
@@ -257,6 +260,8 @@ def _sampler_ends(config: StudyConfig, corners: bool) -> list[SamplerConfig]:
     if corners:
         active = {k: v for k, v in ends.items() if k in made[0]}
         made += [{**made[0], **dict(zip(active, corner, strict=True))} for corner in itertools.product(*active.values())]
+    if "max_radius_ratio" in config.search_sampler:
+        ends["max_radius_ratio"] = _ends(config.search_sampler["max_radius_ratio"])
     made += [moved(config, "sampler", key, value) for key, values in ends.items() for value in values]
     return [_sampling(config, p) for p in made]
 

@@ -59,6 +59,7 @@ MEASUREMENTS: dict[str, pa.DataType] = {
     "metric_prior_kl": _F, "metric_prior_kl_se": _F,  # nats, of starting an exact field at T
     "metric_sliced_wasserstein": _F, "metric_energy": _F, "metric_n": _I, "metric_features": _S, "metric_names": _S,
     "metric_bits_per_dim": _F, "metric_bits_per_dim_se": _F, "metric_nats_per_dim": _F, "metric_n_likelihood": _I,
+    "metric_likelihood_t": _F,  # the level whose density is meant: t_min, or half a grey level where that is higher
     "metric_divergence": _S, "metric_dequantization": _S,  # exact or hutchinson; "(v + u)/8 − 1", none for data of floats
     "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_compile_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
     "cost_memory_mb": _F, "cost_memory_splits": _I,  # splits of work that was too big for memory, training's too

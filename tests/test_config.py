@@ -337,6 +337,12 @@ BAD: dict[str, tuple[str, str, str, str]] = {
         "raw",
         "use normalized",
     ),
+    "truncation without mass": (
+        TINY.replace("sampler: {", "~sampler: {max_radius_ratio: 1.0e-200, "),
+        "sampler.max_radius_ratio",
+        "1e-200",
+        "keeps no mass at d = 2",
+    ),
     "M and height_ratio": (
         TINY.replace("train: {", "~train: {M: 100.0, height_ratio: 2.0, "),
         "train.height_ratio",
@@ -558,7 +564,7 @@ def test_fixed_keys_count_where_they_have_a_meaning(tmp_path: Path) -> None:
     [
         ("gamma: 2.0", "process: {choice: [pfgmpp]}", "train.gamma: has no meaning under pfgmpp; remove 2.0"),
         ("sigma: -1.0", "process: {choice: [pfgm, pfgmpp]}", "train.sigma: must be greater than 0, got -1.0"),
-        ("n_aug: 0", "process: {choice: [pfgm, pfgmpp]}", "train.n_aug: must be greater than 0, got 0"),
+        ("n_aug: 0", "process: {choice: [pfgm, pfgmpp]}", "train.n_aug: must be greater than or equal to 0.5, got 0"),
         ("gamma: 2.0", "process: {choice: [pfgm, pfgmm]}", "search.train.process: .*'pfgmm'"),
         ("objective: raw", "process: {choice: [pfgmpp]}", "train.objective: has no meaning under pfgmpp; remove 'raw'"),
         ("sigma: 0.1, n_aug: 64", "steps: {choice: [20, 30]}", "train.n_aug: belongs to process pfgmpp"),

@@ -10,6 +10,7 @@ import torch
 from conftest import Folder
 from scipy import stats
 
+from pfgm.analytic import PointCharges
 from pfgm.checkpoint import Field, pack_tensors, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import load_data
@@ -203,6 +204,20 @@ def test_memory_is_as_counted(network: NetworkConfig, bf16: bool) -> None:
     taken = torch.cuda.max_memory_allocated() - before
     counted = footprint(network, data.info.shape, data.info.n, train, 1)
     assert counted.data + counted.training == pytest.approx(taken, rel=0.3)
+
+
+def test_gradients_of_charges_hold_no_coordinates_of_pairs() -> None:
+    """256 points, 10,000 charges, d = 784: (B, K) numbers of 20 MB each, not (B, K, d) of 16 GB; as on the CPU to rounding."""
+    g = torch.Generator().manual_seed(0)
+    y, x = torch.randn(10_000, 784, generator=g), torch.randn(256, 784, generator=g, dtype=torch.float64)
+    found = []
+    for device in ("cpu", "cuda"):
+        charges, at = PointCharges(y.to(device)), x.to(device).requires_grad_()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        found.append(torch.autograd.grad(charges.log_prob(at, 1.0).sum(), at)[0].cpu())
+        assert torch.cuda.max_memory_allocated() - before < 1e9
+    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-9)
 
 
 def test_a_compiled_training_is_the_same_to_rounding() -> None:

@@ -15,6 +15,8 @@ from pfgm.analytic import GaussianMixture, PointCharges
 from pfgm.checkpoint import Field
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import load_data
+from pfgm.dequantization import dequantize
+from pfgm.exact import exact_field, exact_train
 from pfgm.field import mean_source
 from pfgm.latents import Latents, check_latents, interpolate, make_latents, with_temperature
 from pfgm.prior import PoissonPrior, latents
@@ -89,7 +91,7 @@ def test_far_tails_against_scipy() -> None:
 def test_points_beyond_a_truncated_prior_are_refused() -> None:
     prior = PoissonPrior(2, 2.0, max_radius=10.0)
     x = torch.tensor([[1.0, 1.0], [30.0, 0.0], [0.0, 12.0]], dtype=F64)
-    with pytest.raises(ValueError, match=r"2 of 3 points .* radius 10: make max_radius_ratio at least 3 times as large"):
+    with pytest.raises(ValueError, match=r"2 of 3 points .* radius 10: make max_radius_ratio at least 3\.03 times as large"):
         prior.to_latent(x)
     edge = prior.from_latent(*make_latents(directions(1, 2), torch.ones(1, dtype=F64)))
     assert float(prior.to_latent(edge).tail) < 1e-15
@@ -154,6 +156,25 @@ def test_data_come_back_from_their_latents(name: str, rtol: float) -> None:
         up = encode(flow.mean_source, flow.process, loose, flow.to_training_units(x), dtype=F64).latents
         down = sample(flow.mean_source, flow.process, loose, len(x), latents=up, dtype=F64).x
         assert float(relative_error(down, flow.to_training_units(x)).max()) > 10 * rtol
+
+
+@pytest.mark.parametrize("n_aug", [1.0, math.inf])
+def test_what_is_decoded_is_not_clamped(n_aug: float) -> None:
+    """Digits have the range [−1, 1], samples without a denoise step leave it, and samples are clamped where they do.
+
+    Data beyond the range come back to 10 rtol, and latents whose items lie beyond it to 1e-5; clamped they were off by 0.8.
+    """
+    data = load_data(DataConfig())
+    field = exact_field("gaussian_mixture", data, exact_train(n_aug, data.info))
+    x = dequantize(data.raw[:20].double(), 8.0, seed=0).reshape(20, 1, 8, 8)
+    assert float((x > 1).double().mean()) > 0.01
+    found = field.decode(field.encode(x, rtol=1e-4), rtol=1e-4)
+    assert float(relative_error(found.flatten(1), x.flatten(1)).max()) <= 1e-3
+    drawn = latents(10, 64, seed=3)
+    items = field.decode(drawn, rtol=1e-6)
+    assert float(items.abs().max()) > 1.05
+    assert float((field.encode(items, rtol=1e-6).direction - drawn.direction).norm(dim=1).max()) < 1e-5
+    assert float(field.sample(10, latents=drawn).abs().max()) == 1.0
 
 
 @pytest.mark.parametrize("process", ["pfgm", "ve", "vp", "pfgmpp"])
@@ -297,6 +318,16 @@ def test_latents_of_the_wrong_shape_are_refused() -> None:
     flow, drawn = ExactFlow(SMOOTH.mean_source, process_of(2)), latents(4, 2, 0)
     with pytest.raises(ValueError, match=r"latents of the wrong shape: direction \(4, 3\).*has d = 2"):
         flow.sample(4, latents=latents(4, 3, 0))
+    with pytest.raises(ValueError, match=r"n must be at least 1, got 0"):
+        flow.sample(0)
+    with pytest.raises(ValueError, match=r"latents must be Latents, as .* got Tensor"):
+        flow.decode(torch.zeros(4, 2))  # type: ignore[arg-type]
+    for edited in (
+        drawn._replace(quantile=torch.full_like(drawn.quantile, 0.5)),
+        drawn._replace(direction=5 * drawn.direction),
+    ):
+        with pytest.raises(ValueError, match=r"latents whose parts do not agree .* make them anew with"):
+            flow.sample(4, latents=edited)
     with pytest.raises(ValueError, match=r"n = 5 samples need 5 latents: give n = 4"):
         flow.sample(5, latents=drawn)
     with pytest.raises(ValueError, match=r"need \(n, d\) and \(n,\)"):
@@ -315,15 +346,21 @@ def test_latents_of_the_wrong_shape_are_refused() -> None:
         flow.encode(torch.zeros(4, 2), steps=3)
 
 
-def test_sampling_takes_latents_of_either_precision_and_place(rings: Field) -> None:
+def test_sampling_takes_latents_of_either_precision(rings: Field) -> None:
     """float32 latents, as a file may hold them, start where the float64 ones do, to float32."""
-    drawn = latents(10, 2, 0)
+    drawn, seen = latents(10, 2, 0), list[torch.Tensor]()
     single = Latents(*(part.float() for part in drawn))
     config = SamplerConfig(solver="heun2", steps=4)
     numbers = resolve_sampler(config, rings.process)
-    made = sample(rings.mean_source, rings.process, config, 10, latents=single)
-    expected = rings.process.prior(numbers.T).from_latent(*drawn).norm(dim=1) / numbers.T
-    torch.testing.assert_close(made.radius_ratio, expected, rtol=1e-4, atol=1e-6)
+
+    def recorded(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return rings.mean_source(x, t)
+
+    made = sample(recorded, rings.process, config, 10, latents=single)
+    expected = rings.process.prior(numbers.T).from_latent(*drawn)
+    torch.testing.assert_close(seen[0].double(), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(made.radius_ratio, expected.norm(dim=1) / numbers.T, rtol=1e-4, atol=1e-6)
 
 
 def test_flow_says_the_prior_it_starts_from(rings: Field) -> None:

@@ -112,7 +112,8 @@ def test_a_truncated_prior_has_its_own_density() -> None:
     whole, cut = (flow.log_likelihood(x, T=20.0, max_radius_ratio=r) for r in (None, 1.5))
     mass = flow.prior(T=20.0, max_radius_ratio=1.5).truncated_mass
     torch.testing.assert_close(cut.log_prob - whole.log_prob, torch.full((3,), -math.log1p(-mass), dtype=F64))
-    with pytest.raises(ValueError, match=r"1 of 2 points lie beyond the truncated prior's radius 30 .*, or none"):
+    words = r"1 of 2 points lie beyond the truncated prior's radius 30: make max_radius_ratio at least 2\.02 times as large, or"
+    with pytest.raises(ValueError, match=words):
         flow.log_likelihood(torch.tensor([[0.1, 0.0], [0.0, 3.0]], dtype=F64), T=20.0, max_radius_ratio=1.5)
 
 
@@ -277,12 +278,16 @@ def test_the_metric_of_a_known_law() -> None:
     x = some_points(data, 100) - data.info.mean.double()
     assert row["metric_nats_per_dim"] == pytest.approx(float(-flow.law.log_prob(x, 0.005).mean() / 2), abs=0.01)
     assert (row["metric_n_likelihood"], row["metric_divergence"], row["metric_dequantization"]) == (100, "exact", "none")
+    assert row["metric_likelihood_t"] == 0.005
     assert "metric_bits_per_dim" not in row
     assert set(row) <= set(MEASUREMENTS)
 
 
-def test_the_metric_of_grey_levels_is_of_held_out_points() -> None:
-    """Digits: bits and nats tell the same, held-out points are taken, and sampler points that differ in steps share it."""
+def test_the_metric_of_grey_levels_is_of_held_out_points(caplog: pytest.LogCaptureFixture) -> None:
+    """Digits: bits and nats tell the same, held-out points are taken, and sampler points that differ in steps share it.
+
+    The density is that at half a grey level where t_min is lower; there is none where T is.
+    """
     data = load_data(DataConfig(holdout=0.1))
     assert data.test is not None
     taken = some_points(data, 30)
@@ -297,6 +302,16 @@ def test_the_metric_of_grey_levels_is_of_held_out_points() -> None:
     exact = flow.law.log_prob(dequantize(taken, 8.0, 0) - data.info.mean.double(), 0.1)
     assert abs(rows[0]["metric_bits_per_dim"] - float(bits_per_dim(exact, 64, 8.0).mean())) < 0.1
     assert 0 < rows[0]["metric_bits_per_dim_se"] < 1
+    low, half = (evaluator.measure(flow, SamplerConfig(solver="euler", steps=2, t_min=t), seed=0).row for t in (1e-3, 1 / 16))
+    assert [row["metric_likelihood_t"] for row in (rows[0], low, half)] == [0.1, 1 / 16, 1 / 16]
+    assert low["metric_bits_per_dim"] == half["metric_bits_per_dim"] != rows[0]["metric_bits_per_dim"]
+    under = evaluator.measure(flow, SamplerConfig(solver="euler", steps=2, T=0.06), seed=0).row
+    assert "metric_bits_per_dim" not in under and "not above half a grey level, 0.0625" in caplog.text
+
+
+def test_grey_levels_are_refused_where_data_units_are_meant() -> None:
+    with pytest.raises(ValueError, match=r"dtype torch.uint8; need floats of shape"):
+        ExactFlow(lambda x, t: 0.5 * x, process_of(2)).log_likelihood(torch.zeros(3, 2, dtype=torch.uint8))
 
 
 def test_a_likelihood_that_fails_leaves_nulls(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,6 +39,13 @@ def test_one_charge(n: int) -> None:
     torch.testing.assert_close(log_magnitude, -(n - 1) * r.log() - log_area, rtol=1e-12, atol=1e-9)
 
 
+def test_the_field_at_a_charge_is_infinite() -> None:
+    y = normal(3, 2)
+    direction, log_magnitude = electric_field(torch.cat([y[1:2], y[1:2] + 1e-12]), y)
+    assert log_magnitude[0] == math.inf and direction[0].tolist() == [0.0, 0.0]
+    assert 20 < float(log_magnitude[1]) < 30
+
+
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_lines_of_one_charge_are_straight(n: int) -> None:
     """x(s) = y + (r + s) u; toward the charge r − s, and rest at the charge."""

@@ -1,13 +1,17 @@
 """Training points: exact laws of heights and radii, the null effect of τ at fixed M ln(1+τ), the authors' rule."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from scipy import special, stats
 
+from pfgm.config import DataConfig, TrainConfig
+from pfgm.data import load_data
 from pfgm.perturb import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
+from pfgm.resolve import resolve_train
 
 SIGMA, TAU, M = 0.1, 0.03, 100.0
 N = 40_000
@@ -144,3 +148,13 @@ def test_other_refusals() -> None:
         rule_T(-1.0)
     with pytest.raises(ValueError, match="d must be"):
         rule_R_max(1.0, 0)
+
+
+def test_the_height_ratio_that_is_advised_is_taken() -> None:
+    """For sixty values of sigma; rounded to nearest, a third of them was refused again."""
+    info = load_data(DataConfig()).info
+    for sigma in np.geomspace(1e-3, 0.5, 60):
+        with pytest.raises(ValueError, match="use at least ") as refused:
+            resolve_train(TrainConfig(sigma=float(sigma), height_ratio=1e-9), info)
+        (advised,) = re.findall(r"use at least (\S+),", str(refused.value))
+        assert resolve_train(TrainConfig(sigma=float(sigma), height_ratio=float(advised)), info).M > 0

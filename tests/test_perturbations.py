@@ -36,21 +36,27 @@ def tiny_network() -> torch.nn.Module:
 @pytest.mark.parametrize("clock", [None, LOG_HEIGHT, VpClock(0.1, 20.0)])
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "heun2", "rk4", "multistep2"])
 def test_noise_is_added_before_every_step(solver: str, clock: Any) -> None:
-    """x ← x + α t n with the step's own t: what D is called at, once the source is constant (paths are known)."""
-    noise, seen = StepNoise(0.2, seed=3), []
-    x0 = torch.randn(5, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    """x ← x + α t n with the step's own t: where D is called at the start of each step, and where the last one ends.
 
-    def disturb(x: torch.Tensor, t: float, k: int) -> torch.Tensor:
-        seen.append((k, t))
-        after = noise.of_rows(0)(x, t, k)
-        torch.testing.assert_close(after - x, 0.2 * t * noise.draw(k, 0, 5, 2))
-        return after
-
+    A step that is disturbed ends where the same solver, from the same disturbed point, ends by itself.
+    """
+    noise, called = StepNoise(0.2, seed=3), list[tuple[torch.Tensor, float]]()
+    x = torch.randn(5, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
     options = {} if clock is None else {"clock": clock}
-    out = integrate(lambda x, t: torch.zeros_like(x), x0, T=8.0, t_min=0.5, solver=solver, steps=4, disturb=disturb, **options)
+
+    def source(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        called.append((x, float(t[0])))
+        return 0.5 * x if solver != "multistep2" else torch.ones_like(x)  # whose steps depend on D before
+
+    out = integrate(source, x, T=8.0, t_min=0.5, solver=solver, steps=4, disturb=noise.of_rows(0), **options)
     assert out.status == "complete"
-    assert [k for k, _ in seen] == [0, 1, 2, 3]
-    assert [t for _, t in seen] == pytest.approx([8.0, 4.0, 2.0, 1.0])
+    first = called[:: len(called) // 4]
+    assert [t for _, t in first] == pytest.approx([8.0, 4.0, 2.0, 1.0])
+    for k, (at, t) in enumerate(first):
+        disturbed = x + 0.2 * t * noise.draw(k, 0, 5, 2)
+        torch.testing.assert_close(at, disturbed)
+        x = integrate(source, disturbed, T=t, t_min=t / 2, solver=solver, steps=1, **options).x
+    torch.testing.assert_close(out.x, x)
 
 
 def test_noise_has_the_size_it_says() -> None:

@@ -54,10 +54,10 @@ class DataInfo:
         """d, the number of coordinates of an item."""
         return prod(self.shape)
 
-    def to_data_units(self, x: Tensor) -> Tensor:
-        """Add the mean back to samples (n, d) and clamp them to the data's range."""
+    def to_data_units(self, x: Tensor, clamp: bool = True) -> Tensor:
+        """Add the mean back to samples (n, d) and clamp them to the data's range, if it has one and ``clamp``."""
         x = x + self.mean.to(x)
-        return x if self.bounds is None else x.clamp(*self.bounds)
+        return x.clamp(*self.bounds) if clamp and self.bounds is not None else x
 
 
 @dataclass(frozen=True)

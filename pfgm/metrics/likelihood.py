@@ -3,6 +3,10 @@
 Likelihood is of the ODE, not of the solver: always from the whole prior, with dopri5 at an adaptive sampler's tolerances or,
 where the sampler has fixed steps, at `FIXED_RTOL`. Data of grey levels are dequantised (`pfgm.dequantization`), and every
 configuration sees the same points, the same u and the same probes of a seed: differences between configurations are less noisy.
+
+Fields are trained on the grey levels themselves, so far below their spacing 1/a the density is one of narrow peaks, and between
+two of them it tells the tail of a process's kernel, not what was learned: at t = 1e-3 a Gaussian kernel gives hundreds of bits.
+The density of grey data is therefore taken at `LEVEL`/a where t_min is lower, for every process alike.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from pfgm.resolve import resolve_sampler
 
 logger = logging.getLogger(__name__)
 
+LEVEL = 0.5
+"""Lowest level t that grey data are looked at, in spacings of the grey levels: the width of u, up to a factor."""
 FIXED_RTOL = 1e-4
 """Relative and absolute tolerance where the sampler has none."""
 
@@ -41,13 +47,17 @@ def likelihood(flow: Flow, data: Dataset, sampler: SamplerConfig, n: int, seed: 
     x = some_points(data, n)
     if grey is not None:
         x = dequantize(x, grey.levels, seed)
+    level = sampler.t_min if grey is None else max(sampler.t_min, LEVEL / grey.levels)
+    if level >= numbers.T:
+        logger.warning("no likelihood at T = %g: it is not above half a grey level, %g", numbers.T, level)
+        return {}
     rtol, atol = (numbers.rtol, numbers.atol) if sampler.solver in ADAPTIVE_SOLVERS else (FIXED_RTOL, FIXED_RTOL)
     assert rtol is not None
-    found = log_likelihood(flow, x, T=numbers.T, t_min=sampler.t_min, rtol=rtol, atol=atol, seed=seed)
+    found = log_likelihood(flow, x, T=numbers.T, t_min=level, rtol=rtol, atol=atol, seed=seed)
     if found.status != "complete":
         logger.warning("no likelihood at T = %g: its solve ended as %s", numbers.T, found.status)
         return {}
-    return _columns(found, grey, data.info.dim)
+    return _columns(found, grey, data.info.dim) | {"metric_likelihood_t": level}
 
 
 def some_points(data: Dataset, n: int) -> Tensor:
