@@ -97,11 +97,13 @@ class _SquaredDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        """Of points x (B, d) and charges y (K, d)."""
         ctx.save_for_backward(x, y)
         return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """2 Σ_k g_k (x − y_k), for x alone."""
         (g,), (x, y) = gradients, ctx.saved_tensors
         centre = y.mean(0)  # smaller numbers, smaller rounding
         return 2.0 * (g.sum(1, keepdim=True) * (x - centre) - g @ (y - centre)), None
