@@ -31,13 +31,19 @@ class Contrast(NamedTuple):
     df: float
 
 
-def contrast(groups: Sequence[tuple[int, np.ndarray]], confidence: float = 0.95, comparisons: int = 1) -> Contrast:
+def contrast(
+    groups: Sequence[tuple[int, np.ndarray]],
+    confidence: float = 0.95,
+    comparisons: int = 1,
+    others: Sequence[np.ndarray] = (),
+) -> Contrast:
     """A ratio of products of geometric means.
 
     Args:
         groups: (c, log values of the fields), c = +1 for a numerator, −1 for a denominator.
         confidence: of the interval.
         comparisons: intervals that shall hold together (Bonferroni).
+        others: log values of the study's other groups, which lend their variance.
     Returns:
         NaN throughout where a group is empty.
     """
@@ -45,7 +51,7 @@ def contrast(groups: Sequence[tuple[int, np.ndarray]], confidence: float = 0.95,
     sizes = tuple(len(y) for y in values)
     if not groups or not all(sizes):
         return Contrast(math.nan, math.nan, math.nan, math.nan, sizes, 0.0)
-    pooled = pool(values)
+    pooled = pool([*values, *others])
     variance, df = of_means([(moderate(y, pooled), len(y)) for y in values])
     half = half_width(variance, df, confidence, comparisons)
     middle = sum(c * float(y.mean()) for (c, _), y in zip(groups, values, strict=True))

@@ -154,7 +154,7 @@ class TrainConfig(Model):
     sigma_min: Positive | None = None
     """ve: smallest trained noise level, in data units (below it the field is extrapolated: choose t_min accordingly)."""
     sigma_max: Positive | None = None
-    """ve: largest trained noise level, in data units."""
+    """ve: largest trained noise level, in data units; the largest distance between two data points is enough."""
     beta_min: Positive | None = None
     """vp: rate of the noise at time 0."""
     beta_max: Positive | None = None

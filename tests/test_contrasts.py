@@ -47,6 +47,18 @@ def test_interval_covers(n_groups: int) -> None:
     assert 0.93 <= covered / 4000 <= 0.985
 
 
+def test_other_groups_lend_their_variance() -> None:
+    """(d₀ s₀² + d s²)/(d₀ + d), s₀² over all groups: two groups of two with equal variances, and one that is noisier."""
+    a, b, noisy = np.array([0.0, 0.2]), np.array([1.0, 1.2]), np.array([-1.0, 0.0, 1.0])
+    own, pooled = 0.02, (0.02 + 0.02 + 2 * 1.0) / 4
+    variance = (3 * pooled + own) / 4 / 2 * 2  # of both means
+    found = contrast([(1, a), (-1, b)], others=[noisy])
+    assert math.log(found.ratio) == pytest.approx(-1.0)
+    assert (math.log(found.high / found.ratio)) == pytest.approx(stats.t.ppf(0.975, found.df) * math.sqrt(variance))
+    alone = contrast([(1, a), (-1, b)])
+    assert alone.high < found.high
+
+
 def test_detectable_gap_is_found_four_times_in_five() -> None:
     """A contrast as large as the (average) detectable gap is significant in 70 to 90 % of 2,000 draws."""
     rng = np.random.default_rng(1)
