@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.load import AnalysisError, Axis, as_number, find_axis, has_role, is_default, searched_axes, tolerance_of
+from analysis.load import (
+    AnalysisError,
+    Axis,
+    as_number,
+    find_axis,
+    has_role,
+    is_default,
+    searched_axes,
+    tolerance_of,
+    undisturbed,
+)
 from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric
 from analysis.units import is_given, unit_key
 from analysis.variance import Moderated, detectable, half_width, moderate, of_means, percent, pool
@@ -91,6 +101,7 @@ def compare(
     Raises:
         AnalysisError: no such configuration, or a metric that is not averaged on the log.
     """
+    frame = undisturbed(frame)
     metric = metric or default_metric(frame)
     need_ratio_metric(metric, "compare")
     limit = tolerance_of(frame) if tolerance is None else tolerance

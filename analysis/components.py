@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import is_default
+from analysis.load import is_default, undisturbed
 from analysis.plots import metric_label, new_axes, note, palette
 from analysis.statistics import default_metric, is_log, metric_values
 from analysis.units import field_key
@@ -62,6 +62,7 @@ def variance_components(frame: pd.DataFrame, metric: str | None = None, confiden
         held_fixed.
         The configuration's share is that of the tested training points, whatever their design.
     """
+    frame = undisturbed(frame)
     metric = metric or default_metric(frame)
     default = is_default(frame, "sampler")
     rows = frame.loc[default] if default.any() else frame

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.levels import axis_cells, level_ratios, reference_level, slim, unit_values
-from analysis.load import Axis, design_of, find_axis, is_default, tolerance_of
+from analysis.load import Axis, design_of, find_axis, is_default, tolerance_of, undisturbed
 from analysis.plots import (
     draw_anchors,
     draw_curve,
@@ -48,6 +48,7 @@ def robustness_curve(
         value, metric, mean, low, high, min, max, n_fields, n_failed, n_diverged, n_pending, ratio, is_default, assumed;
         ``attrs``: held_fixed, skipped.
     """
+    frame = undisturbed(frame)
     axis = find_axis(frame, parameter)
     frame = slim(frame, axis.column, *(metric_column(frame, metric) for metric in metrics))
     cells = axis_cells(frame, axis)
@@ -125,6 +126,7 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
         metric: default ``fid`` (or what `analysis.statistics.default_metric` finds).
         ax: axes to draw on; new ones if None.
     """
+    frame = undisturbed(frame)
     axis = find_axis(frame, parameter)
     metric = metric or default_metric(frame)
     curve = robustness_curve(frame, axis, [metric])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.load import AnalysisError, Shared, load_study, study_of
+from analysis.load import AnalysisError, Shared, load_study, study_of, undisturbed
 from analysis.optuna_trials import declared_points, distributions, frozen_trial, trial_facts
 from analysis.statistics import default_metric, is_log, metric_values
 from study.storage import Place
@@ -128,6 +128,7 @@ def to_optuna(
         raise AnalysisError(f"unit: got {unit}; use configuration or row")
     import optuna
 
+    frame = undisturbed(frame)
     metric = metric or default_metric(frame)
     points = declared_points(frame)
     space, widened = distributions(frame, points)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import Axis, design_of, has_role, is_default
+from analysis.load import Axis, design_of, has_role, is_default, undisturbed
 from analysis.statistics import BAD, metric_column, metric_values, outcome_counts
 from analysis.units import unit_key
 from analysis.variance import Pooled, moderate, of_means, pool
@@ -165,7 +165,7 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
         level, d, se, df, low, high (log scale; NaN where no variance is known), n, n_reference, sd, is_reference,
         assumed (where the variance comes from), n_failed, n_diverged, n_pending, failure_p.
     """
-    frame = slim(frame, axis.column, metric_column(frame, metric))
+    frame = slim(undisturbed(frame), axis.column, metric_column(frame, metric))
     cells = axis_cells(frame, axis)
     values, skipped = metric_values(cells.rows, metric)
     one = design_of(frame) == "one_at_a_time"
@@ -292,6 +292,7 @@ def seed_variance(frame: pd.DataFrame, metric: str) -> Pooled | None:
     Returns:
         s₀² = Σ (n_i − 1) s_i² / Σ (n_i − 1) with its degrees of freedom, or None where no training point has two fields.
     """
+    frame = undisturbed(frame)
     default = is_default(frame, "sampler")
     rows = frame.loc[default] if default.any() else frame
     values, _ = metric_values(rows, metric)

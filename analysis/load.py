@@ -103,6 +103,18 @@ def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFram
     return frame
 
 
+def undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of fields as they were trained, in a new index; how many were disturbed is kept in ``attrs["disturbed"]``.
+
+    Every statistic that is not about disturbances begins with it: a disturbed row is no outcome of its configuration.
+    """
+    if "perturb_kind" not in frame or frame["perturb_kind"].isna().all():
+        return frame
+    rows = frame.loc[frame["perturb_kind"].isna()].reset_index(drop=True)
+    rows.attrs = {**frame.attrs, "disturbed": len(frame) - len(rows)}
+    return rows
+
+
 def load_history(path: str | Path | Place) -> pd.DataFrame:
     """Training histories of a study, sorted by field and step: train_id, seed_train, step, loss, gradient_norm, …
 

@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import special
 
-from analysis.load import design_of, has_role, is_default
+from analysis.load import design_of, has_role, is_default, undisturbed
 from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
 from analysis.statistics import metric_values, outcome_counts, t_interval
 from analysis.units import unit_key
@@ -54,6 +54,7 @@ def outlier_map(frame: pd.DataFrame) -> pd.DataFrame:
         off), outlier_radius (median R/T where outliers start, over rows), coverage, n_fields, n_rows, n_failed,
         n_diverged, n_pending, is_default; ``attrs``: skipped, held_fixed, dim.
     """
+    frame = undisturbed(frame)
     rows, skipped, held = frame, {}, "the other parameters vary"
     if design_of(frame) == "one_at_a_time":
         arms = has_role(frame["design_sampler_role"], "default", "arm:max_radius_ratio", "arm:T_ratio", "arm:T")

@@ -16,7 +16,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from analysis.levels import slim
-from analysis.load import Axis, design_of, find_axis, has_role, is_default
+from analysis.load import Axis, design_of, find_axis, has_role, is_default, undisturbed
 from analysis.plots import (
     FAILURE_COLOUR,
     metric_label,
@@ -41,9 +41,10 @@ def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str
     Returns:
         value_1, value_2, mean, n_fields, n_failed, n_diverged, n_pending; ``attrs``: skipped, axes, held_fixed.
     """
+    frame = undisturbed(frame)
     first, second = find_axis(frame, p1), find_axis(frame, p2)
     metric = metric or default_metric(frame)
-    rows, held = _rows(slim(frame, first.column, second.column, metric_column(frame, metric), "perturb_kind"), first, second)
+    rows, held = _rows(slim(frame, first.column, second.column, metric_column(frame, metric)), first, second)
     missing = rows[first.column].isna() | rows[second.column].isna()
     skipped = {"a parameter is inactive": int(missing.sum())} if missing.any() else {}
     rows = rows.loc[~missing]

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.levels import slim
-from analysis.load import design_of, find_axis, has_role, is_default, searched_axes, study_of, tolerance_of
+from analysis.load import design_of, find_axis, has_role, is_default, searched_axes, study_of, tolerance_of, undisturbed
 from analysis.pareto_marks import draw_cloud, draw_curves, draw_front, draw_published, nfe_ticks, show_legend
 from analysis.plots import (
     FAILURE_COLOUR,
@@ -80,6 +80,7 @@ def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame
         default's), cheapest_within (at most one row: the fewest NFE of those, then the least mean); sorted by NFE.
         ``attrs["skipped"]``: what `analysis.summarize` left out, configurations without a mean, and the missing front.
     """
+    frame = undisturbed(frame)
     metric = metric or default_metric(frame)
     return _with_flags(frame, metric, seed_fronts(frame, metric))
 
@@ -88,9 +89,7 @@ _NO_FRONT = "{}: a share, not a loss; without front, knee and tolerance"
 
 
 def _slim(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return slim(
-        frame, metric_column(frame, metric), "cost_nfe", "perturb_kind", *(axis.column for axis in searched_axes(frame))
-    )
+    return slim(frame, metric_column(frame, metric), "cost_nfe", *(axis.column for axis in searched_axes(frame)))
 
 
 def _with_flags(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.DataFrame:
@@ -155,6 +154,7 @@ def seed_fronts(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
         point_id, sampler_id, nfe, mean (over sample seeds; geometric), by rank and NFE; ``attrs["skipped"]``.
         Empty for precision, recall and other shares: the lowest are not the best.
     """
+    frame = undisturbed(frame)
     metric = metric or default_metric(frame)
     values, skipped = metric_values(frame, metric)
     rows = frame[["seed_train", *_KEY, "cost_nfe"]].assign(y=values)
@@ -212,6 +212,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
         metric: default ``fid``; ``precision`` and ``recall`` stay linear, without front.
         ax: axes to draw on; new ones if None.
     """
+    frame = undisturbed(frame)
     main = default_metric(frame)
     metric = metric or main
     fronts = seed_fronts(frame, metric)
@@ -259,6 +260,7 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
         solver, rtol, solver_error, quality, nfe (with _low, _high t-bounds), n_fields, n_rows, n_failed, n_diverged,
         n_pending, diverged_share; ``attrs``: skipped, metric, held_fixed.
     """
+    frame = undisturbed(frame)
     metric = default_metric(frame)
     rows, held = slim(frame, *_TOLERANCE_READ, metric_column(frame, metric)), "the other sampler parameters vary"
     if design_of(frame) == "one_at_a_time":
@@ -277,7 +279,7 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
-_TOLERANCE_READ = ("metric_solver_error", "cost_nfe", "perturb_kind")
+_TOLERANCE_READ = ("metric_solver_error", "cost_nfe")
 _TOLERANCE_COLUMNS = [
     "solver", "rtol", "solver_error", "solver_error_low", "solver_error_high", "quality", "quality_low", "quality_high",
     "nfe", "nfe_low", "nfe_high", "n_fields", "n_rows", "n_failed", "n_diverged", "n_pending", "diverged_share",
@@ -326,10 +328,8 @@ def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error"
     ax.set_ylabel(metric_label(frame, table.attrs["metric"] if quantity == "quality" else quantity))
     drawn = table.dropna(subset=[quantity])
     for i, (solver, part) in enumerate(drawn.groupby("solver")):
-        errors = [
-            (part[quantity] - part[f"{quantity}_low"]).fillna(0),
-            (part[f"{quantity}_high"] - part[quantity]).fillna(0),
-        ]
+        low, high = part[f"{quantity}_low"], part[f"{quantity}_high"]
+        errors = [(part[quantity] - low).fillna(0), (high - part[quantity]).fillna(0)]
         ax.errorbar(part["rtol"], part[quantity], yerr=errors, fmt="-" + "osD^"[i % 4], color=palette()[i % 10],
                     label=str(solver), capsize=3, lw=1.1, markersize=5)  # fmt: skip
     if drawn.empty:
@@ -345,5 +345,5 @@ def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error"
 def outlier_axis(frame: pd.DataFrame) -> str | None:
     """The searched sampler parameter that moves the prior's tail: truncation first, then T; None if neither is searched."""
     names = [axis.name for axis in searched_axes(frame) if axis.group == "sampler"]
-    measured = frame["metric_outlier_fraction"].notna().any() and is_default(frame, "train").any()
+    measured = undisturbed(frame)["metric_outlier_fraction"].notna().any() and is_default(frame, "train").any()
     return next((n for n in ("max_radius_ratio", "T_ratio", "T") if measured and n in names and find_axis(frame, n)), None)

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from analysis.load import AnalysisError, Axis, is_default, load_history, load_study
+from analysis.load import AnalysisError, Axis, is_default, load_history, load_study, undisturbed
 from analysis.statistics import default_metric, summarize
 from study.storage import Place
 
@@ -87,6 +87,7 @@ LABEL_HEIGHT = 0.04
 
 def anchors(frame: pd.DataFrame) -> dict[str, float]:
     """Values of FID with a known meaning: median over rows of the floor, half-against-half and the pixel Gaussian."""
+    frame = undisturbed(frame)
     found = {name: frame[f"metric_{name}"].median() for name in ANCHORS if f"metric_{name}" in frame.columns}
     return {name: float(value) for name, value in found.items() if pd.notna(value)}
 
@@ -279,6 +280,7 @@ def choose_cell(frame: pd.DataFrame, which: str) -> pd.Series | None:
 
     Best and worst are raw extremes, biased by selection. Prefers a row whose sample grid exists; None if there is no row.
     """
+    frame = undisturbed(frame)
     complete = frame.loc[frame["status"].eq("complete")]
     if which == "default":
         rows = complete.loc[is_default(complete, "train") & is_default(complete, "sampler")]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.load import AnalysisError, Axis, design_of, is_default, searched_axes
+from analysis.load import AnalysisError, Axis, design_of, is_default, searched_axes, undisturbed
 from analysis.statistics import BAD, default_metric, metric_values, need_ratio_metric
 from analysis.units import unit_key
 
@@ -77,6 +77,7 @@ def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:
         group: ``train`` or ``sampler``.
         metric: one averaged on the log.
     """
+    frame = undisturbed(frame)
     values, skipped = metric_values(frame, metric)
     known = frame.assign(y=values, field=unit_key(frame))
     known.attrs = {}

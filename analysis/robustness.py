@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.levels import level_ratios
-from analysis.load import AnalysisError, Axis, design_of, find_axis, tolerance_of
+from analysis.load import AnalysisError, Axis, design_of, find_axis, tolerance_of, undisturbed
 from analysis.plots import format_value
 from analysis.statistics import default_metric, need_ratio_metric, seeds_needed
 from analysis.units import is_given
@@ -82,6 +82,7 @@ def tolerance_interval(
         metric: default: ``fid``, or ``sliced_wasserstein`` where no FID was measured.
         tolerance: default: ``analysis.tolerance`` of the study (0.10).
     """
+    frame = undisturbed(frame)
     axis = find_axis(frame, parameter)
     metric = metric or default_metric(frame)
     need_ratio_metric(metric, "tolerance_interval")

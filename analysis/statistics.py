@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import AnalysisError, Axis, find_axis, searched_axes
+from analysis.load import AnalysisError, Axis, find_axis, searched_axes, undisturbed
 from analysis.units import unit_key
 from analysis.variance import moderate_all, sample_seed_variance
 from study.records import STATUSES
@@ -70,7 +70,7 @@ def default_metric(frame: pd.DataFrame) -> str:
     """``fid`` where it was measured, else ``sliced_wasserstein`` or ``energy``, else ``fid``."""
     for metric in ("fid", "sliced_wasserstein", "energy"):
         column = f"metric_{metric}"
-        if column in frame.columns and frame[column].notna().any():
+        if column in frame.columns and undisturbed(frame)[column].notna().any():
             return metric
     return "fid"
 
@@ -114,11 +114,10 @@ def metric_values(frame: pd.DataFrame, metric: str, perturbed: bool = False) -> 
     if unusable.any():
         skipped[f"{metric} not positive"] = int(unusable.sum())
     values = values.where(complete & ~missing & ~unusable)
-    disturbed = (
-        frame["perturb_kind"].notna() if "perturb_kind" in frame and not perturbed else pd.Series(False, index=frame.index)
-    )
-    if disturbed.any():
-        skipped["row of a disturbed field"] = int(disturbed.sum())
+    if not perturbed:
+        disturbed = frame["perturb_kind"].notna() if "perturb_kind" in frame else pd.Series(False, index=frame.index)
+        if n := int(disturbed.sum()) + int(frame.attrs.get("disturbed", 0)):
+            skipped["row of a disturbed field"] = n
         values = values.where(~disturbed)
     return (values.map(math.log, na_action="ignore") if is_log(metric) else values), skipped
 
@@ -167,6 +166,7 @@ def summarize(
         ``by``, roles, searched values, n_train_seeds, n_sample_seeds, n_rows, mean, low, high (NaN when n = 1),
         se and df (of the log mean), min_of_seeds (biased low), n_failed, n_diverged, n_pending; ``attrs["skipped"]``.
     """
+    frame = undisturbed(frame)
     values, skipped = metric_values(frame, metric)
     rows = frame.assign(y=values, field=unit_key(frame), config=frame.groupby(list(by), sort=False, dropna=False).ngroup())
     rows.attrs = {}  # grouping would copy them once a group
@@ -235,10 +235,12 @@ def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataF
 
     Args:
         frame: rows of `analysis.load_study`.
-        by: a searched parameter, a column, or None for one row over all cells.
+        by: a searched parameter, a column, or None for one row over all cells. Rows of disturbed fields are counted by
+            ``perturb_kind`` and ``perturb_level`` only.
     Returns:
         value, complete, failed, diverged, solver_limit, timeout, pending, total; null values count as "inactive".
     """
+    frame = frame if by in ("perturb_kind", "perturb_level") else undisturbed(frame)
     if by is None:
         value = pd.Series("all", index=frame.index)
     else:
@@ -248,7 +250,8 @@ def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataF
     table = table.loc[sorted(table.index, key=lambda v: (isinstance(v, str), v))]
     table["total"] = table.sum(axis=1)
     result = table.rename_axis(index="value", columns=None).reset_index()
-    result.attrs = {**frame.attrs, "skipped": {}}
+    n = int(frame.attrs.get("disturbed", 0))
+    result.attrs = {**frame.attrs, "skipped": {"row of a disturbed field": n} if n else {}}
     return result
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import AnalysisError, design_of, has_role, is_default
+from analysis.load import AnalysisError, design_of, has_role, is_default, undisturbed
 from analysis.outliers import prior_tail
 from analysis.plots import draw_legend, metric_label, new_axes, note, pad_log, palette, plain_log_ticks
 from analysis.statistics import default_metric, is_log, metric_values, t_interval
@@ -114,6 +114,7 @@ def theory_curves(frame: pd.DataFrame, metric: str | None = None, moments: DataM
         high (t-interval over fields), n_fields; ``attrs``: skipped, notes ({theory: what was held fixed, or why it is
         empty}), valid_from (T above which the expansion holds, or None).
     """
+    frame = undisturbed(frame)
     metric = metric or default_metric(frame)
     moments = moments or known_moments(frame)
     pfgm = frame["train_process"].eq("pfgm")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import is_default, tolerance_of
+from analysis.load import is_default, tolerance_of, undisturbed
 from analysis.points import as_frame, metric_of_box, searched_points
 from analysis.statistics import BAD, metric_values, summarize
 
@@ -45,6 +45,7 @@ def tolerance_volume(
     Raises:
         AnalysisError: a design that does not fill the box.
     """
+    frame = undisturbed(frame)
     metric = metric_of_box(frame, metric, "tolerance_volume", force)
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
     rows: list[dict[str, Any]] = []
@@ -132,6 +133,7 @@ def worst_case(
     Raises:
         AnalysisError: a design that does not fill the box.
     """
+    frame = undisturbed(frame)
     metric = metric_of_box(frame, metric, "worst_case", force)
     table = summarize(frame, metric)
     reference = table.loc[table["design_role"].eq("default") & table["design_sampler_role"].eq("default")]
