@@ -27,8 +27,10 @@ class Contrast(NamedTuple):
     detectable_gap: float
     """The smallest gap, a fraction, that a 5 % test finds four times in five at this noise and size."""
     n: tuple[int, ...]
-    """Fields of each group."""
+    """Fields of each group that have a value."""
     df: float
+    n_lost: tuple[int, ...] = ()
+    """Fields of each group without one (NaN): failed, diverged or pending. The ratio is over the others, so it may flatter."""
 
 
 def contrast(
@@ -40,20 +42,26 @@ def contrast(
     """A ratio of products of geometric means.
 
     Args:
-        groups: (c, log values of the fields), c = +1 for a numerator, −1 for a denominator.
+        groups: (c, log values of the fields), c = +1 for a numerator, −1 for a denominator; NaN for a field that has none.
         confidence: of the interval.
         comparisons: intervals that shall hold together (Bonferroni).
         others: log values of the study's other groups, which lend their variance.
     Returns:
-        NaN throughout where a group is empty.
+        NaN throughout where no field of a group has a value.
     """
-    values = [np.asarray(y, dtype=float) for _, y in groups]
+    values = [_known(y) for _, y in groups]
     sizes = tuple(len(y) for y in values)
+    lost = tuple(len(y) - n for (_, y), n in zip(groups, sizes, strict=True))
     if not groups or not all(sizes):
-        return Contrast(math.nan, math.nan, math.nan, math.nan, sizes, 0.0)
-    pooled = pool([*values, *others])
+        return Contrast(math.nan, math.nan, math.nan, math.nan, sizes, 0.0, lost)
+    pooled = pool([*values, *map(_known, others)])
     variance, df = of_means([(moderate(y, pooled), len(y)) for y in values])
     half = half_width(variance, df, confidence, comparisons)
     middle = sum(c * float(y.mean()) for (c, _), y in zip(groups, values, strict=True))
     low, high = math.exp(middle - half), math.exp(middle + half)
-    return Contrast(math.exp(middle), low, high, detectable(variance, df, comparisons=comparisons), sizes, df)
+    return Contrast(math.exp(middle), low, high, detectable(variance, df, comparisons=comparisons), sizes, df, lost)
+
+
+def _known(y: np.ndarray) -> np.ndarray:
+    values = np.asarray(y, dtype=float)
+    return values[~np.isnan(values)]

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.load import AnalysisError, tolerance_of
+from analysis.load import AnalysisError, study_of, tolerance_of
 from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
-from analysis.statistics import default_metric, metric_values, need_ratio_metric, outcome_counts, t_interval
+from analysis.statistics import OUTCOMES, default_metric, metric_values, need_ratio_metric, outcome_counts, t_interval
 from analysis.units import unit_key
 
 KINDS = {
@@ -38,19 +38,23 @@ _COLUMNS = [
 _NOT_SHARED = ("sampler_id", "sampler_steps")
 SERIES = {"train_process": "process", "train_n_aug": "D", "network_width": "width", "network_depth": "depth"}
 """Columns that make a series of their own for every value, and what they are called."""
+_ALONE = "no undisturbed row of this field, sampler point and seed"
+_NO_MOST = "no complete row at the largest number of steps"
 
 
 def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None, by: Sequence[str] | None = None) -> pd.DataFrame:
     """Degradation of a metric by kind and level of disturbance, against the same field and latents undisturbed.
 
-    One series for each process, number of extra dimensions and size of the network, where these differ. "steps" compares a
+    One series for each process, number of extra dimensions and size of the network, where these differ and are searched as
+    choices: the values of a range hold one point each, and stand together. "steps" compares a
     fixed-step solver with its own largest number of steps, all other sampler parameters equal; the reference level is listed
     with ratio 1. Failed and diverged disturbed rows have no ratio and are counted.
 
     Args:
         frame: rows of `analysis.load_study` with ``perturbed=True``.
         metric: default ``fid``; one that is averaged on the log.
-        by: columns whose values make a series (default: those of `SERIES` that differ); none: all fields together.
+        by: columns whose values make a series (default: those of `SERIES` that differ, without ranges); none: all fields
+            together.
     Returns:
         perturb_kind, series ("all" where there is one; for "steps" the solver too), perturb_level, ratio, low, high (NaN for
         one field),
@@ -71,11 +75,23 @@ def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None, by: 
 
 
 def series_of(frame: pd.DataFrame, by: Sequence[str] | None = None) -> pd.Series:
-    """The series that each row belongs to, in words: ``pfgmpp, D = 128``; "all" where there is one."""
-    columns = [c for c in SERIES if c in frame and len(frame[c].unique()) > 1] if by is None else list(by)
+    """The series that each row belongs to, in words: ``pfgmpp, D = 128``; "all" where there is one.
+
+    Args:
+        frame: rows of `analysis.load_study` with ``perturbed=True``.
+        by: columns whose values make a series; default: those of `SERIES` that differ, but for searched ranges.
+    """
+    differ = [c for c in SERIES if c in frame and len(frame[c].unique()) > 1]
+    columns = [c for c in differ if c not in _ranges(frame)] if by is None else list(by)
     words = [[_series_word(column, value) for value in frame[column]] for column in columns]
     names = [", ".join(word for word in row if word) or "all" for row in zip(*words, strict=True)] if words else "all"
     return pd.Series(names, index=frame.index)
+
+
+def _ranges(frame: pd.DataFrame) -> set[str]:
+    """Columns of the training parameters that were searched over a range, not among choices."""
+    search = (study_of(frame).get("search") or {}).get("train") or {}
+    return {f"{group}_{name}" for name, how in search.items() if "choice" not in how for group in ("train", "network")}
 
 
 def _natural(text: str) -> list[tuple[float, str]]:
@@ -102,24 +118,33 @@ def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str | None
         level: one that was measured.
         metric: default ``fid``.
     Returns:
-        series, field, log_ratio.
+        series, field, log_ratio (NaN for a field without a value, which `contrast` counts; else the mean over its sample seeds
+        that have one), n_failed, n_diverged, n_pending (disturbed rows of the field); ``attrs["skipped"]``: of the rows at this
+        level, those by status and those without a pair.
     Raises:
         AnalysisError: no such kind, or level; the message lists those there are.
     """
     metric = metric or default_metric(frame)
     need_ratio_metric(metric, "degradation")
-    values, skipped = metric_values(frame, metric, perturbed=True)
+    values, _ = metric_values(frame, metric, perturbed=True)
     rows = frame.assign(_y=values, _field=unit_key(frame), _series=series_of(frame))
     rows.attrs = {}
-    pairs = _step_pairs(rows, skipped) if kind == "steps" else _pairs(rows, skipped)
+    pairs = _step_pairs(rows, {}) if kind == "steps" else _pairs(rows, {})
     column = "sampler_steps" if kind == "steps" else "perturb_level"
     of_kind = pairs if kind == "steps" else pairs.loc[pairs["perturb_kind"].eq(kind)]
     chosen = of_kind.loc[np.isclose(of_kind[column].astype(float), level)]
     if chosen.empty:
         there = ", ".join(f"{v:g}" for v in sorted(of_kind[column].dropna().astype(float).unique())) or "none"
         raise AnalysisError(f"degradation: no row with {kind} at {level:g}; measured: {there}")
-    ratio = (chosen["_y"] - chosen["_base"]).groupby([chosen["_series"], chosen["_field"]]).mean().dropna()
-    return ratio.rename("log_ratio").rename_axis(["series", "field"]).reset_index()
+    fields = [chosen["_series"].rename("series"), chosen["_field"].rename("field")]
+    counts = {name: chosen["status"].isin(statuses) for name, statuses in OUTCOMES.items()}
+    table = pd.DataFrame({"log_ratio": (chosen["_y"] - chosen["_base"]).groupby(fields).mean()})
+    result = table.assign(**{name: bad.groupby(fields).sum() for name, bad in counts.items()}).reset_index()
+    _, skipped = metric_values(chosen, metric, perturbed=True)
+    if alone := int((chosen["_base"].isna() & chosen["_y"].notna()).sum()):
+        skipped[_NO_MOST if kind == "steps" else _ALONE] = alone
+    result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
+    return result
 
 
 def _pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
@@ -128,9 +153,8 @@ def _pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
     keys = ["_field", "point_id", "sampler_id", "seed_sample"]
     base = rows.loc[kinds.isna()].groupby(keys)["_y"].mean().rename("_base").dropna()
     pairs = rows.loc[kinds.notna()].join(base, on=keys)
-    reason = "no undisturbed row of this field, sampler point and seed"
     if alone := int((pairs["_base"].isna() & pairs["_y"].notna()).sum()):
-        skipped[reason] = skipped.get(reason, 0) + alone
+        skipped[_ALONE] = skipped.get(_ALONE, 0) + alone
     return pairs
 
 
@@ -169,7 +193,7 @@ def _step_pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
     pairs = fixed.merge(base.drop_duplicates(keys), on=keys, how="left")
     lost = int((pairs["_base"].isna() & pairs["_y"].notna()).sum())
     if lost:
-        skipped["no complete row at the largest number of steps"] = lost
+        skipped[_NO_MOST] = lost
     return pairs
 
 
@@ -184,21 +208,23 @@ def _level(kind: str, series: str, level: float, pairs: pd.DataFrame) -> dict[st
 
 
 def plot_perturbation_robustness(
-    frame: pd.DataFrame, kind: str = "steps", *, metric: str | None = None, ax: Axes | None = None
-) -> Axes:
+    frame: pd.DataFrame, kind: str = "steps", *, metric: str | None = None, by: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
     """Degradation against the level of one disturbance, log axis, with t-intervals; the line at 1 is undisturbed.
 
     Args:
         frame: rows of `analysis.load_study` with ``perturbed=True``.
         kind: ``noise``, ``weight_noise``, ``weight_bits`` or ``steps``.
         metric: default ``fid``.
+        by: columns whose values make a series, as in `perturbation_robustness`.
         ax: axes to draw on; new ones if None.
     Raises:
         AnalysisError: another kind.
     """
     if kind not in KINDS:
         raise AnalysisError(f"kind: got {kind}; use {', '.join(KINDS)}")
-    every = perturbation_robustness(frame, metric)
+    every = perturbation_robustness(frame, metric, by)
     table = every.loc[every["perturb_kind"].eq(kind)]
     ax = ax or new_axes()
     ax.set_xlabel(KINDS[kind])
@@ -221,7 +247,8 @@ def plot_perturbation_robustness(
     tolerance = tolerance_of(frame)
     ax.axhline(1 + tolerance, color=palette()[1], ls="--", lw=0.9, label=f"+ {tolerance:.0%}")
     _frame(ax, table, positive, kind)
-    mark_failures(ax, table["perturb_level"], table["n_failed"] + table["n_diverged"])
+    lost = (table["n_failed"] + table["n_diverged"]).groupby(table["perturb_level"]).sum()  # of all series
+    mark_failures(ax, lost.index, lost)
     draw_legend(ax)
     return ax
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import AnalysisError, contrast, degradation, perturbation_robustness
+from analysis import AnalysisError, contrast, degradation, perturbation_robustness, plot_perturbation_robustness
 from analysis.load import load_study
 from analysis.testing import Truth, write_study
 
@@ -124,3 +124,60 @@ def test_levels_that_were_not_measured(frame: pd.DataFrame) -> None:
         degradation(frame, "noise", 0.5)
     with pytest.raises(AnalysisError, match="measured: none"):
         degradation(frame, "weight_bits", 4)
+
+
+def test_fields_that_diverged_are_counted_never_left_out(frame: pd.DataFrame) -> None:
+    """One field's disturbed rows diverged, then all of a process: NaN rows with counts, a contrast that says how many."""
+    hurt = frame.copy()
+    hurt.attrs = frame.attrs
+    disturbed, vp = hurt["perturb_kind"].notna(), hurt["train_process"].eq("vp")
+    lost = hurt.loc[vp, "train_id"].iloc[0]
+    hurt.loc[disturbed & hurt["train_id"].eq(lost), ["status", "metric_fid"]] = ["diverged", math.nan]
+    n = int((disturbed & hurt["train_id"].eq(lost)).sum())
+    found = degradation(hurt, "noise", 0.2)
+    assert found.attrs["skipped"] == {"status diverged": n}
+    row = found.loc[found["field"].eq(lost)].iloc[0]
+    assert math.isnan(row["log_ratio"])
+    assert row[["n_failed", "n_diverged", "n_pending"]].tolist() == [0, n, 0]
+    assert found["log_ratio"].isna().sum() == 1
+    sides = {name: group["log_ratio"].to_numpy() for name, group in found.groupby("series")}
+    known = contrast([(1, sides["vp"]), (-1, sides["pfgm"])])
+    assert known.ratio == pytest.approx(2.0)
+    assert (known.n_lost, known.n[0]) == ((1, 0), known.n[1] - 1)
+    assert contrast([(1, sides["pfgm"])], others=[sides["vp"]]).low < math.inf, "a NaN lends no variance"
+
+    hurt.loc[disturbed & vp, ["status", "metric_fid"]] = ["diverged", math.nan]
+    found = degradation(hurt, "noise", 0.2)
+    assert set(found["series"]) == {"pfgm", "vp"}, "an all-diverged process stays in sight"
+    sides = {name: group["log_ratio"].to_numpy() for name, group in found.groupby("series")}
+    none = contrast([(1, sides["vp"]), (-1, sides["pfgm"])])
+    assert math.isnan(none.ratio)
+    assert none.n_lost == (len(sides["vp"]), 0)
+    table = perturbation_robustness(hurt).query("perturb_kind == 'noise'").set_index("series")
+    assert table.loc["vp", "n_diverged"] == int((disturbed & vp).sum())
+    ax = plot_perturbation_robustness(hurt, "noise")
+    assert [text.get_text() for text in ax.texts] == [f"×\n{int((disturbed & vp).sum())}"], "one count a level, of all series"
+
+
+def test_undisturbed_rows_that_are_missing_are_counted(frame: pd.DataFrame) -> None:
+    hurt = frame.loc[frame["perturb_kind"].notna() | frame["train_process"].eq("pfgm")]
+    hurt.attrs = frame.attrs
+    found = degradation(hurt, "noise", 0.2)
+    n = int(hurt["train_process"].eq("vp").sum())
+    assert found.attrs["skipped"] == {"no undisturbed row of this field, sampler point and seed": n}
+    assert found.loc[found["series"].eq("vp"), "log_ratio"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("how", "series"), [({"log_int_uniform": [16, 64]}, {"pfgm", "vp"}), ({"choice": [19, 40]}, {"19", "40"})]
+)
+def test_a_range_of_sizes_is_one_series(frame: pd.DataFrame, how: dict[str, list[int]], series: set[str]) -> None:
+    """Two widths of a choice are two series a process, those of a range one; `by` parts them where it is asked for."""
+    sized = frame.assign(network_width=frame["seed_train"].map(lambda seed: 40 if seed else 19))
+    sized.attrs = {**frame.attrs, "study": {"search": {"train": {"width": how}}}}
+    wanted = series if "choice" not in how else {f"{p}, width = {w}" for p in ("pfgm", "vp") for w in series}
+    table = perturbation_robustness(sized).query("perturb_kind == 'noise'")
+    assert set(table["series"]) == wanted
+    assert set(degradation(sized, "noise", 0.2)["series"]) == wanted
+    ax = plot_perturbation_robustness(sized, "noise", by=["network_width"])
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"width = 19", "width = 40", "+ 10%"}  # type: ignore[union-attr]
