@@ -101,18 +101,23 @@ def _select(frame: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, str, dict[st
 
 
 def _constants(rows: pd.DataFrame, axis: Axis) -> str:
-    """What stayed the same along an axis: M fixed means that the height moves, and the other way round."""
+    """What stayed the same along an axis: M fixed means that the height moves, and the other way round.
+
+    A key that some compared point has no value of (sigma of process vp) was not held fixed there, so it is not named.
+    """
     same, moved = [], []
+    points = rows.groupby("point_id" if axis.group == "train" else "sampler_id")  # a row that failed early has fewer numbers
     for name in _HELD:
         column = f"{axis.group}_{name}"
-        known = column in rows and column != axis.column
+        known = column in rows and column != axis.column and bool(points[column].first().notna().all())
         values: list[Any] = list(rows[column].dropna().unique()) if known else []
         if len(values) == 1:
             text = f"{values[0]:.4g}" if isinstance(values[0], (int, float)) else str(values[0])
             same.append(f"{'height_max' if name == 'height_max' else name} = {text}")
         elif len(values) > 1 and name in ("M", "height_max"):
             moved.append("M changes" if name == "M" else "the largest height changes")
-    return "held fixed: " + ", ".join(same) + (f" ({', '.join(moved)})" if moved else "") if same or moved else ""
+    words = ", ".join(moved)
+    return f"held fixed: {', '.join(same)}" + (f" ({words})" if moved else "") if same else words
 
 
 def _levels(rows: pd.DataFrame, axis: Axis, design: str) -> tuple[pd.Series, Any]:

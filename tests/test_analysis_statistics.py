@@ -24,7 +24,7 @@ from analysis import (
 from analysis.load import study_of
 from analysis.pareto import non_dominated
 from analysis.statistics import sd_interval, t_interval
-from analysis.testing import Truth, write_study
+from analysis.testing import Truth, synthetic_frame, write_study
 
 SIGMA = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), samples=False)
 
@@ -250,6 +250,27 @@ def test_tpe_is_not_rated(tmp_path: Path) -> None:
     result = tolerance_interval(study(tmp_path, truth), "sigma")
     assert result.rating == "not rated"
     assert "use one_at_a_time or sobol" in result.rule
+
+
+def test_held_fixed_names_what_every_compared_point_has() -> None:
+    """Points of pfgmpp have no sigma, tau and M beside a default of pfgm: not held fixed; gamma, which both have, is."""
+    frame = synthetic_frame(Truth(train_axes=("sigma",), sampler_axes=()))
+    arm = frame["design_role"].eq("arm:sigma")
+    own = ["train_sigma", "train_tau", "train_M", "train_reference_batch_size"]
+    frame["train_n_aug"] = np.where(arm, 8.0, math.nan)
+    frame.loc[arm, own] = math.nan
+    frame["design_role"] = frame["design_role"].str.replace("sigma", "n_aug")
+    frame.attrs["study"]["search"]["train"] = {"n_aug": {"choice": [8.0]}}
+    frame["train_height_max"] = np.where(arm, 4.0, 3.6)
+    frame["train_gamma"] = 5.0
+    frame.loc[frame.index[frame["design_role"].eq("default")][0], "train_gamma"] = math.nan  # its trial ended early
+    words = robustness_curve(frame, "n_aug", ["fid"]).attrs["held_fixed"]
+    assert "held fixed: gamma = 5 (the largest height changes)" in words
+    for name in ("sigma", "tau", "M =", "reference_batch_size"):
+        assert name not in words
+    frame["train_gamma"] = frame["train_gamma"].where(~arm)
+    words = robustness_curve(frame, "n_aug", ["fid"]).attrs["held_fixed"]
+    assert "held fixed" not in words and "the largest height changes" in words
 
 
 def test_curve_means_and_what_was_held_fixed(tmp_path: Path) -> None:
