@@ -29,7 +29,7 @@ from pfgm.networks import network_cost
 from pfgm.process import Process
 from pfgm.resolve import resolve_sampler
 from pfgm.sampling import sample
-from pfgm.training import Trainer
+from pfgm.training import Trainer, TrainingDiverged
 from study.config import StudyConfig
 from study.given import load_given
 from study.plan import Trial, make_trial, points
@@ -59,7 +59,11 @@ class Measured(NamedTuple):
 
 
 def measure(config: StudyConfig, handouts: list[dict], worker: int) -> Measured:
-    """Time one trial of each kind; ``handouts`` are `study.plan.Trial.handout` of trials that differ in cost."""
+    """Time one trial of each kind; ``handouts`` are `study.plan.Trial.handout` of trials that differ in cost.
+
+    Raises:
+        TrainingDiverged: in these steps already; names the training point.
+    """
     prepare_torch(config.resources.cpus)
     data, device = load_data(config.data), pick_device(config)
     trials = [make_trial(config, h["role"], h["point"], h["seed"], [tuple(p) for p in h["sampling"]]) for h in handouts]
@@ -111,7 +115,11 @@ def _field(
         batch = _fitting(trial.train.batch_size, flops, device)
         if batch < trial.train.batch_size:
             trainer = Trainer(data, trial.network, trial.train.model_copy(update={"batch_size": batch}), 0, device)
-        step_s[kind_of_step(trial)] = _step_s(trainer) * trial.train.batch_size / batch
+        try:
+            step_s[kind_of_step(trial)] = _step_s(trainer) * trial.train.batch_size / batch
+        except TrainingDiverged as error:
+            told = "the default's training" if trial.role == "default" else f"the training at {trial.shown}"
+            raise TrainingDiverged(f"{told} diverges ({error})") from None
     return Field.from_trainer(trainer), step_s
 
 

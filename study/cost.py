@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pfgm.training import TrainingDiverged
 from study.calibration import kind_of_step, measure
 from study.config import StudyConfig
 from study.fields import FieldStore
@@ -53,8 +54,22 @@ def _solution_key(point: SamplerPoint) -> tuple[object, ...]:
     return (c.T, c.T_ratio, c.t_min, c.max_radius_ratio, c.denoise)
 
 
+def estimate_line(config: StudyConfig, work: Worklist, n_slots: int) -> str:
+    """What finishing the study will cost, or why that cannot be told."""
+    try:
+        wall, core = estimate(config, work, n_slots)
+    except TrainingDiverged as error:
+        return f"  no estimate: {error}; its rows would be `diverged`"
+    clock = f"{wall / 60:.0f} min" if wall >= 90 else f"{wall:.0f} s"
+    return f"  estimated cost  {clock} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
+
+
 def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, float]:
-    """(wall seconds, core seconds) to finish the study from here."""
+    """(wall seconds, core seconds) to finish the study from here.
+
+    Raises:
+        TrainingDiverged: a training that was to be timed.
+    """
     trials = [t for t in work.trials if work.missing(t)]
     proposed = []
     if work.points_to_ask:  # each like the default, and each with a field of its own
@@ -79,7 +94,7 @@ def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
     """Measure on as many processes as will run at once, and average."""
     os.environ["OMP_NUM_THREADS"] = str(config.resources.cpus)
     context = multiprocessing.get_context("spawn")
-    kinds = {kind_of_step(t): t for t in trials}  # one of each cost
+    kinds = {kind_of_step(t): t for t in reversed(trials)}  # one of each cost, the default where it is one
     job = (config, [t.handout() for t in kinds.values()])
     with context.Pool(n_slots) as pool:
         measured = pool.map(functools.partial(measure, *job), range(n_slots))

@@ -71,6 +71,11 @@ class Trial:
     sampler_points: tuple[SamplerPoint, ...]
     sample_seeds: tuple[int, ...]
 
+    @property
+    def shown(self) -> str:
+        """Its training point in words."""
+        return ", ".join(_shown(self.point))
+
     def handout(self) -> dict[str, object]:
         """What a worker needs to rebuild this trial with `make_trial`, as plain values."""
         sampling = [[p.role, p.point] for p in self.sampler_points]

@@ -113,18 +113,16 @@ def run(options: argparse.Namespace) -> int:
 def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     """Print the plan, what it would cost on this machine, and what it could tell if there is a pilot's noise to go by."""
     from study.cluster import gpu_count, usable_cpus
-    from study.cost import estimate
+    from study.cost import estimate_line
     from study.scheduler import slots
     from study.trial import one_line
 
     n_slots = slots(config, usable_cpus(), gpu_count())
     print(describe_plan(config, work), flush=True)
     try:
-        wall, core = estimate(config, work, n_slots)
+        print(estimate_line(config, work, n_slots), flush=True)
     except ValueError as error:  # what cannot be had here, such as weights that must be downloaded
         raise ConfigError(f"{config.name}: {one_line(error)}") from error
-    text = f"  estimated cost  {_clock(wall)} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
-    print(text, flush=True)
     if pilot is None:
         return 0
     kind = "train" if config.given is None else "sample"  # samplings are the units of a field that is given
@@ -335,10 +333,6 @@ def summarise(work: Worklist) -> int:
     hint += "; --retry-failed measures those again that failed or ran out of time" if bad.keys() & set(RETRIED) else ""
     print(f"{sum(bad.values())} of {len(work.cells)} rows are not complete{hint}", file=sys.stderr)
     return 1
-
-
-def _clock(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 if __name__ == "__main__":

@@ -332,6 +332,24 @@ def test_a_dry_run_creates_nothing(folder: Folder) -> None:
 
 
 @pytest.mark.slow
+def test_a_dry_run_of_a_training_that_diverges_says_so(folder: Folder) -> None:
+    folder.write(train={"process": "pfgmpp", "steps": 20, "batch_size": 32, "learning_rate": 1e30}, search=None)
+    out, err = folder.run("--dry-run", "--set", "resources.concurrent=1")
+    assert "1 planned, 0 measured" in out and err == ""
+    last = out.splitlines()[-1]
+    assert last.startswith("  no estimate: the default's training diverges (the loss was not finite between steps")
+    assert last.endswith("; its rows would be `diverged`")
+
+
+@pytest.mark.slow
+def test_an_estimate_is_of_the_default_though_an_arm_diverges(folder: Folder) -> None:
+    train = {"process": "pfgmpp", "steps": 20, "batch_size": 32}
+    folder.write(train=train, search={"train": {"learning_rate": {"choice": [1e-3, 1e30]}}})
+    out, err = folder.run("--dry-run", "--set", "resources.concurrent=1")
+    assert "2 planned, 0 measured" in out and "estimated cost" in out and err == ""
+
+
+@pytest.mark.slow
 def test_fields_are_shared_between_studies(folder: Folder) -> None:
     folder.write(seeds={"train": 2})
     folder.run("--inline")
