@@ -289,6 +289,7 @@ class SamplerConfig(Model):
 METRICS = (
     "fid", "kid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein", "energy", "prior_error", "likelihood",
 )  # fmt: skip
+"""`likelihood` and `prior_error` are of the whole prior, whatever `max_radius_ratio`, which truncates that of the samples."""
 FEATURES = ("digits", "fashion_mnist", "inception", "random", "pixels")
 
 

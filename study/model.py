@@ -74,6 +74,12 @@ class StudyConfig:
     def folder(self) -> Place:
         return self.place / self.name
 
+    @property
+    def untruncated_metrics(self) -> list[str]:
+        """Metrics of the study that are of the whole prior, where its samples start from a truncated one."""
+        truncated = "max_radius_ratio" in self.search_sampler or self.sampler.get("max_radius_ratio") is not None
+        return [name for name in ("likelihood", "prior_error") if truncated and name in self.evaluate.metrics]
+
     def training(self, point: Mapping[str, Value]) -> TrainConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
         if self.given is not None:

@@ -277,6 +277,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
     told = f"{len(fields)} different, {trained} already trained"
     if config.given is not None:
         told = f"given: {config.given.source}; nothing is trained"
+    untruncated = config.untruncated_metrics
     advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
     return "\n".join(
         [
@@ -287,6 +288,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
             f"  implied         {heights} (data units)",
             *plan_lines(config),
+            *([f"  whole prior     of {' and '.join(untruncated)}: no max_radius_ratio moves them"] if untruncated else []),
             f"  results         {config.folder}{advisory}",
         ]
     )

@@ -26,6 +26,8 @@ from pfgm.process import Pfgm
 from pfgm.training import Trainer
 from study.identity import evaluation
 from study.records import MEASUREMENTS, METRIC_COLUMNS
+from study.run import describe_plan
+from study.worklist import Worklist
 
 F64 = torch.float64
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -339,6 +341,31 @@ def test_every_metric_has_a_column_and_the_default_moves_no_identity(folder: Any
     assert evaluation(folder.load(evaluate={"samples": 60, "metrics": ["fid"], "likelihood_samples": 256})) == before
     other = evaluation(folder.load(evaluate={"samples": 60, "metrics": ["fid"], "likelihood_samples": 99}))
     assert other == {**before, "likelihood_samples": 99}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "search", "metrics", "line"),
+    [
+        ({"max_radius_ratio": 10.0}, {}, ["fid", "likelihood"], "of likelihood: no max_radius_ratio moves them"),
+        (
+            {},
+            {"max_radius_ratio": {"choice": [None, 10]}},
+            ["prior_error", "likelihood"],
+            "of likelihood and prior_error: no max",
+        ),
+        ({"max_radius_ratio": 10.0}, {}, ["fid"], None),
+        ({}, {}, ["prior_error", "likelihood"], None),
+    ],
+)
+def test_the_plan_says_which_metrics_no_truncation_moves(
+    folder: Any, sampler: dict, search: dict, metrics: list, line: str | None
+) -> None:
+    config = folder.load(
+        network=None, train=None, field={"exact": "gaussian_mixture"}, search={"sampler": search},
+        sampler={"solver": "heun2", "steps": 4, **sampler}, evaluate={"samples": 60, "metrics": metrics},
+    )  # fmt: skip
+    told = [text for text in describe_plan(config, Worklist(config)).splitlines() if "whole prior" in text]
+    assert [line in text for text in told] == ([True] if line else [])
 
 
 @pytest.mark.parametrize(
