@@ -10,14 +10,14 @@ from collections.abc import Mapping
 
 import torch
 
-from pfgm.config import ADAPTIVE_SOLVERS
+from pfgm.config import ADAPTIVE_SOLVERS, OBJECTIVES, foreign_train_keys
 from pfgm.metrics.features import check_features, default_features
 from pfgm.metrics.inception import check_inception
 from pfgm.networks import build_network, check_network
 from pfgm.perturbations import check_exempt
 from pfgm.process import make_process
 from pfgm.resolve import resolve_sampler
-from study.model import StudyConfig, explain, moved
+from study.model import NETWORK_SEARCH, StudyConfig, explain, moved, network_part
 from study.plan import PlanError, make_plan
 from study.space import Distribution, Value
 from study.yaml_source import Source
@@ -35,9 +35,11 @@ def check_study(source: Source, config: StudyConfig) -> None:
     _check_design(source, config)
     _check_features(source, config)
     _check_solver_keys(source, config)
+    _check_owners(source, config)
     for group in ("train", "sampler"):
         _check_values(source, config, group)
         _check_defaults(source, config, group)
+    _check_perturb(source, config)
     _check_grid(source, config)
     try:
         make_plan(config)
@@ -67,7 +69,6 @@ def _check_design(source: Source, config: StudyConfig) -> None:
     if seeds.disjoint and not isinstance(seeds.train, int):
         raise source.error(("seeds", "disjoint"), f"needs a number as seeds.train, got the list {seeds.train}; write how many")
     _check_exact(source, config)
-    _check_perturb(source, config)
     if design.name == "tpe":
         if not (config.search_train or config.search_sampler):
             raise source.error(("design", "name"), "'tpe' needs something to search; add a parameter under `search`")
@@ -100,12 +101,24 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
         text = f"is added before every step, which needs a fixed-step solver; sampler.solver is {solver}, use heun2"
         raise source.error(("perturb", "noise"), text)
     if config.perturb.exempt:
+        _check_exempt(source, config)
+
+
+def _check_exempt(source: Source, config: StudyConfig) -> None:
+    """What is exempt names weights of the network in each of its searched sizes."""
+    sizes = {key: d for key, d in config.search_train.items() if key in NETWORK_SEARCH}
+    moves = [moved(config, "train", key, value) for key, d in sizes.items() for value in d.choices or _ends(d)]
+    for point in (config.default("train"), *moves):
+        network = config.network_at(point)
+        assert network is not None  # exact fields have no weights to disturb
         with torch.device("meta"):
-            network = build_network(config.network, config.info.shape, 1.0, 1.0)
+            built = build_network(network, config.info.shape, 1.0, 1.0)
         try:
-            check_exempt(network, config.perturb.exempt)
+            check_exempt(built, config.perturb.exempt)
         except ValueError as error:
-            raise source.error(("perturb", "exempt"), str(error).removeprefix("exempt: ")) from None
+            size = ", ".join(f"{key} = {value}" for key, value in network_part(point).items())
+            text = str(error).removeprefix("exempt: ")
+            raise source.error(("perturb", "exempt"), f"at {size}: {text}" if size else text) from None
 
 
 def _check_features(source: Source, config: StudyConfig) -> None:
@@ -126,6 +139,9 @@ def _check_features(source: Source, config: StudyConfig) -> None:
         except ValueError as error:
             path, _, text = str(error).partition(": ")
             raise source.error(tuple(path.split(".")), text) from None
+    if source.section("network").get("skip") is False and "pfgm" not in processes:
+        text = f"false has a meaning under process pfgm alone, this study uses {' or '.join(map(str, processes))}; remove it"
+        raise source.error(("network", "skip"), text)
 
 
 def _check_solver_keys(source: Source, config: StudyConfig) -> None:
@@ -142,6 +158,43 @@ def _check_solver_keys(source: Source, config: StudyConfig) -> None:
                     raise source.error(
                         path, f"belongs to {kind} solvers, this study uses {', '.join(map(str, solvers))}; remove {declared!r}"
                     )
+
+
+def _check_owners(source: Source, config: StudyConfig) -> None:
+    """Where processes are searched, a searched key that some of them do not have says so with ``when``."""
+    searched = config.search_train
+    processes = [str(p) for p in searched["process"].choices if p in OBJECTIVES] if "process" in searched else []
+    foreign = {process: _foreign(config, process) for process in processes}
+    for key in sorted(searched, key=lambda key: searched[key].when is not None):  # parents first
+        owners = [process for process in processes if key not in foreign[process]]
+        others = [process for process in processes if key in foreign[process] and _reaches(searched, key, process)]
+        if not others:
+            continue
+        if not owners:
+            text = f"has no meaning under {' or '.join(processes)}, got {searched[key]}; remove it"
+            raise source.error(("search", "train", key), text)
+        when = f"`when: {{process: {owners[0] if len(owners) == 1 else '[' + ', '.join(owners) + ']'}}}`"
+        text = f"belongs to process {' and '.join(owners)}, this study searches {', '.join(others)} too, got {searched[key]}"
+        raise source.error(("search", "train", key), f"{text}; write {when} beside it, or remove it")
+
+
+def _foreign(config: StudyConfig, process: str) -> set[str]:
+    """Keys of ``train`` that have no meaning under a process, whichever objective of the study it has."""
+    searched = config.search_train.get("objective")
+    told = searched.choices if searched else (config.train.get("objective"),)
+    own = [str(objective) for objective in told if objective in OBJECTIVES[process]]
+    if not own:
+        return foreign_train_keys(process) | {"objective"}
+    return set.intersection(*(foreign_train_keys(process, objective) for objective in own))
+
+
+def _reaches(searched: Mapping[str, Distribution], key: str, process: str) -> bool:
+    """Whether a searched key may be active under a process, by its ``when`` and those that this hangs on."""
+    while (when := searched[key].when) is not None:
+        if when[0] == "process":
+            return process in when[1]
+        key = when[0]
+    return True
 
 
 def _check_values(source: Source, config: StudyConfig, group: str) -> None:
@@ -161,7 +214,8 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
             except ValueError as error:
                 named, text = explain(error, {key: value})
                 if "integer" in text and not distribution.integer:
-                    text += f"; use {distribution.kind.replace('uniform', 'int_uniform')}"
+                    kind = distribution.kind
+                    text += "; write whole numbers" if kind == "choice" else f"; use {kind.replace('uniform', 'int_uniform')}"
                 text = text if named in (key, "") else f"{named}: {text}"
                 shown = "" if str(value) in text else f"at {value!r}: "
                 raise source.error(("search", group, key), f"{shown}{text}") from None
@@ -182,18 +236,18 @@ def _resolve(config: StudyConfig, group: str, point: Mapping[str, Value]) -> Non
 
 def _check_defaults(source: Source, config: StudyConfig, group: str) -> None:
     """A searched parameter's default lies inside its range; `rule`, `all` and `same` count as the number they become."""
-    declared = source.section(group)
     for key, value in config.default(group).items():
+        home = "network" if group == "train" and key in NETWORK_SEARCH else group
         distribution = _searched(config, group)[key]
         number = value if distribution.kind == "choice" else _number(config, group, key, value)
         if distribution.contains(value) or distribution.contains(number):
             continue
         shown = f"default {value!r}" if number is value else f"default {value!r} is {number:.6g} for these data, which"
         verb = "is" if number is value else "lies"
-        if declared.get(key) is not None:
+        if source.section(home).get(key) is not None:
             cure = "widen it, or move the default"
-            raise source.error((group, key), f"{shown} {verb} outside the range {distribution} of search.{group}.{key}; {cure}")
-        cure = f"widen it, or set {group}.{key} inside it"
+            raise source.error((home, key), f"{shown} {verb} outside the range {distribution} of search.{group}.{key}; {cure}")
+        cure = f"widen it, or set {home}.{key} inside it"
         raise source.error(("search", group, key), f"{shown} {verb} outside the range {distribution}; {cure}")
 
 

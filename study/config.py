@@ -29,6 +29,12 @@ SECTIONS = (
     "name", "storage", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "perturb", "search",
     "design", "seeds", "resources", "limits", "retries", "analysis",
 )  # fmt: skip
+FIXED = {"network": NetworkConfig.model_fields, "train": TrainConfig.model_fields, "sampler": SamplerConfig.model_fields}
+SEARCHABLE = {
+    "search.train": [*(key for key in TrainConfig.model_fields if key != "force"), *sorted(NETWORK_SEARCH)],
+    "search.sampler": list(SamplerConfig.model_fields),
+}
+"""Keys of a run by where they are declared: one that stands elsewhere is told its place."""
 M_ = TypeVar("M_", bound=Model)
 
 
@@ -57,8 +63,8 @@ def read_study(source: Source) -> StudyConfig:
     _known(source, (), values, SECTIONS)
     search = source.section("search")
     _known(source, ("search",), search, ("train", "sampler"))
-    search_train = _distributions(source, "train", TrainConfig)
-    search_sampler = _distributions(source, "sampler", SamplerConfig)
+    search_train = _distributions(source, "train")
+    search_sampler = _distributions(source, "sampler")
     allow_extreme = values.get("allow_extreme", False)
     if not isinstance(allow_extreme, bool):
         raise source.error(("allow_extreme",), f"must be true or false, got {allow_extreme!r}")
@@ -148,10 +154,16 @@ def _retries(source: Source) -> int:
 def _known(source: Source, path: tuple[str, ...], section: Mapping[str, object], known: Sequence[str]) -> None:
     for key, value in section.items():
         if key not in known:
-            raise source.error((*path, key), f"unknown key (value {value!r}); {_suggest(key, known)}")
+            raise source.error((*path, key), f"unknown key (value {value!r}); {_suggest(path, key, known)}")
 
 
-def _suggest(key: str, known: Sequence[str]) -> str:
+def _suggest(path: tuple[str, ...], key: str, known: Sequence[str]) -> str:
+    if path == ("search",) and key == "network":
+        return f"did you mean {' or '.join(f'`search.train.{size}`' for size in sorted(NETWORK_SEARCH))}?"
+    homes = SEARCHABLE if path[:1] == ("search",) else FIXED if "".join(path) in ("", *FIXED) else {}
+    found = [f"`{home}.{key}`" for home, keys in homes.items() if key in keys]
+    if found:
+        return f"did you mean {' or '.join(found)}?"
     lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(key.lower(), list(lower), n=1, cutoff=0.5)
     return f"did you mean `{lower[near[0]]}`?" if near else f"use one of {', '.join(known)}"
@@ -208,10 +220,9 @@ def _data_info(source: Source, data: DataConfig) -> DataInfo:
         raise source.error(tuple(key.split(".")), f"{rest} (got {getattr(data, name)!r})" if name else rest) from None
 
 
-def _distributions(source: Source, group: str, model: type[Model]) -> dict[str, Distribution]:
+def _distributions(source: Source, group: str) -> dict[str, Distribution]:
     section = source.section("search", group)
-    searchable = [*(k for k in model.model_fields if k != "force"), *(sorted(NETWORK_SEARCH) if group == "train" else [])]
-    _known(source, ("search", group), section, searchable)
+    _known(source, ("search", group), section, SEARCHABLE[f"search.{group}"])
     out: dict[str, Distribution] = {}
     for key in sorted(section):
         try:

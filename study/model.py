@@ -92,6 +92,8 @@ class StudyConfig:
         if self.given is not None:
             return self.given.network
         own = network_part(point)
+        if not self.network.skip and point.get("process", self.train.get("process", "pfgm")) != "pfgm":
+            own["skip"] = True  # the one head of these processes
         if not own:
             return self.network
         return NetworkConfig.model_validate({**self.network.model_dump(exclude_none=True), **own})

@@ -287,6 +287,121 @@ BAD: dict[str, tuple[str, str, str, str]] = {
         "'heun'",
         "'heun2'",
     ),
+    "whole numbers from a choice": (
+        SAMPLING + "~    steps: {choice: [8, 16.5]}\n",
+        "search.sampler.steps",
+        "16.5",
+        "write whole numbers",
+    ),
+    "own size outside": (
+        SEARCH + "~    width: {choice: [64, 128]}\n",
+        "search.train.width",
+        "512",
+        "set network.width inside it",
+    ),
+    "given size outside": (
+        SEARCH + "    depth: {choice: [1, 2]}\n~network: {depth: 3}\n",
+        "network.depth",
+        "3",
+        "move the default",
+    ),
+    "size under train": (
+        TINY.replace("train: {", "~train: {width: 64, "),
+        "train.width",
+        "64",
+        "did you mean `network.width`?",
+    ),
+    "size under sampler": (
+        SAMPLING + "~    width: {choice: [64]}\n",
+        "search.sampler.width",
+        "64",
+        "did you mean `search.train.width`?",
+    ),
+    "search of the network": (
+        TINY + "search:\n~  network: {width: {choice: [64, 512]}}\n",
+        "search.network",
+        "64",
+        "did you mean `search.train.depth` or `search.train.width`?",
+    ),
+    "search without a group": (
+        TINY + "search:\n~  T_ratio: {choice: [1, 2]}\n",
+        "search.T_ratio",
+        "[1, 2]",
+        "did you mean `search.sampler.T_ratio`?",
+    ),
+    "sampler key of train": (
+        TINY.replace("train: {", "~train: {solver: heun2, "),
+        "train.solver",
+        "heun2",
+        "did you mean `sampler.solver`?",
+    ),
+    "searched key of some processes": (
+        SEARCH + "    process: {choice: [pfgmpp, ve]}\n~    n_aug: {choice: [8.0, .inf]}\n",
+        "search.train.n_aug",
+        "belongs to process pfgmpp, this study searches ve too, got [8.0, inf]",
+        "write `when: {process: pfgmpp}` beside it",
+    ),
+    "searched key of the wrong process": (
+        SEARCH + "    process: {choice: [pfgm, ve, vp]}\n~    sigma: {log_uniform: [0.05, 0.2], when: {process: [pfgm, vp]}}\n",
+        "search.train.sigma",
+        "belongs to process pfgm, this study searches vp too, got [0.05, 0.2]",
+        "write `when: {process: pfgm}` beside it",
+    ),
+    "searched key of no process": (
+        SEARCH + "    process: {choice: [pfgmpp, ve]}\n~    sigma: {log_uniform: [0.05, 0.2]}\n",
+        "search.train.sigma",
+        "[0.05, 0.2]",
+        "has no meaning under pfgmpp or ve",
+    ),
+    "searched gamma of some processes": (
+        SEARCH + "    process: {choice: [pfgm, pfgmpp]}\n    objective: {choice: [normalized, raw], when: {process: pfgm}}\n"
+        "~    gamma: {choice: [2.0, 5.0]}\n",
+        "search.train.gamma",
+        "[2.0, 5.0]",
+        "`when: {process: pfgm}`",
+    ),
+    "searched objective of some processes": (
+        SEARCH + "    process: {choice: [pfgm, ve]}\n~    objective: {choice: [normalized, raw]}\n",
+        "search.train.objective",
+        "belongs to process pfgm",
+        "`when: {process: pfgm}`",
+    ),
+    "plain head of ve": (
+        TINY.replace("train: {", "train: {process: ve, ") + "~network: {skip: false}\n",
+        "network.skip",
+        "false has a meaning under process pfgm alone, this study uses ve",
+        "remove it",
+    ),
+    "plain head of other processes": (
+        SEARCH + "    process: {choice: [pfgmpp, vp]}\n~network: {skip: false}\n",
+        "network.skip",
+        "pfgmpp or vp",
+        "remove it",
+    ),
+    "exempt of the larger network": (
+        SEARCH + "    depth: {choice: [1, 2]}\n~perturb: {weight_bits: [4], exempt: ['backbone.blocks.1.*']}\n",
+        "perturb.exempt",
+        "at depth = 1: 'backbone.blocks.1.*'",
+        "they are called backbone.first.weight",
+    ),
+    "exempt of a range of networks": (
+        SEARCH + "    depth: {int_uniform: [2, 5]}\n~perturb: {weight_bits: [4], exempt: ['backbone.blocks.4.*']}\n",
+        "perturb.exempt",
+        "at depth = 2: 'backbone.blocks.4.*'",
+        "they are called backbone.first.weight",
+    ),
+    "exempt of an impossible network": (
+        SEARCH + "~    depth: {choice: [0, 2]}\nperturb: {weight_bits: [4], exempt: ['*.bias']}\n",
+        "search.train.depth",
+        "0",
+        "greater than 0",
+    ),
+    "exempt of a network for images": (
+        TINY + "~network: {name: unet}\nperturb: {weight_bits: [4], exempt: ['*.bias']}\n",
+        "network.name",
+        "unet",
+        "use name: mlp",
+    ),
     "key of another solver": (
         TINY.replace("sampler: {", "~sampler: {rtol: 1e-3, "),
         "sampler.rtol",
@@ -574,3 +689,19 @@ def test_keys_without_a_meaning_are_refused(tmp_path: Path, train: str, search: 
     text = TINY.replace("steps: 20", f"{train}, steps: 20") + f"search: {{train: {{{search}}}}}\n"
     with pytest.raises(ConfigError, match=message):
         load_study_config(write(tmp_path, text))
+
+
+README = Path(__file__).parents[1] / "README.md"
+STUDIES = re.findall(r"```yaml\n(name: .*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("text", STUDIES, ids=lambda text: text.split()[1])
+def test_studies_of_the_readme_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "my_vectors.npz", x=np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32))
+    assert make_plan(load_study_config(write(tmp_path, text)))
+
+
+def test_every_study_of_the_readme_is_complete() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(STUDIES) == text.count("```yaml") == 2

@@ -167,6 +167,16 @@ def test_a_sampler_point_recurs_across_fields(folder: Folder) -> None:
     assert len(heights) == 8  # the same declared T is another number on every field
 
 
+def test_a_plain_head_is_of_process_pfgm_alone(folder: Folder) -> None:
+    """In a study of several processes, rows and fields of those with one head say that it is the one with a skip."""
+    plain = {"name": "mlp", "width": 16, "depth": 1, "skip": False}
+    config = folder.load(network=plain, search={"train": {"process": {"choice": ["pfgm", "ve"]}, "width": {"choice": [8, 16]}}})
+    heads = {(t.train.process, t.network.skip) for t in make_plan(config) if t.network}
+    assert heads == {("pfgm", False), ("ve", True)}
+    rows = {(cell["train_process"], cell["network_skip"]) for t in make_plan(config) for cell in t.cells(config)}
+    assert rows == heads
+
+
 def test_absurd_heights_are_refused_unless_allowed(folder: Folder) -> None:
     absurd = {"train": {"M": {"log_uniform": [10, 900]}, "tau": {"log_uniform": [0.01, 0.2]}}}
     with pytest.raises(ConfigError, match=r"search\.train\.M: implies T up to .* above 1e\+06"):
