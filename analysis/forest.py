@@ -55,14 +55,15 @@ def plot_summary(frame: pd.DataFrame, metric: str | None = None, *, ax: Axes | N
     if len(table) > MAX_LINES:
         ax.set_title(f"the best {MAX_LINES} of {len(table)} configurations", fontsize=8)
     table = table.head(MAX_LINES).reset_index(drop=True)
-    draw_lines(ax, [_name(frame, row) for row in table.to_dict("records")], table, "mean")
+    draw_lines(ax, [configuration_name(frame, row) for row in table.to_dict("records")], table, "mean")
     if is_log(metric):
         ax.set_xscale("log")
         plain_log_ticks(ax, "x")
     return ax
 
 
-def _name(frame: pd.DataFrame, row: Mapping[Any, Any]) -> str:
+def configuration_name(frame: pd.DataFrame, row: Mapping[Any, Any]) -> str:
+    """What differs from the default in a row of `summarize`: ``sigma = 0.3, T = 20``, or "default"."""
     moved = [
         f"{axis.name} = {format_value(row[axis.column])}"
         for axis in searched_axes(frame)

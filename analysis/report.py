@@ -19,6 +19,7 @@ from rich.table import Table
 from analysis import report_sections, report_several
 from analysis.load import AnalysisError, design_of, load_study, place_of, study_of
 from analysis.report_build import build_sections, rate, write_files
+from analysis.report_design import disturbed_rows
 from analysis.robustness import ToleranceInterval
 from study.storage import Place
 
@@ -55,7 +56,7 @@ def write_report(path: str | Path, output: str | Path | None = None, tolerance: 
         AnalysisError: no study there, or an unreadable file.
     """
     frame = _load(path, tolerance)
-    return _write_one(frame, rate(frame), _output([path], [frame], output)).uri
+    return _write_one(_studies([frame])[0], _output([path], [frame], output)).uri
 
 
 def write_reports(paths: Sequence[str | Path], output: str | Path | None = None, tolerance: float | None = None) -> str:
@@ -74,7 +75,10 @@ def write_reports(paths: Sequence[str | Path], output: str | Path | None = None,
 
 def _studies(frames: Sequence[pd.DataFrame]) -> list[report_several.Study]:
     labels = report_several.labels(frames)
-    return [report_several.Study(name, frame, rate(frame)) for name, frame in zip(labels, frames, strict=True)]
+    return [
+        report_several.Study(name, frame, rate(frame), disturbed_rows(frame))
+        for name, frame in zip(labels, frames, strict=True)
+    ]
 
 
 def _output(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame], output: str | Path | None) -> Place:
@@ -93,13 +97,15 @@ def _load(path: str | Path, tolerance: float | None) -> pd.DataFrame:
     return frame
 
 
-def _write_one(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], output: Place) -> Place:
+def _write_one(study: report_several.Study, output: Place) -> Place:
+    frame = study.frame
+
     def write(folder: Path) -> Path:
-        sections = build_sections(frame, intervals, folder / "figures")
+        sections = build_sections(frame, study.intervals, folder / "figures", study.disturbed)
         n_done = int(frame["status"].ne("pending").sum())
         title = f"{study_of(frame).get('name', 'study')}: robustness report"
         subtitle = f"{design_of(frame)} design, {n_done} of {len(frame)} cells measured"
-        return write_files(folder, title, subtitle, sections, {"rows": frame})
+        return write_files(folder, title, subtitle, sections, study.tables)
 
     return _publish(write, output)
 
@@ -108,7 +114,7 @@ def _write_several(studies: Sequence[report_several.Study], output: Place) -> Pl
     def write(folder: Path) -> Path:
         sections = report_several.sections(studies, folder / "figures")
         title = f"{', '.join(study.name for study in studies)}: robustness side by side"
-        rows = {f"{study.name}/rows": study.frame for study in studies}
+        rows = {f"{study.name}/{name}": table for study in studies for name, table in study.tables.items()}
         return write_files(folder, title, f"{len(studies)} studies", sections, rows)
 
     return _publish(write, output)
@@ -163,8 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         frames = [_load(path, options.tolerance) for path in options.study]
         output = _output(options.study, frames, options.output)
         studies = _studies(frames)
-        one = studies[0]
-        page = _write_one(one.frame, one.intervals, output) if len(studies) == 1 else _write_several(studies, output)
+        page = _write_one(studies[0], output) if len(studies) == 1 else _write_several(studies, output)
     except AnalysisError as error:
         print(error, file=sys.stderr)
         return 2

@@ -12,7 +12,15 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from analysis import report_design, report_figures, report_results, report_sections, report_table, report_yaml
+from analysis import (
+    report_design,
+    report_figures,
+    report_likelihood,
+    report_results,
+    report_sections,
+    report_table,
+    report_yaml,
+)
 from analysis.load import searched_axes
 from analysis.report_blocks import Block, Section, TableBlock, Text, to_html, to_markdown
 from analysis.robustness import ToleranceInterval, tolerance_interval
@@ -26,8 +34,17 @@ def rate(frame: pd.DataFrame) -> list[ToleranceInterval]:
     return [tolerance_interval(frame, axis) for axis in searched_axes(frame) if axis.column in frame.columns]
 
 
-def build_sections(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], figures: Path) -> list[Section]:
-    """All sections in reading order; figures are written to ``figures`` on the way, and the seconds of each logged."""
+def build_sections(
+    frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], figures: Path, disturbed: pd.DataFrame | None = None
+) -> list[Section]:
+    """All sections in reading order; figures are written to ``figures`` on the way, and the seconds of each logged.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        intervals: from `rate`.
+        figures: the folder of the figures.
+        disturbed: the rows of disturbed fields, from `analysis.report_design.disturbed_rows`.
+    """
     rated = list(intervals)
     start = time.perf_counter()
     importance = report_results.importances(frame)
@@ -35,24 +52,25 @@ def build_sections(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], 
     known, why = report_results.importance_words(importance), report_results.why_no_importance(frame, importance)
     parts: dict[str, Callable[[], Section | None]] = {
         "short": lambda: report_sections.short(frame, rated),
-        "design": lambda: report_design.overview(frame),
+        "design": lambda: report_design.overview(frame, disturbed),
         "verdict": lambda: report_sections.verdict(frame, rated, known, why),
         "noise": lambda: _more(report_sections.noise(frame), report_results.components_blocks(frame, figures)),
         "training": lambda: report_figures.training_section(frame, figures, rated),
         "sampler": lambda: _more(
             report_figures.sampler_section(frame, figures, rated), report_results.outlier_blocks(frame, figures)
         ),
+        "likelihood": lambda: report_likelihood.likelihood_section(frame),
         "interaction": lambda: report_figures.interaction_section(frame, figures),
         "box": lambda: report_results.box_section(frame),
         "importance": lambda: report_results.importance_section(frame, figures, importance),
         "theory": lambda: report_results.theory_section(frame, figures),
-        "degradation": lambda: report_results.degradation_section(frame, figures),
+        "degradation": lambda: report_results.degradation_section(frame, figures, disturbed),
         "equivalence": lambda: _equivalence(frame),
-        "failures": lambda: report_sections.failures(frame),
+        "failures": lambda: report_sections.failures(frame, disturbed),
         "learning": lambda: report_figures.learning_section(frame, figures),
         "samples": lambda: report_figures.samples_section(frame, figures),
         "yaml": lambda: report_yaml.runnable(frame),
-        "rows": lambda: report_table.full_table(frame),
+        "rows": lambda: report_table.full_table(frame, disturbed),
         "methods": lambda: report_sections.methods(frame),
     }
     sections = []

@@ -6,18 +6,38 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.load import design_of, study_of
+from analysis.load import design_of, load_study, study_of
 from analysis.plots import format_value
 from analysis.report_blocks import Block, Code, Items, Section, TableBlock, Text
 from analysis.statistics import default_metric, failure_table, metric_values
 from analysis.units import field_key
 
 
-def overview(frame: pd.DataFrame) -> Section:
+def disturbed_rows(frame: pd.DataFrame) -> pd.DataFrame | None:
+    """The rows of disturbed fields that `load_study` left out of the frame, read again; None where there are none."""
+    if not any(str(reason).startswith("perturbed field") for reason in frame.attrs["skipped"]):
+        return None
+    every = load_study(str(frame.attrs["path"]), perturbed=True)
+    return every.loc[every["perturb_kind"].notna()].reset_index(drop=True)
+
+
+def with_disturbed(frame: pd.DataFrame, disturbed: pd.DataFrame | None) -> pd.DataFrame:
+    """Both in one frame, with the ``attrs`` of the first."""
+    if disturbed is None:
+        return frame
+    both = pd.concat([frame, disturbed], ignore_index=True)
+    both.attrs = frame.attrs
+    return both
+
+
+def overview(frame: pd.DataFrame, disturbed: pd.DataFrame | None = None) -> Section:
     """Data, design, counts, cost, versions, command and exclusions."""
     study = study_of(frame)
-    blocks: list[Block] = [Items(tuple(_facts(frame)))]
+    blocks: list[Block] = [Items(tuple(_facts(frame, disturbed)))]
     blocks.append(TableBlock("counts", "Cells by outcome.", failure_table(frame).drop(columns="value")))
+    if disturbed is not None:
+        counts = failure_table(disturbed, "perturb_kind").rename(columns={"value": "disturbance"})
+        blocks.append(TableBlock("counts-disturbed", "Rows of disturbed fields by outcome.", counts))
     blocks.append(TableBlock("search", "What was searched.", _search_table(frame)))
     blocks.append(Text("The command that made these rows, and continues an unfinished study:"))
     folder = f"{study.get('storage', 'results')}/{study.get('name', 'study')}"
@@ -31,7 +51,7 @@ def _unusable(frame: pd.DataFrame) -> dict[str, int]:
     return metric_values(frame, default_metric(frame))[1]
 
 
-def _facts(frame: pd.DataFrame) -> list[str]:
+def _facts(frame: pd.DataFrame, disturbed: pd.DataFrame | None) -> list[str]:
     study = study_of(frame)
     seeds, evaluate = study.get("seeds") or {}, study.get("evaluate") or {}
     n, dim = frame["data_n"].dropna(), frame["data_dim"].dropna()
@@ -44,19 +64,26 @@ def _facts(frame: pd.DataFrame) -> list[str]:
         network = f"Field: given, {given.get('checkpoint')} ({given.get('format')}); nothing was trained"
     if given.get("exact"):
         network = f"Field: {given['exact']}, known exactly, n_aug = {given.get('n_aug') or 1:g}; there is no network"
-    counts = frame["status"].value_counts().to_dict()
-    bad = len(frame) - counts.get("complete", 0) - counts.get("pending", 0)
+    apart = [] if disturbed is None else [f"Rows of disturbed fields, counted apart: {outcome_words(disturbed)}."]
     return [
         f"Data: {(study.get('data') or {}).get('name', '?')}{shape}. {network}.",
         f"Design: {design_of(frame)};{trained} sample seeds {seeds.get('sample', '?')}"
         f"{', disjoint between training points' if seeds.get('disjoint') else ''};"
         f" {evaluate.get('samples', '?')} samples a cell.",
-        f"Cells: {len(frame)} planned, {counts.get('complete', 0)} complete, {bad} failed or diverged,"
-        f" {counts.get('pending', 0)} pending; {frame['point_id'].nunique()} training points,"
+        f"Cells: {outcome_words(frame)}; {frame['point_id'].nunique()} training points,"
         f" {field_key(frame).nunique()} fields, {frame['sampler_id'].nunique()} sampler points.",
-        _cost(frame),
+        *apart,
+        _cost(with_disturbed(frame, disturbed)),
         _versions(frame),
     ]
+
+
+def outcome_words(rows: pd.DataFrame) -> str:
+    """``6 planned, 4 complete, 1 failed or diverged, 1 pending``."""
+    counts = rows["status"].value_counts().to_dict()
+    complete, pending = counts.get("complete", 0), counts.get("pending", 0)
+    bad = len(rows) - complete - pending
+    return f"{len(rows)} planned, {complete} complete, {bad} failed or diverged, {pending} pending"
 
 
 class Cost(NamedTuple):

@@ -21,14 +21,16 @@ from analysis.importance import (
     plot_regional_sensitivity,
     regional_sensitivity,
 )
-from analysis.load import AnalysisError, design_of, load_study, tolerance_of
+from analysis.load import AnalysisError, design_of, tolerance_of
 from analysis.outliers import outlier_map, plot_outlier_map
 from analysis.perturbation import perturbation_robustness, plot_perturbation_robustness
 from analysis.plots import format_value, metric_label
 from analysis.report_blocks import Block, Section, TableBlock, Text
+from analysis.report_design import with_disturbed
 from analysis.report_figures import figure
 from analysis.statistics import default_metric
 from analysis.theory import plot_theory_curves, theory_curves
+from analysis.units import is_given
 from analysis.volume import tolerance_volume, worst_case
 
 Result = pd.DataFrame | str
@@ -122,16 +124,20 @@ def components_blocks(frame: pd.DataFrame, folder: Path) -> list[Block]:
 
 def theory_section(frame: pd.DataFrame, folder: Path) -> Section:
     """What the theory predicts for T, the heights and τ, over the points that were measured."""
-    table = theory_curves(frame)
-    notes: Mapping[str, str] = table.attrs["notes"]
+    every = theory_curves(frame)
+    kl = theory_curves(frame, "prior_kl") if _has_kl(frame) else every
     blocks: list[Block] = []
     for which, title in _THEORIES.items():
+        table = kl if which == "prior_error" else every
+        notes: Mapping[str, str] = table.attrs["notes"]
         part = table.loc[table["theory"].eq(which)]
         if part.empty:
             blocks.append(Text(f"{title}: not shown, {notes[which]}."))
             continue
         n = int(part["kind"].eq("measured").sum())
-        caption = f"{title}: dashed the prediction, points measured, bars 95 % over fields. {notes[which]}."
+        dashed = "dashed the prediction, " if part["kind"].eq("curve").any() else ""
+        unit = "samplings" if is_given(frame) else "fields"
+        caption = f"{title}: {dashed}points measured, bars 95 % over {unit}. {notes[which]}."
         blocks.append(figure(folder, f"theory-{which}", caption, f"{title}, {n} measured points.", [_theory(frame, which)]))
     return Section("theory", "Theory beside measurement", tuple(blocks))
 
@@ -144,8 +150,13 @@ _THEORIES = {
 
 
 def _theory(frame: pd.DataFrame, which: str) -> Callable[[Axes], object]:
-    known = which == "prior_error" and "metric_prior_kl" in frame and bool(frame["metric_prior_kl"].notna().any())
+    known = which == "prior_error" and _has_kl(frame)
     return lambda ax: plot_theory_curves(frame, which, metric="prior_kl" if known else None, ax=ax)
+
+
+def _has_kl(frame: pd.DataFrame) -> bool:
+    """Whether the error of the prior was measured itself, as it is for exact fields."""
+    return "metric_prior_kl" in frame and bool(frame["metric_prior_kl"].notna().any())
 
 
 def outlier_blocks(frame: pd.DataFrame, folder: Path) -> list[Block]:
@@ -162,10 +173,9 @@ def outlier_blocks(frame: pd.DataFrame, folder: Path) -> list[Block]:
     return [figure(folder, "outlier-map", caption, f"Share of outliers: {alt}.", [lambda ax: plot_outlier_map(frame, ax=ax)])]
 
 
-def degradation_section(frame: pd.DataFrame, folder: Path) -> Section | None:
+def degradation_section(frame: pd.DataFrame, folder: Path, disturbed: pd.DataFrame | None = None) -> Section | None:
     """Degradation under injected noise, rounded weights and fewer steps; None where nothing of the kind was measured."""
-    left = any(str(reason).startswith("perturbed field") for reason in frame.attrs["skipped"])
-    rows = load_study(str(frame.attrs["path"]), perturbed=True) if left else frame
+    rows = with_disturbed(frame, disturbed)
     table = ask(perturbation_robustness, rows)
     if isinstance(table, str) or table.empty:
         return None

@@ -34,6 +34,13 @@ class Study(NamedTuple):
     """Unique among them; it names anchors and folders too."""
     frame: pd.DataFrame
     intervals: list[ToleranceInterval]
+    disturbed: pd.DataFrame | None = None
+    """The rows of its disturbed fields, from `analysis.report_design.disturbed_rows`."""
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every row, by the name of its CSV."""
+        return {"rows": self.frame} if self.disturbed is None else {"rows": self.frame, "disturbed": self.disturbed}
 
 
 def labels(frames: Sequence[pd.DataFrame]) -> list[str]:
@@ -77,7 +84,7 @@ def sections(studies: Sequence[Study], figures: Path) -> list[Section]:
     found = [_short(studies), _counts(studies), _verdicts(studies), _shared(studies, figures)]
     methods = []
     for study in studies:
-        own = build_sections(study.frame, study.intervals, figures / study.name)
+        own = build_sections(study.frame, study.intervals, figures / study.name, study.disturbed)
         methods = [section for section in own if section.key == "methods"]  # the same words for every study
         own = [within_study(section, study.name) for section in own if section.key != "methods"]
         found += [Section(study.name, f"Study {study.name}", (Text("The report of this study:"), Links(tuple(own)))), *own]
@@ -98,16 +105,18 @@ def _short(studies: Sequence[Study]) -> Section:
 
 def _counts(studies: Sequence[Study]) -> Section:
     rows = []
-    for name, frame, _ in studies:
+    for name, frame, _, disturbed in studies:
         counts = frame["status"].value_counts()
         bad = sum(int(n) for status, n in counts.items() if status not in ("complete", "pending"))
-        cost = report_design.cost(frame)
+        cost = report_design.cost(report_design.with_disturbed(frame, disturbed))
         rows.append(
             {
                 "study": name, "data": study_of(frame).get("data", {}).get("name", "?"),
                 "metric": metric_label(frame, default_metric(frame)), "design": design_of(frame), "planned": len(frame),
                 "complete": int(counts.get("complete", 0)), "failed or diverged": bad,
-                "pending": int(counts.get("pending", 0)), "core-hours": f"{cost.core_hours:.2f}",
+                "pending": int(counts.get("pending", 0)),
+                "of disturbed fields": "none" if disturbed is None else report_design.outcome_words(disturbed),
+                "core-hours": f"{cost.core_hours:.2f}",
                 "GPU-hours": f"{cost.gpu_hours:.2f}", "tolerance": f"{tolerance_of(frame):.0%}",
             }
         )  # fmt: skip

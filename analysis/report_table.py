@@ -16,12 +16,12 @@ _KEYS = {"cell_id": "cell", "status": "status", "design_role": "training point",
 _METRICS = (
     "metric_fid", "metric_fid_test", "metric_kid", "metric_sliced_wasserstein", "metric_energy", "metric_precision",
     "metric_recall", "metric_density", "metric_coverage", "metric_nn_ratio", "metric_nn_gap", "metric_outlier_fraction",
-    "metric_solver_error", "cost_nfe",
+    "metric_solver_error", "metric_bits_per_dim", "metric_nats_per_dim", "metric_prior_kl", "cost_nfe",
 )  # fmt: skip
 
 
-def full_table(frame: pd.DataFrame) -> Section:
-    """Planned cells, sortable and filterable; every column of every row is in tables/rows.csv."""
+def full_table(frame: pd.DataFrame, disturbed: pd.DataFrame | None = None) -> Section:
+    """Planned cells, sortable and filterable; every column of every row is in tables/rows.csv and tables/disturbed.csv."""
     columns = dict(_KEYS)
     columns |= {axis.column: axis.name for axis in searched_axes(frame) if axis.column in frame.columns}
     columns |= {name: name.split("_", 1)[1] for name in _METRICS if frame[name].notna().any()}
@@ -34,7 +34,8 @@ def full_table(frame: pd.DataFrame) -> Section:
         else f"{len(chosen)} of {len(frame)} cells, so that the page stays quick: those at the default, then those that did not"
         " complete, then the others in the order planned; a filter sees no more than these."
     )
-    caption = f"{which} Click a heading to sort. Every column of every row is in tables/rows.csv."
+    apart = "" if disturbed is None else f", of the {len(disturbed)} rows of disturbed fields in tables/disturbed.csv"
+    caption = f"{which} Click a heading to sort. Every column of every row is in tables/rows.csv{apart}."
     return Section("rows", "Full table", (TableBlock("cells", caption, text, interactive=True, source="rows"),))
 
 

@@ -107,7 +107,8 @@ def theory_curves(frame: pd.DataFrame, metric: str | None = None, moments: DataM
 
     Args:
         frame: rows of `analysis.load_study`.
-        metric: what was measured against T and τ (default ``fid``).
+        metric: what was measured against T and τ (default ``fid``). ``prior_kl`` is measured for other processes too, whose
+            points come without a curve.
         moments: of the data (default: known for digits; without them no curve of the prior's error).
     Returns:
         theory (prior_error, coverage, tau_null), kind (curve, measured), quantity, x (T in data units, T/t_hi, τ), y, low,
@@ -119,22 +120,26 @@ def theory_curves(frame: pd.DataFrame, metric: str | None = None, moments: DataM
     moments = moments or known_moments(frame)
     pfgm = frame["train_process"].eq("pfgm")
     values, skipped = metric_values(frame, metric)
-    rows = frame.assign(_y=values, _field=unit_key(frame)).loc[pfgm]
-    rows.attrs = {}
-    if not pfgm.all():
-        skipped["another process than pfgm"] = int((~pfgm).sum())
+    every = frame.assign(_y=values, _field=unit_key(frame))
+    every.attrs = {}
+    rows, one = every.loc[pfgm], design_of(frame) == "one_at_a_time"
+    none: tuple[list[Row], str] = ([], "no row of process pfgm")
+    elsewhere = rows.empty and metric == "prior_kl" and bool(values.notna().any())
     if rows.empty:
-        result = pd.DataFrame([], columns=_COLUMNS)
-        result.attrs = {**frame.attrs, "skipped": skipped, "notes": dict.fromkeys(THEORIES, "no row of process pfgm"),
-                        "valid_from": None, "metric": metric}  # fmt: skip
-        return result
-    one = design_of(frame) == "one_at_a_time"
+        found, moments = dict.fromkeys(THEORIES, none), None
+        if elsewhere:
+            measured, held = _measured_error(every, one, metric)
+            found["prior_error"] = (measured, f"{held}; {_NO_CURVE}")
+    else:
+        found = {
+            "prior_error": _prior_error(rows, one, metric, moments),
+            "coverage": _coverage(rows),
+            "tau_null": _tau_null(rows, metric),
+        }
+    if not pfgm.all() and not elsewhere:
+        skipped["another process than pfgm"] = int((~pfgm).sum())
     parts, notes = [], {}
-    for name, (table, words) in {
-        "prior_error": _prior_error(rows, one, metric, moments),
-        "coverage": _coverage(rows),
-        "tau_null": _tau_null(rows, metric),
-    }.items():
+    for name, (table, words) in found.items():
         parts += [{"theory": name, **row} for row in table]
         notes[name] = words
     result = pd.DataFrame(parts, columns=_COLUMNS).astype(dict.fromkeys(("x", "y", "low", "high"), float))
@@ -150,7 +155,11 @@ def _point(kind: str, quantity: str, x: float, y: float, low: float = math.nan, 
     return {"kind": kind, "quantity": quantity, "x": x, "y": y, "low": low, "high": high, "n_fields": n}
 
 
-def _prior_error(rows: pd.DataFrame, one: bool, metric: str, moments: DataMoments | None) -> tuple[list[Row], str]:
+_NO_CURVE = "without a curve, because the expansion is that of process pfgm, one extra dimension"
+
+
+def _measured_error(rows: pd.DataFrame, one: bool, metric: str) -> tuple[list[Row], str]:
+    """The metric by T, and what was held fixed."""
     if one:
         rows = rows.loc[is_default(rows, "train") & has_role(rows["design_sampler_role"], "default", "arm:T_ratio", "arm:T")]
     back = np.exp if is_log(metric) else np.asarray
@@ -160,7 +169,11 @@ def _prior_error(rows: pd.DataFrame, one: bool, metric: str, moments: DataMoment
         interval = t_interval(group.groupby("_field")["_y"].mean().to_numpy())
         mean, low, high = (float(back(v)) for v in interval[:3])
         table.append(_point("measured", metric, float(T), mean, low, high, interval.n))
-    held = "default training point, other sampler parameters at their defaults" if one else "the other parameters vary"
+    return table, "default training point, other sampler parameters at their defaults" if one else "the other parameters vary"
+
+
+def _prior_error(rows: pd.DataFrame, one: bool, metric: str, moments: DataMoments | None) -> tuple[list[Row], str]:
+    table, held = _measured_error(rows, one, metric)
     if moments is None:
         return table, f"{held}; the moments of these data are not known here: give moments=data_moments(x)"
     if table:

@@ -23,7 +23,7 @@ from analysis.report_design import cost
 from analysis.report_yaml import run_yaml
 from analysis.testing import Truth, write_study
 from study.config import load_study_config
-from study.records import MANIFEST, read_table, write_table
+from study.records import EVALS, MANIFEST, read_table, write_table
 
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2)
 
@@ -138,6 +138,83 @@ def test_one_level_of_a_parameter(tmp_path: Path) -> None:
     (folder / "study.yaml").write_text(yaml.safe_dump(study | {"search": {"train": {"sigma": {"choice": [0.1]}}}}))
     page = Path(write_report(folder)).read_text()
     assert "Undetermined: sigma." in page and "no other value was measured" in page
+
+
+def disturb(folder: Path) -> int:
+    """Every row of one field under noise, the first two diverged; how many there are."""
+    rows = read_table(folder / "evals" / "f000s0.parquet")
+    noisy = [{**row, "cell_id": f"n{i}", "perturb_kind": "noise", "perturb_level": 0.1} for i, row in enumerate(rows)]
+    for row in noisy[:2]:
+        row |= {"status": "diverged", "metric_fid": None, "error": "12 samples are not finite", "error_log": "logs/n.log"}
+    write_table(folder / "evals" / "noisy.parquet", noisy, EVALS)
+    return len(noisy)
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_rows_of_disturbed_fields_are_counted_apart(tmp_path: Path) -> None:
+    """Their failures are told, their columns written, and they change no count or table of the cells."""
+    truth = TINY.changed(samples=False)
+    folder = write_study(tmp_path / "study", truth)
+    Path(write_report(folder, output=tmp_path / "plain"))
+    n = disturb(folder)
+    text = Path(write_report(folder, output=tmp_path / "report")).with_name("report.md").read_text()
+    assert "Cells: 30 planned, 30 complete, 0 failed or diverged, 0 pending" in text
+    assert f"Rows of disturbed fields, counted apart: {n} planned, {n - 2} complete, 2 failed or diverged, 0 pending." in text
+    assert "No cell failed, diverged, met the step limit or timed out." in text
+    assert f"2 diverged of {n} rows of disturbed fields, by disturbance and level." in text
+    lost = pd.read_csv(tmp_path / "report/tables/failures-disturbed.csv").iloc[0]
+    assert lost[["status", "disturbance", "level", "log", "cells"]].tolist() == ["diverged", "noise", 0.1, "logs/n.log", 2]
+    assert f"of the {n} rows of disturbed fields in tables/disturbed.csv" in text
+    tables = [pd.read_csv(tmp_path / "report/tables" / f"{name}.csv") for name in ("rows", "disturbed")]
+    assert [len(table) for table in tables] == [30, n]
+    assert all(list(table.columns) == EVALS.names for table in tables)
+    for name in ("rows", "verdict", "counts", "power"):
+        first, second = ((tmp_path / where / f"tables/{name}.csv").read_bytes() for where in ("plain", "report"))
+        assert first == second, name
+    assert not (tmp_path / "plain/tables/disturbed.csv").exists()
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_the_tolerance_asked_for_is_that_of_every_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_study(tmp_path / "study", TINY.changed(samples=False))
+    disturb(folder)
+    seen = []
+    monkeypatch.setattr("analysis.report_results.plot_perturbation_robustness", lambda rows, *_, **__: seen.append(rows))
+    write_report(folder, tolerance=0.25)
+    assert {rows.attrs["study"]["analysis"]["tolerance"] for rows in seen} == {0.25}
+
+
+@pytest.mark.parametrize("bits", [True, False])
+@pytest.mark.usefixtures("no_rendering")
+def test_the_likelihood_is_in_the_report(tmp_path: Path, bits: bool) -> None:
+    """A row a configuration: geometric nothing, plain means; se of a row, the level, the points; bits before nats."""
+    folder = write_study(tmp_path / "study", TINY.changed(samples=False))
+    page = Path(write_report(folder, output=tmp_path / "none")).with_name("report.md").read_text()
+    assert "Likelihood and prior error" not in page
+    for path in (folder / "evals").glob("*.parquet"):
+        rows = read_table(path)
+        for row in rows:
+            own = 3.0 + float(row["seed_train"]) + 10 * (row["train_sigma"] == 0.3)  # type: ignore[arg-type]
+            row |= {"metric_nats_per_dim": -own, "metric_n_likelihood": 256, "metric_divergence": "exact"}
+            row |= {"metric_likelihood_t": 0.0625, "metric_dequantization": "none"}
+            if bits:
+                row |= {"metric_bits_per_dim": own, "metric_bits_per_dim_se": 0.25}
+        write_table(path, rows, EVALS)
+    text = Path(write_report(folder, output=tmp_path / "report")).with_name("report.md").read_text()
+    assert "## Likelihood and prior error" in text
+    tables = tmp_path / "report/tables"
+    assert (tables / "bits-per-dim.csv").exists() is bits
+    assert (tables / "nats-per-dim.csv").exists() is not bits
+    table = pd.read_csv(tables / f"{'bits' if bits else 'nats'}-per-dim.csv").set_index("configuration")
+    sign = 1 if bits else -1
+    assert table.loc["default", "mean"] == pytest.approx(sign * 3.5)
+    assert table.loc["sigma = 0.3", "mean"] == pytest.approx(sign * 13.5)
+    assert table.loc["default", "low"] < sign * 3.5 < table.loc["default", "high"]
+    assert table["se"].eq(0.25 if bits else "–").all()
+    assert table[["n", "level t", "data points"]].drop_duplicates().to_numpy().tolist() == [[2, 0.0625, 256]]
+    headings = re.findall(r"<th[^>]*>(.*?)</th>", (tmp_path / "report/report.html").read_text(), flags=re.DOTALL)
+    words = " ".join(headings)
+    assert "nats_per_dim" in words and ("bits_per_dim" in words) is bits
 
 
 @pytest.mark.usefixtures("no_rendering")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import resource
 from dataclasses import replace
@@ -334,5 +335,40 @@ def test_the_report_of_an_exact_field(folder: Folder) -> None:
     write_report("results/tiny")
     text = (folder.path / "results/tiny/report/report.md").read_text()
     assert "Field: gaussian_mixture, known exactly, n_aug = 1; there is no network" in text
+    assert "dashed the prediction, points measured" not in text, "the moments of these data are not known"
+    assert "## Likelihood and prior error" in text and "KL of the law at T to the prior (nats)" in text
     (folder.path / "again.yaml").write_text(run_yaml(frame, frame.iloc[0], "again"))
     assert load_study_config(folder.path / "again.yaml").given is not None
+
+
+@pytest.mark.parametrize("n_aug", [8.0, math.inf])
+def test_other_processes_have_measured_points_and_no_curve(folder: Folder, clean_figures: None, n_aug: float) -> None:
+    """The expansion is that of one extra dimension: the KL of others is drawn by itself, and the report says why."""
+    field = {"exact": "gaussian_mixture", "n_aug": n_aug}
+    metrics = ["fid", "sliced_wasserstein", "prior_error", "likelihood"]
+    evaluate = {"samples": 100, "metrics": metrics, "likelihood_samples": 8}
+    folder.write(**EXACT | {"field": field, "evaluate": evaluate, "search": {"sampler": {"T": {"choice": [5.0, 10.0]}}}})
+    folder.run("--inline")
+    frame = load_study("results/tiny")
+    table = theory_curves(frame, "prior_kl")
+    assert table[["theory", "kind"]].drop_duplicates().to_numpy().tolist() == [["prior_error", "measured"]]
+    expected = np.exp(np.log(frame["metric_prior_kl"]).groupby(frame["sampler_T"]).mean())
+    np.testing.assert_allclose(table.set_index("x")["y"].sort_index(), expected.sort_index())
+    why = "without a curve, because the expansion is that of process pfgm, one extra dimension"
+    assert why in table.attrs["notes"]["prior_error"]
+    assert theory_curves(frame).empty, "no theory of FID there"
+    ax = plot_theory_curves(frame, "prior_error", metric="prior_kl")
+    np.testing.assert_allclose(np.sort(ax.containers[0].lines[0].get_xdata().astype(float)), [5.0, 10.0])
+    assert not [line for line in ax.lines if line.get_label() == "theory"]
+    write_report("results/tiny")
+    report = folder.path / "results/tiny/report"
+    assert why in (report / "report.md").read_text()
+    kl, nats = (
+        {row["configuration"]: row for row in csv.DictReader((report / f"tables/{name}.csv").open())}
+        for name in ("prior-kl", "nats-per-dim")
+    )
+    assert float(kl["default"]["mean"]) == pytest.approx(expected[10.0], rel=1e-3)
+    assert (kl["T = 5"]["process"], kl["T = 5"]["n"]) == ("pfgmpp", "2")
+    own = frame.loc[frame["sampler_T"].eq(5.0), "metric_nats_per_dim"].mean()
+    assert float(nats["T = 5"]["mean"]) == pytest.approx(own, rel=1e-3)
+    assert float(nats["T = 5"]["level t"]) == frame["metric_likelihood_t"].iloc[0]

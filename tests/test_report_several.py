@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -25,6 +26,7 @@ from analysis.report_several import (
     shared_parameters,
 )
 from analysis.testing import Truth, write_study
+from study.records import EVALS, read_table, write_table
 from study.storage import Place
 
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2, samples=False)
@@ -136,3 +138,18 @@ def test_names_and_the_place_of_the_report(tmp_path: Path) -> None:
         default_output([Place("results/x"), stored[0]], "xy")
     with pytest.raises(AnalysisError, match="no folder holds"):
         default_output([Place.of("s3://one/x"), Place.of("s3://two/y")], "xy")
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_disturbed_rows_of_one_study_are_counted_and_written(tmp_path: Path) -> None:
+    folders = [write_study(tmp_path / name, TINY) for name in "ab"]
+    rows = read_table(folders[1] / "evals" / "f000s0.parquet")
+    noisy = [{**row, "cell_id": f"n{i}", "perturb_kind": "noise", "perturb_level": 0.1} for i, row in enumerate(rows)]
+    noisy[0] |= {"status": "failed", "error": "x"}
+    write_table(folders[1] / "evals" / "noisy.parquet", noisy, EVALS)
+    text = Path(write_reports(folders)).with_name("report.md").read_text()
+    assert f"{len(noisy)} planned, {len(noisy) - 1} complete, 1 failed or diverged, 0 pending" in text
+    tables = tmp_path / "report-a-b/tables"
+    assert len(pd.read_csv(tables / "b/disturbed.csv")) == len(noisy)
+    assert not (tables / "a/disturbed.csv").exists()
+    assert pd.read_csv(tables / "studies.csv").set_index("study").loc["a", "of disturbed fields"] == "none"
