@@ -121,12 +121,13 @@ def _default_sentence(frame: pd.DataFrame) -> str:
         value, n_test = np.exp(np.log(unseen.astype(float)).mean()), rows["metric_n_test"].dropna()
         points = f"{n_test.iloc[0]:.0f} points" if len(n_test) else "points"
         apart = f" Against {points} that were held out: {value:.3g}."
-    if row["n_train_seeds"] < 2:
+    n = row["n_sample_seeds" if is_given(frame) else "n_train_seeds"]
+    if n < 2:
         once = "sampled once" if is_given(frame) else "in one field"
         return f"The default reaches {label} = {row['mean']:.3g} {once}: no interval.{apart}"
     return (
         f"The default reaches {label} = {row['mean']:.3g}, 95 % interval {row['low']:.3g} to {row['high']:.3g}"
-        f" over {row['n_train_seeds']} {'samplings of the given field' if is_given(frame) else 'fields'}.{apart}"
+        f" over {n} {'samplings of the given field' if is_given(frame) else 'fields'}.{apart}"
     )
 
 

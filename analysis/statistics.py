@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import AnalysisError, Axis, find_axis, searched_axes, undisturbed
-from analysis.units import unit_key
+from analysis.units import is_given, unit_key
 from analysis.variance import moderate_all, sample_seed_variance
 from study.records import STATUSES
 
@@ -163,7 +163,8 @@ def summarize(
         by: columns that name a configuration (training point × sampler point).
         confidence: coverage of the interval.
     Returns:
-        ``by``, roles, searched values, n_train_seeds, n_sample_seeds, n_rows, mean, low, high (NaN when n = 1),
+        ``by``, roles, searched values, n_train_seeds, n_sample_seeds (n, where one field is given), n_rows, mean, low, high
+        (NaN when n = 1),
         se and df (of the log mean), min_of_seeds (biased low), n_failed, n_diverged, n_pending; ``attrs["skipped"]``.
     """
     frame = undisturbed(frame)
@@ -185,6 +186,8 @@ def summarize(
         )
     for name, statuses in OUTCOMES.items():
         table[name] = rows["status"].isin(statuses).groupby(rows["config"]).sum()
+    if is_given(frame):  # whose units are its samplings: one field
+        table[["n_train_seeds", "n_sample_seeds"]] = table[["n_sample_seeds", "n_train_seeds"]].to_numpy()
     result = table.reset_index(drop=True)
     result.insert(list(result.columns).index("mean"), "n_rows", rows.groupby("config").size().to_numpy())
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}

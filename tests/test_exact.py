@@ -14,7 +14,7 @@ import torch
 from conftest import Folder, same_rows
 from torch import Tensor
 
-from analysis import load_study, plot_theory_curves, theory_curves, write_report
+from analysis import load_study, plot_theory_curves, summarize, theory_curves, write_report
 from analysis.report_yaml import run_yaml
 from analysis.theory import data_moments, prior_error
 from pfgm.analytic import GaussianMixture, PointCharges
@@ -336,6 +336,9 @@ def test_the_report_of_an_exact_field(folder: Folder) -> None:
     text = (folder.path / "results/tiny/report/report.md").read_text()
     assert "Field: gaussian_mixture, known exactly, n_aug = 1; there is no network" in text
     assert "dashed the prediction, points measured" not in text, "the moments of these data are not known"
+    means = summarize(frame, "sliced_wasserstein")
+    assert means[["n_train_seeds", "n_sample_seeds"]].drop_duplicates().to_numpy().tolist() == [[1, 2]], "one field"
+    assert "over 2 samplings of the given field" in text
     assert "## Likelihood and prior error" in text and "KL of the law at T to the prior (nats)" in text
     (folder.path / "again.yaml").write_text(run_yaml(frame, frame.iloc[0], "again"))
     assert load_study_config(folder.path / "again.yaml").given is not None

@@ -69,7 +69,7 @@ def test_samplings_are_the_units_of_a_given_field(trained: tuple[Folder, Path]) 
     rows = load_study(folder.path / "results/units")
     assert len(rows) == 12
     means = summarize(rows)
-    assert means["n_train_seeds"].eq(4).all()
+    assert means["n_sample_seeds"].eq(4).all()
     default = np.log(rows.loc[rows["design_sampler_role"].eq("default"), "metric_fid"].astype(float))
     assert means.loc[means["sampler_T_ratio"].eq(1), "mean"].item() == pytest.approx(np.exp(default.mean()))
     assert tolerance_interval(rows, "T_ratio").rule != rule
