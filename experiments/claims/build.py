@@ -70,22 +70,25 @@ def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
         asked = claim["degradation"]
         table = degradation(frame, asked["kind"], asked["level"])
         names = [asked["of"], asked["to"]]
-        sides = [table.loc[table["series"].eq(name), "log_ratio"].to_numpy() for name in names]
+        series = {str(name): part["log_ratio"].to_numpy() for name, part in table.groupby("series")}
+        sides, others = _sides(series, names)
         if lost := [name for name, side in zip(names, sides, strict=True) if not len(side)]:
             there = "; ".join(sorted(set(table["series"])))
             raise ValueError(f"claims.yaml: {claim['claim']!r}: no series {lost[0]!r}; there are: {there}")
         own = frame.loc[series_of(frame).isin(names)]
         if asked["kind"] != "steps":
             own = own.loc[own["perturb_kind"].isna() | own["perturb_kind"].eq(asked["kind"])]
-        return Finding(*contrast([(1, sides[0]), (-1, sides[1])])[:5], n_bad=int(own["status"].isin(BAD).sum()))
+        found = contrast([(1, sides[0]), (-1, sides[1])], others=others)
+        return Finding(*found[:5], n_bad=int(own["status"].isin(BAD).sum()))
     if "weaker" in claim:
         asked = claim["weaker"]
         plain = _undisturbed(frame)
         signs = ((1, "of", "down_to"), (-1, "of", "from"), (-1, "to", "down_to"), (1, "to", "from"))
-        points = [(c, {**asked[side], asked["key"]: asked[size]}) for c, side, size in signs]
-        groups = [(c, _log_values(plain, point, asked["metric"])) for c, point in points]
-        own = plain["point_id"].isin([configuration(plain, point)[0] for _, point in points])
-        return Finding(*contrast(groups)[:5], n_bad=int(plain.loc[own, "status"].isin(BAD).sum()))
+        keys = [configuration(plain, {**asked[side], asked["key"]: asked[size]}) for _, side, size in signs]
+        sides, others = _sides(_log_values(plain, keys[0][1], asked["metric"]), [point for point, _ in keys])
+        own = plain["point_id"].isin([point for point, _ in keys])
+        found = contrast([(c, side) for (c, _, _), side in zip(signs, sides, strict=True)], others=others)
+        return Finding(*found[:5], n_bad=int(plain.loc[own, "status"].isin(BAD).sum()))
     raise ValueError(f"claims.yaml: {claim['claim']!r} names no ratio, degradation or weaker network; add one")
 
 
@@ -95,13 +98,17 @@ def _undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _log_values(frame: pd.DataFrame, wanted: Mapping[str, Any], metric: str) -> np.ndarray:
-    """Log metric of a configuration, one value a field."""
-    point, sampler = configuration(frame, wanted)
-    rows = frame.loc[frame["point_id"].eq(point) & frame["sampler_id"].eq(sampler)]
+def _sides(groups: Mapping[str, np.ndarray], names: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The named groups, empty where there is none of that name, and all others."""
+    return [groups.get(name, np.empty(0)) for name in names], [y for name, y in groups.items() if name not in names]
+
+
+def _log_values(frame: pd.DataFrame, sampler: str, metric: str) -> dict[str, np.ndarray]:
+    """Log metric at one sampler point by training point, one value a field."""
+    rows = frame.loc[frame["sampler_id"].eq(sampler)].reset_index(drop=True)
     values, _ = metric_values(rows, metric)
-    means: np.ndarray = values.groupby(unit_key(rows)).mean().dropna().to_numpy()
-    return means
+    means = values.groupby([rows["point_id"], unit_key(rows)]).mean().dropna()
+    return {str(point): part.to_numpy() for point, part in means.groupby(level=0)}
 
 
 def page(claims: list[dict[str, Any]]) -> str:
@@ -124,7 +131,7 @@ def page(claims: list[dict[str, Any]]) -> str:
         for number, (claim, _) in enumerate(found, start=1)
     ]
     lines.append("\n## The studies\n")
-    lines += [_study(name, frame) for name, frame in frames.items()]
+    lines += [_study(name, frame, _shared(name, frames)) for name, frame in frames.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -138,19 +145,28 @@ A ratio is a geometric mean over fields (train seeds) divided by another; below 
 interval (Student's t, variances moderated by those of the other groups). A claim *holds* where the whole interval is below 1,
 *does not* where it is above, and is *undecided at this scale* otherwise, or where a row of it failed: then the column beside
 it says how large a gap these seeds would have seen four times in five. Every interval stands for itself; of twenty true nulls
-one falls outside by chance. Within a study all sides share network, head, parameters, steps, batch, learning rate, average of
-the weights, evaluation seeds and tolerance (of the state that each ODE is written in: for `vp` that is x shrunk to bounded
-variance). These are small images and small networks: a verdict speaks of this scale, and published figures stand beside it
-for orientation.
+one falls outside by chance. Studies share fields, so verdicts are not independent of each other.
+
+Within a study all sides share network, head, parameters, steps, batch, learning rate, average of the weights, evaluation seeds
+and tolerance (of the state that each ODE is written in: for `vp` that is x shrunk to bounded variance). What differs is a
+process's own: kernel, training target and its weight, noise levels that are trained, height T where samples start, and time.
+Levels and T follow the data where there is a published rule (`pfgm`: its authors' rule; `ve`: the largest distance between two
+images, as advised in arXiv 2006.09011), and are the published constants where there is none (`pfgmpp`, `vp`). These are small
+images and small networks: a verdict speaks of this scale, and published figures stand beside it for orientation.
 
 | | claim | ratio (95 %) | verdict | detectable gap | fields a side | published | study |
 |---|---|---|---|---|---|---|---|"""
 
 
+BARS = "Bars: 95 % over fields, each point by itself."
 FIGURES = (
-    ("steps", "steps", "FID with fewer Euler steps, over the same fields with 100; lines are processes on their own grids."),
-    ("dimension", "noise", "FID with noise before every step, over the same fields and latents without."),
-    ("dimension", "weight_bits", "FID with weights rounded to so many bits, over the same fields and latents without."),
+    (
+        "steps",
+        "steps",
+        f"FID with fewer Euler steps, over the same fields with 100; lines are processes on their own grids. {BARS}",
+    ),
+    ("dimension", "noise", f"FID with noise before every step, over the same fields and latents without. {BARS}"),
+    ("dimension", "weight_bits", f"FID with weights rounded to so many bits, over the same fields and latents without. {BARS}"),
 )
 """(study, kind of disturbance, caption) of the figures beside the page."""
 
@@ -168,28 +184,40 @@ def _count(found: list[tuple[dict[str, Any], Finding]], word: str) -> int:
     return sum(word in finding.verdict for _, finding in found)
 
 
-def _study(name: str, frame: pd.DataFrame) -> str:
+def _shared(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
+    """Which of a study's fields are those of studies before it, in words."""
+    fields = {study: set(frame["train_id"]) for study, frame in frames.items()}
+    before = list(fields)[: list(fields).index(name)]
+    common = {study: len(fields[name] & fields[study]) for study in before if fields[name] & fields[study]}
+    return "".join(f", {n} of them those of `{study}`" for study, n in list(common.items())[:1])
+
+
+def _study(name: str, frame: pd.DataFrame, shared: str) -> str:
     """Protocol and means of one study."""
     study, plain = frame.attrs["study"], _undisturbed(frame)
-    network, train = study["network"], study["train"]
+    network, train, sampler = study["network"], study["train"], study["sampler"]
     size = ", ".join(f"{key} {network[key]}" for key in ("width", "depth", "patch") if network.get(key) is not None)
     seconds = plain.drop_duplicates("train_id")["cost_train_s"].sum() + plain["cost_sample_s"].sum()
+    settings = ", ".join(f"{key} {sampler[key]}" for key in SAMPLER if sampler.get(key) is not None)
     head = (
         f"### {name}\n\n    python -m study.run experiments/claims/{name}.yaml\n\n"
         f"{study['data']['name']}, {network['name']} ({size}), {train['steps']:,} steps of {train['batch_size']},"
-        f" {plain['train_id'].nunique()} fields ({plain['seed_train'].nunique()} train seeds), {plain['seed_sample'].nunique()}"
-        f" sample seed(s), n = {int(plain['metric_n'].max())}; {frame['status'].eq('complete').sum()} of {len(frame)} rows"
+        f" {plain['train_id'].nunique()} fields ({plain['seed_train'].nunique()} train seeds){shared};"
+        f" {settings}; {plain['seed_sample'].nunique()} sample seed(s), n = {int(plain['metric_n'].max())};"
+        f" {frame['status'].eq('complete').sum()} of {len(frame)} rows"
         f" complete; {seconds / 3600:.1f} core-hours of training and undisturbed sampling.\n"
     )
     metric = "sliced_wasserstein" if plain["metric_sliced_wasserstein"].notna().any() else "fid"
     varied = [c for c in VARIED if len(plain[c].unique()) > 1]
     rows = [_mean_row(key, part[f"metric_{metric}"], part) for key, part in plain.groupby(varied, dropna=False, sort=True)]
     quality = "FID" if metric == "fid" else "sliced Wasserstein"
-    columns = [*(c.split("_", 1)[1] for c in varied), quality, "precision", "recall", "NFE"]
+    columns = [*(c.split("_", 1)[1] for c in varied), quality, "precision", "recall", "NFE", "T"]
     table = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns), *rows]
     return "\n".join([head, *table, ""])
 
 
+SAMPLER = ("solver", "rtol", "steps", "grid", "t_min")
+"""What is printed of the default sampler point."""
 VARIED = ("train_process", "train_objective", "train_n_aug", "network_width", "sampler_steps", "sampler_rtol")
 
 
@@ -197,7 +225,7 @@ def _mean_row(key: tuple[Any, ...], quality: pd.Series, part: pd.DataFrame) -> s
     """Means of one configuration, quality on the log."""
     words = ["–" if pd.isna(v) else v if isinstance(v, str) else "∞" if math.isinf(v) else f"{v:g}" for v in key]
     values = [math.exp(np.log(quality.dropna()).mean()) if quality.notna().any() else math.nan]
-    values += [part[column].mean() for column in ("metric_precision", "metric_recall", "cost_nfe")]
+    values += [part[column].mean() for column in ("metric_precision", "metric_recall", "cost_nfe", "sampler_T")]
     return "| " + " | ".join([*words, *(_number(v) for v in values)]) + " |"
 
 
