@@ -25,6 +25,7 @@ import yaml
 
 from analysis import compare, contrast, degradation, load_study, plot_perturbation_robustness
 from analysis.comparison import configuration
+from analysis.load import undisturbed
 from analysis.perturbation import series_of
 from analysis.statistics import BAD, metric_values
 from analysis.units import unit_key
@@ -62,8 +63,7 @@ def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
     """
     if "ratio" in claim:
         asked = claim["ratio"]
-        plain = _undisturbed(frame)
-        found = compare(plain, asked["to"], asked["of"], metric=asked["metric"])
+        found = compare(frame, asked["to"], asked["of"], metric=asked["metric"])
         gap = found.detectable_gap
         return Finding(found.ratio, found.low, found.high, gap, (found.n_b, found.n_a), found.n_bad_a + found.n_bad_b)
     if "degradation" in claim:
@@ -82,7 +82,7 @@ def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
         return Finding(*found[:5], n_bad=int(own["status"].isin(BAD).sum()))
     if "weaker" in claim:
         asked = claim["weaker"]
-        plain = _undisturbed(frame)
+        plain = undisturbed(frame)
         signs = ((1, "of", "down_to"), (-1, "of", "from"), (-1, "to", "down_to"), (1, "to", "from"))
         keys = [configuration(plain, {**asked[side], asked["key"]: asked[size]}) for _, side, size in signs]
         sides, others = _sides(_log_values(plain, keys[0][1], asked["metric"]), [point for point, _ in keys])
@@ -90,12 +90,6 @@ def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
         found = contrast([(c, side) for (c, _, _), side in zip(signs, sides, strict=True)], others=others)
         return Finding(*found[:5], n_bad=int(plain.loc[own, "status"].isin(BAD).sum()))
     raise ValueError(f"claims.yaml: {claim['claim']!r} names no ratio, degradation or weaker network; add one")
-
-
-def _undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
-    rows = frame.loc[frame["perturb_kind"].isna()].reset_index(drop=True)
-    rows.attrs = frame.attrs
-    return rows
 
 
 def _sides(groups: Mapping[str, np.ndarray], names: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -194,7 +188,7 @@ def _shared(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
 
 def _study(name: str, frame: pd.DataFrame, shared: str) -> str:
     """Protocol and means of one study."""
-    study, plain = frame.attrs["study"], _undisturbed(frame)
+    study, plain = frame.attrs["study"], undisturbed(frame)
     network, train, sampler = study["network"], study["train"], study["sampler"]
     size = ", ".join(f"{key} {network[key]}" for key in ("width", "depth", "patch") if network.get(key) is not None)
     seconds = plain.drop_duplicates("train_id")["cost_train_s"].sum() + plain["cost_sample_s"].sum()
