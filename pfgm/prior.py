@@ -59,7 +59,7 @@ class PoissonPrior(Distribution):
         if not n_aug > 0:
             raise ValueError(f"n_aug must be positive, got {n_aug}: 1 is PFGM, math.inf a Gaussian")
         if max_radius is not None and not max_radius > 0:
-            raise ValueError(f"max_radius must be positive, got {max_radius}: use None for the untruncated prior")
+            raise ValueError(f"max_radius_ratio: R/T must be positive, got {max_radius / T:g}; give a larger one, or use None")
         self.dim, self.T, self.n_aug = dim, float(T), float(n_aug)
         self.max_radius = math.inf if max_radius is None else float(max_radius)
         self._kept, self._truncated = 1.0, 0.0

@@ -65,10 +65,12 @@ def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler
     """Numbers of a sampler point for one process: T and its ratio to the rule's, atol, the truncation radius.
 
     Raises:
-        ValueError: T ≤ t_min once resolved, or a truncation that keeps no mass.
+        ValueError: T ≤ t_min or infinite once resolved, or a truncation that keeps no mass.
     """
     rule = process.rule_T
     T = rule * sampler.T_ratio if sampler.T_ratio is not None else rule if sampler.T == "rule" else float(sampler.T)
+    if math.isinf(T):
+        raise ValueError(f"T_ratio: {sampler.T_ratio:g} times the rule's T, {rule:.3g}, is beyond all numbers; lower it")
     if T <= sampler.t_min:
         raise ValueError(f"T: resolves to {T:.3g}, not above t_min = {sampler.t_min:g}; raise T or lower t_min")
     atol = sampler.rtol if sampler.atol == "same" else sampler.atol

@@ -34,7 +34,7 @@ class FieldConfig(Model):
     exact: Literal[KINDS] | None = None  # type: ignore[valid-type]
     """empirical: the field of the data points. gaussian_mixture: of the law of `gaussians`, or a Gaussian like other data."""
     n_aug: Annotated[float, Key(ge=MIN_N_AUG, strict=True)] | None = None
-    """exact: extra dimensions, any positive number or .inf (default 1, PFGM)."""
+    """exact: extra dimensions, any number from `MIN_N_AUG` or .inf (default 1, PFGM)."""
 
     @model_validator(mode="after")
     def _one(self) -> FieldConfig:

@@ -248,7 +248,7 @@ def check_extremes(config: StudyConfig, training: list[Point], corners: bool) ->
     return ranges
 
 
-BLAMED = {"T": ("T", "T_ratio", "t_min"), "max_radius_ratio": ("max_radius_ratio",)}
+BLAMED = {"T": ("T", "T_ratio", "t_min"), "T_ratio": ("T_ratio",), "max_radius_ratio": ("max_radius_ratio",)}
 """Keys that may be the reason for what `resolve_sampler` refuses, by the one it names."""
 HEIGHT_KEYS = ("M", "height_ratio", "tau", "sigma", "P_std", "P_mean", "sigma_max", "beta_max", "beta_min")
 

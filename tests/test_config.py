@@ -452,6 +452,24 @@ BAD: dict[str, tuple[str, str, str, str]] = {
         "raw",
         "use normalized",
     ),
+    "T beyond all numbers": (
+        TINY.replace("name: rings, n: 300", "name: digits").replace("sampler: {", "~sampler: {T_ratio: 1.0e+308, "),
+        "sampler.T_ratio",
+        "1e+308",
+        "is beyond all numbers; lower it",
+    ),
+    "searched T beyond all numbers": (
+        TINY.replace("name: rings, n: 300", "name: digits") + "search:\n  sampler:\n~    T_ratio: {choice: [1.0, 1.0e+308]}\n",
+        "search.sampler.T_ratio",
+        "1e+308",
+        "is beyond all numbers; lower it",
+    ),
+    "truncation of nothing": (
+        TINY.replace("sampler: {", "~sampler: {T: 0.01, max_radius_ratio: 5.0e-324, "),
+        "sampler.max_radius_ratio",
+        "5e-324",
+        "must be positive, got 0",
+    ),
     "truncation without mass": (
         TINY.replace("sampler: {", "~sampler: {max_radius_ratio: 1.0e-200, "),
         "sampler.max_radius_ratio",
