@@ -217,7 +217,9 @@ class GaussianMixture:
         exceeds t, √λ and r as well it falls like −(n+d). What lies LOG_NEGLIGIBLE below the peak is left out.
         """
         d, n = self.means.shape[1], self.n_aug
-        r_squared = squared.detach().sum(2).max().item()  # of the farthest component: a wide one may outweigh a near one
+        r_squared = (
+            squared.detach().sum(2).nan_to_num(0.0, 0.0).max().item()
+        )  # of the farthest component: a wide one may outweigh a near one
         t_low, t_high = t.min().item(), t.max().item()
         low = math.log(t_low) - 0.5 * math.log1p(d / n) - math.sqrt(LOG_NEGLIGIBLE / (n + d))
         beyond = 0.5 * math.log(t_high**2 + r_squared / n) + LOG_NEGLIGIBLE / n + math.sqrt(LOG_NEGLIGIBLE / n)

@@ -155,11 +155,13 @@ class Flow(ABC):
         """Items (n, *item shape) in data units as points (n, d), less the mean of centred data.
 
         Raises:
-            ValueError: items of another size.
+            ValueError: items of another size, or values that are not finite.
         """
         info = self.process.info
         if x.ndim < 2 or not len(x) or x[0].numel() != info.dim or not x.is_floating_point():
             raise ValueError(f"x has shape {tuple(x.shape)} and dtype {x.dtype}; need floats of shape (n, *{info.shape})")
+        if lost := int((~torch.isfinite(x)).sum()):
+            raise ValueError(f"x has {lost} values that are not finite; remove their items, or put numbers in their place")
         return x.reshape(len(x), -1) - info.mean.to(x)
 
 

@@ -23,6 +23,7 @@ from pfgm.data import Dataset, load_data
 from pfgm.exact import ExactField, exact_field, exact_train
 from pfgm.field import mean_source
 from pfgm.process import kernel_noise, make_process
+from pfgm.sampling import integrate
 from study.config import load_study_config
 from study.fields import FieldStore
 from study.storage import Place
@@ -166,6 +167,19 @@ def test_charges_take_no_memory_for_coordinates() -> None:
     density = charges.log_prob(x, 1.0)
     assert torch.isfinite(density).all() and torch.isfinite(torch.autograd.grad(density.sum(), x)[0]).all()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024
+
+
+@pytest.mark.parametrize("n_aug", [1.0, math.inf])
+def test_points_that_are_no_numbers_spoil_no_others(n_aug: float) -> None:
+    """A batch with NaN and ∞ in it: NaN there, and elsewhere what there is without them; a solver then says diverged."""
+    law = mixture(3, n_aug)
+    x = law.sample(4, generator())
+    spoilt = x.clone()
+    spoilt[1, 0], spoilt[2, 2] = math.nan, math.inf
+    found = law.mean_source(spoilt, 0.5)
+    assert bool(found[1:3].isnan().any(1).all())
+    torch.testing.assert_close(found[[0, 3]], law.mean_source(x[[0, 3]], 0.5), rtol=1e-9, atol=1e-12)
+    assert integrate(law.mean_source, spoilt, T=8.0, t_min=0.5, solver="heun2", steps=4).status == "diverged"
 
 
 @pytest.mark.parametrize("n_aug", [1.0, math.inf])

@@ -340,6 +340,8 @@ def test_latents_of_the_wrong_shape_are_refused() -> None:
         interpolate(drawn, drawn._replace(direction=-drawn.direction), 3)
     with pytest.raises(ValueError, match=r"need floats of shape \(n, \*\(2,\)\)"):
         flow.encode(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="x has 2 values that are not finite; remove their items"):
+        flow.encode(torch.tensor([[0.0, math.nan], [math.inf, 0.0]]))
     with pytest.raises(ValueError, match="the step at the end has no way back"):
         flow.encode(torch.zeros(4, 2), denoise=True)
     with pytest.raises(ValueError, match="not read by solver dopri5"):
