@@ -38,6 +38,8 @@ _COLUMNS = [
 _NOT_SHARED = ("sampler_id", "sampler_steps")
 SERIES = {"train_process": "process", "train_n_aug": "D", "network_width": "width", "network_depth": "depth"}
 """Columns that make a series of their own for every value, and what they are called."""
+MOST_INSIDE = 4
+"""Series whose legend has room inside the axes."""
 _ALONE = "no undisturbed row of this field, sampler point and seed"
 _NO_MOST = "no complete row at the largest number of steps"
 
@@ -249,7 +251,7 @@ def plot_perturbation_robustness(
     _frame(ax, table, positive, kind)
     lost = (table["n_failed"] + table["n_diverged"]).groupby(table["perturb_level"]).sum()  # of all series
     mark_failures(ax, lost.index, lost)
-    draw_legend(ax)
+    draw_legend(ax, aside=table["series"].nunique() > MOST_INSIDE)
     return ax
 
 

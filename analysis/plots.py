@@ -114,9 +114,10 @@ def draw_anchors(ax: Axes, frame: pd.DataFrame) -> None:
         ax.set_title("off the frame: " + ", ".join(outside), fontsize=6.5, color="0.35", loc="right")
 
 
-def draw_legend(ax: Axes) -> None:
-    """A small legend; its background dims lines and bars under it, and hides none."""
-    ax.legend(fontsize=7, framealpha=0.6, edgecolor="none")
+def draw_legend(ax: Axes, aside: bool = False) -> None:
+    """A small legend; its background dims lines and bars under it, and hides none. ``aside``: to the right of the axes."""
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if aside else {}
+    ax.legend(fontsize=7, framealpha=0.6, edgecolor="none", **place)
 
 
 def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:

@@ -40,17 +40,33 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def figure(folder: Path, name: str, caption: str, alt: str, draws: list[Callable[[Axes], object]]) -> Figure:
-    """Draw panels side by side, store figures/<name>.png and .svg without dates or versions, return the block."""
+DPI = 120
+"""Of the stored pictures, and of their layout: letters are a little wider or narrower at another."""
+ALONE, ASIDE = 1.35, 2.0
+"""Widths, in panels, of a panel that stands alone, and of one with its legend beside it."""
+
+
+def figure(
+    folder: Path, name: str, caption: str, alt: str, draws: list[Callable[[Axes], object]], least: float = ALONE
+) -> Figure:
+    """Draw panels side by side, store figures/<name>.png and .svg without dates or versions, return the block.
+
+    Args:
+        folder: the report's figures.
+        name: of the files.
+        caption, alt: what is said below it, and in its place.
+        draws: one for each panel.
+        least: width in panels that it has at least.
+    """
     with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "backend": mpl.rcParams["backend"]}):
-        canvas = Canvas(figsize=(3.7 * max(len(draws), 1.35), 3.2), layout="constrained")
+        canvas = Canvas(figsize=(3.7 * max(len(draws), least), 3.2), dpi=DPI, layout="constrained")
         for draw, ax in zip(draws, canvas.subplots(1, len(draws), squeeze=False)[0], strict=True):
             draw(ax)
         _rasterize_clouds(canvas)
         canvas.draw_without_rendering()
         canvas.set_layout_engine(None)  # keep the positions found: each file would lay out again
         png = io.BytesIO()
-        canvas.savefig(png, format="png", dpi=120, metadata={"Software": None})
+        canvas.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
         folder.mkdir(parents=True, exist_ok=True)
         canvas.savefig(folder / f"{name}.svg", dpi=150, metadata={"Date": None, "Creator": None})
     (folder / f"{name}.png").write_bytes(png.getvalue())

@@ -23,11 +23,11 @@ from analysis.importance import (
 )
 from analysis.load import AnalysisError, design_of, tolerance_of
 from analysis.outliers import outlier_map, plot_outlier_map
-from analysis.perturbation import perturbation_robustness, plot_perturbation_robustness
+from analysis.perturbation import MOST_INSIDE, perturbation_robustness, plot_perturbation_robustness
 from analysis.plots import format_value, metric_label
 from analysis.report_blocks import Block, Section, TableBlock, Text
 from analysis.report_design import with_disturbed
-from analysis.report_figures import figure
+from analysis.report_figures import ALONE, ASIDE, figure
 from analysis.statistics import default_metric
 from analysis.theory import plot_theory_curves, theory_curves
 from analysis.units import is_given
@@ -182,7 +182,9 @@ def degradation_section(frame: pd.DataFrame, folder: Path, disturbed: pd.DataFra
     blocks: list[Block] = []
     for kind in table["perturb_kind"].unique():
         caption = f"Degradation by {kind.replace('_', ' ')}: ratio to the same field and latents undisturbed, 95 % over fields."
-        blocks.append(figure(folder, f"degradation-{kind}", caption, caption, [_degradation(rows, kind)]))
+        many = table.loc[table["perturb_kind"].eq(kind), "series"].nunique() > MOST_INSIDE
+        draw = _degradation(rows, kind)
+        blocks.append(figure(folder, f"degradation-{kind}", caption, caption, [draw], ASIDE if many else ALONE))
     blocks.append(_table("degradation", f"Degradation. Left out: {left_out(table)}.", table))
     return Section("degradation", "Degradation", tuple(blocks))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from scipy import stats
 
 from analysis import AnalysisError, contrast, degradation, perturbation_robustness, plot_perturbation_robustness
 from analysis.load import load_study
+from analysis.report_figures import ALONE, ASIDE, figure
 from analysis.testing import Truth, write_study
 
 
@@ -117,6 +120,25 @@ def test_series_are_in_the_order_of_their_numbers(frame: pd.DataFrame) -> None:
     several.attrs = frame.attrs
     series = perturbation_robustness(several).query("perturb_kind == 'noise'")["series"]
     assert list(dict.fromkeys(series)) == ["D = 8", "D = 64", "D = 128", "D = ∞"]
+
+
+@pytest.mark.parametrize(("sizes", "aside"), [((8.0, 64.0), False), ((1.0, 8.0, 64.0, 128.0, 2048.0, math.inf), True)])
+def test_a_legend_of_many_series_stands_beside_the_axes(
+    frame: pd.DataFrame, tmp_path: Path, sizes: tuple[float, ...], aside: bool
+) -> None:
+    """Whole, inside the report's picture, where it covers no line."""
+    rows = frame.loc[frame["train_process"].eq("vp")]
+    parts = [rows.assign(train_n_aug=n, train_id=rows["train_id"] + str(n)) for n in sizes]
+    several = pd.concat(parts, ignore_index=True)
+    several.attrs = frame.attrs
+    seen = list[Axes]()
+    least = ASIDE if aside else ALONE
+    figure(tmp_path, "noise", "", "", [lambda ax: seen.append(plot_perturbation_robustness(several, "noise", ax=ax))], least)
+    canvas, legend = seen[0].figure, seen[0].get_legend()
+    assert legend is not None
+    box = legend.get_window_extent()
+    assert (box.x0 >= seen[0].bbox.x1) == aside
+    assert canvas.bbox.x0 <= box.x0 < box.x1 <= canvas.bbox.x1
 
 
 def test_levels_that_were_not_measured(frame: pd.DataFrame) -> None:

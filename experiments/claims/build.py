@@ -168,9 +168,9 @@ FIGURES = (
 def draw(folder: Path) -> None:
     """Write the figures of the page into ``folder``."""
     for study, kind, _ in FIGURES:
-        figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        figure, ax = plt.subplots(figsize=(6.4, 4.0), dpi=80, layout="constrained")
         plot_perturbation_robustness(load_study(ROWS / study, perturbed=True), kind, ax=ax)
-        figure.savefig(folder / f"claims_{study}_{kind}.png", dpi=80)
+        figure.savefig(folder / f"claims_{study}_{kind}.png")
         plt.close(figure)
 
 
