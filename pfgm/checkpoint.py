@@ -33,8 +33,11 @@ from pfgm.training import TRAINING_VERSION, Progress, Trainer
 if TYPE_CHECKING:
     from pfgm.poisson_flow import from_poisson_flow as from_poisson_flow
 
-FORMAT = 2
-"""1 had no checksum of ``field.json``, and its weights in ``field.safetensors``."""
+FORMAT = 3
+"""1 had no checksum of ``field.json``, and its weights in ``field.safetensors``; 2 has no offset and no scale of the data, and
+is still written where there are none."""
+OF_DATA = ("mean", "offset", "scale")
+"""Tensors of the data facts; they are kept beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,12 @@ def unpack_tensors(content: bytes) -> dict[str, Tensor]:
 def pack_field(field: Field) -> dict[str, bytes]:
     """A field as files by name. The last one, ``field.json``, announces the others: write it when they are there."""
     info = field.process.info
-    tensors = {**field.network.state_dict(), "data.mean": info.mean}
+    facts = {f"data.{key}": tensor for key in OF_DATA if (tensor := getattr(info, key)) is not None}
+    tensors = {**field.network.state_dict(), **facts}
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     sha256 = hashlib.sha256(weights).hexdigest()
     description = {
-        "format": FORMAT,
+        "format": FORMAT if info.rescaled else 2,
         "training_version": TRAINING_VERSION,
         "seed": field.seed,
         "weights": f"{sha256[:16]}.safetensors",
@@ -118,7 +122,7 @@ def pack_field(field: Field) -> dict[str, bytes]:
         "history": [astuple(p) for p in field.history],
         "network": field.network_config.model_dump(),
         "train": field.process.train.model_dump() | {"height_ratio": None},  # M says it, as a number
-        "data": {key: value for key, value in asdict(info).items() if key != "mean"},
+        "data": {key: value for key, value in asdict(info).items() if key not in OF_DATA},
     }
     finite = _finite(description)
     assert isinstance(finite, dict)
@@ -175,7 +179,8 @@ def unpack_field(read: Callable[[str], bytes], where: object, device: torch.devi
     tensors = load(content)
     facts = description["data"]
     bounds = None if facts["bounds"] is None else (float(facts["bounds"][0]), float(facts["bounds"][1]))
-    info = DataInfo(**{**facts, "shape": tuple(facts["shape"]), "bounds": bounds, "mean": tensors.pop("data.mean")})
+    kept = {key: tensors.pop(f"data.{key}", None) for key in OF_DATA}
+    info = DataInfo(**{**facts, **kept, "shape": tuple(facts["shape"]), "bounds": bounds})
     config = NetworkConfig.model_validate(description["network"])
     declared = {k: math.inf if v == "inf" else v for k, v in description["train"].items()}
     sources = declared.pop("reference_batch_size")  # resolved: `all` of few points may be less than a batch

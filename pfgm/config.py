@@ -86,6 +86,10 @@ class DataConfig(Model):
     """`images`, `parquet`: 1 grey, 3 RGB (default: what the images have, all alike)."""
     column: str | None = None
     """`parquet`: the column with the images (default `image`)."""
+    key: str | None = None
+    """`npz`, `vectors`: the array of an .npz file that has several (default `x`)."""
+    standardize: StrictBool = False
+    """`npz`, `vectors`: bring every column of vectors to unit variance; samples come back in the units of the file."""
     n: PositiveInt | None = None
     """Number of points of a toy (default 2,000)."""
     dim: PositiveInt | None = None

@@ -162,7 +162,7 @@ class Flow(ABC):
             raise ValueError(f"x has shape {tuple(x.shape)} and dtype {x.dtype}; need floats of shape (n, *{info.shape})")
         if lost := int((~torch.isfinite(x)).sum()):
             raise ValueError(f"x has {lost} values that are not finite; remove their items, or put numbers in their place")
-        return x.reshape(len(x), -1) - info.mean.to(x)
+        return info.to_training_units(x.reshape(len(x), -1))
 
 
 def sampler_point(sampler: dict[str, object]) -> SamplerConfig:

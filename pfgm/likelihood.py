@@ -107,8 +107,10 @@ def log_likelihood(
         solve = Solve(flow.source_with_gradient, of_rows)
         parts.append(_of_batch(solve, points[rows], prior, (numbers.T, t_min), solver, tolerance, max_steps))
     statuses = {part.status for part in parts}
+    scale = flow.process.info.scale
+    stretched = 0.0 if scale is None else float(scale.log().sum())
     return LogLikelihood(
-        log_prob=torch.cat([part.log_prob for part in parts]),
+        log_prob=torch.cat([part.log_prob for part in parts]) - stretched,
         log_prior=torch.cat([part.log_prior for part in parts]),
         nfe=sum(part.nfe * len(part.log_prob) for part in parts) / len(points),
         status=next(s for s in ("diverged", "solver_limit", "complete") if s in statuses),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from pfgm.config import OBJECTIVES, DataConfig, EvaluateConfig, Model, NetworkConfig, SamplerConfig, TrainConfig
-from pfgm.data import DataError, DataInfo, load_data
+from pfgm.data import DataError, Dataset, load_data
 from study.checks import check_study, explain
 from study.given import FieldConfig, read_given
 from study.model import NETWORK_SEARCH, StudyConfig, activate, active_train, moved
@@ -46,7 +46,8 @@ def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyC
     """
     source = read_source(Path(path), tuple(overrides))
     declared = read_study(source)
-    config = replace(declared, info=_data_info(source, declared.data))
+    data = _data(source, declared.data)
+    config = replace(declared, info=data.info, data_notes=data.notes)
     if config.field is not None:
         config = _with_given_field(source, config, config.field)
     check_study(source, config)
@@ -211,9 +212,9 @@ def _declared(source: Source, group: str, model: type[Model], variants: Sequence
     return {key: value for key, value in source.section(group).items() if value is not None}
 
 
-def _data_info(source: Source, data: DataConfig) -> DataInfo:
+def _data(source: Source, data: DataConfig) -> Dataset:
     try:
-        return load_data(data).info
+        return load_data(data)
     except DataError as error:
         key, _, rest = str(error).partition(": ")
         name = key.partition(".")[2]  # none, where the points themselves are the matter

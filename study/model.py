@@ -64,6 +64,8 @@ class StudyConfig:
     given: Given | None = dataclasses.field(repr=False, compare=False, default=None)
     """What that field is; None where fields are trained."""
     info: DataInfo = dataclasses.field(repr=False, compare=False, default=None)  # type: ignore[assignment]
+    data_notes: tuple[str, ...] = dataclasses.field(repr=False, compare=False, default=())
+    """What the plan says of the data, a sentence each."""
 
     @property
     def place(self) -> Place:

@@ -18,7 +18,7 @@ PLANE_PIXELS, PLANE_SPAN = 320, 4.0
 
 
 def sample_picture(samples: Tensor, info: DataInfo, path: Place) -> None:
-    """Write a PNG of samples (n, d) in data units: grey or RGB images as an 8 × 8 grid, 2-D points as dots."""
+    """Write a PNG of samples (n, d) in stored units: grey or RGB images as an 8 × 8 grid, 2-D points as dots."""
     if len(info.shape) == 3 and info.shape[0] in (1, 3):
         pixels = _grid(samples[:N_IMAGES].reshape(-1, *info.shape).nan_to_num(-1.0).numpy())
     elif info.dim == 2:

@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         ConfigError: the study file, or what it would change, is refused, or its storage cannot be used.
     """
     source = read_source(options.study, tuple(options.overrides))  # fail on a bad file before the slow imports
+    from study.account import describe_plan, summarise
     from study.config import load_study_config
     from study.rules import check_against_existing
     from study.worklist import Worklist
@@ -112,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
 
 def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     """Print the plan, what it would cost on this machine, and what it could tell if there is a pilot's noise to go by."""
+    from study.account import describe_plan
     from study.cluster import gpu_count, usable_cpus
     from study.cost import estimate_line
     from study.scheduler import slots
@@ -172,6 +174,7 @@ def hold_and_drive(source: Source, config: StudyConfig, options: argparse.Namesp
 
 def drive(source: Source, config: StudyConfig, options: argparse.Namespace, stop: Stop, lease: DriverLease) -> int:
     """Run what is missing, then the report. The lease is ours."""
+    from study.account import describe_plan, summarise
     from study.lease import LeaseLost
     from study.rules import check_against_existing
     from study.worklist import Worklist
@@ -206,12 +209,12 @@ def _progress_made(config: StudyConfig) -> str:
         return f"stopped; the rows cannot be counted now ({error})"
 
 
-RETRIED = ("failed", "timeout")
 FOLDERS = ("evals", "history", "samples", "logs")
 
 
 def drop_failed(folder: Place, planned: Collection[str]) -> int:
     """Remove the files of planned rows that failed or ran out of time, so that they are measured again; how many."""
+    from study.account import RETRIED
     from study.records import read_evals
 
     failed = [str(r["cell_id"]) for r in read_evals(folder, []) if r["status"] in RETRIED and r["cell_id"] in planned]
@@ -261,43 +264,6 @@ class _Display:
         self.progress.start(trial, len(self.work.missing(trial)), steps)
 
 
-def describe_plan(config: StudyConfig, work: Worklist) -> str:
-    """What the study consists of, and what is left of it."""
-    from study.fields import FieldStore
-    from study.plan import check_extremes
-    from study.sharing import plan_lines
-
-    store = FieldStore(config.place)
-    fields = {t.train_id for t in work.trials}
-    trained = len(store.published(fields))
-    ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
-    heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
-    seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
-    planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.tpe else "")
-    told = f"{len(fields)} different, {trained} already trained"
-    if config.given is not None:
-        told = f"given: {config.given.source}; nothing is trained"
-    untruncated = config.untruncated_metrics
-    advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
-    return "\n".join(
-        [
-            f"{config.name}: {config.design.name} study of {config.info.n} {config.data.name} (d = {config.info.dim})",
-            f"  plan            {planned} (seeds: {seeds})",
-            f"  fields          {told}",
-            f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
-            *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
-            f"  implied         {heights} (data units)",
-            *plan_lines(config),
-            *([f"  whole prior     of {' and '.join(untruncated)}: no max_radius_ratio moves them"] if untruncated else []),
-            f"  results         {config.folder}{advisory}",
-        ]
-    )
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:.3g}" if high <= low * (1 + 1e-9) else f"{low:.3g} … {high:.3g}"
-
-
 def write_study(config: StudyConfig, work: Worklist) -> None:
     """study.yaml and the manifest, before anything runs; files that killed processes left half-written are removed."""
     from study.fields import FieldStore
@@ -318,23 +284,6 @@ def write_report(folder: Place) -> bool:
     if done.returncode != 0:
         print(f"the rows are safe, but the report failed; try: python -m analysis.report {folder}", file=sys.stderr)
     return done.returncode == 0
-
-
-def summarise(work: Worklist) -> int:
-    """Print the counts; 0 when every planned cell is complete, else 1."""
-    counts = Counter(
-        str(work.rows[str(c["cell_id"])]["status"]) if c["cell_id"] in work.rows else "pending" for c in work.cells
-    )
-    text = ", ".join(f"{n} {status}" for status, n in counts.most_common())
-    print(f"{work.config.name}: {text}")
-    bad = {status: n for status, n in counts.items() if status != "complete"}
-    if not bad:
-        return 0
-    logs = sorted({str(r["error_log"]) for r in work.rows.values() if r.get("error_log")})
-    hint = f"; tracebacks in {work.config.folder}/logs" if logs else ""
-    hint += "; --retry-failed measures those again that failed or ran out of time" if bad.keys() & set(RETRIED) else ""
-    print(f"{sum(bad.values())} of {len(work.cells)} rows are not complete{hint}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from pfgm.metrics.evaluation import Evaluator
 from pfgm.metrics.likelihood import some_points
 from pfgm.process import Pfgm
 from pfgm.training import Trainer
+from study.account import describe_plan
 from study.identity import evaluation
 from study.records import MEASUREMENTS, METRIC_COLUMNS
-from study.run import describe_plan
 from study.worklist import Worklist
 
 F64 = torch.float64

@@ -114,7 +114,7 @@ def test_the_plan_says_how_many(folder: Folder, gpus: Any, memory: float, resour
 
 
 def test_a_dry_run_shows_the_network(folder: Folder) -> None:
-    from study.run import describe_plan
+    from study.account import describe_plan
 
     folder.write()
     config = folder.load()

@@ -71,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("--center", action=argparse.BooleanOptionalAction, default=True, help="subtract the mean (default)")
     d.add_argument("--flip", action="store_true", help="count every image a second time, mirrored")
     d.add_argument("--holdout", type=float, metavar="F", help="keep this fraction apart as test points")
+    d.add_argument("--standardize", action="store_true", help="vectors: bring every column to unit variance")
+    d.add_argument("--key", metavar="NAME", help="the array of an .npz file that has several (default: x)")
     d.add_argument("--size", type=int, metavar="PIXELS", help="pictures: resize to PIXELS × PIXELS")
     d.add_argument("--crop", choices=("center", "none"), help="pictures: cut the centre square out first")
     d.add_argument("--channels", type=int, choices=(1, 3), help="pictures: 1 grey, 3 RGB")

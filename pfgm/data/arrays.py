@@ -70,7 +70,7 @@ def _array(config: DataConfig) -> tuple[np.ndarray, Path]:
 
 
 def _checked(values: np.ndarray, path: Path, images: bool) -> np.ndarray:
-    """uint8 as it is, floats as float32; looked at in chunks, since the array may be a mapped file."""
+    """uint8 as it is, images as float32, vectors as they are; looked at in chunks, since the array may be a mapped file."""
     if values.dtype == np.uint8:
         return values
     if not np.issubdtype(values.dtype, np.floating):
@@ -85,7 +85,7 @@ def _checked(values: np.ndarray, path: Path, images: bool) -> np.ndarray:
         raise DataError(f"data.path: float images must lie in [−1, 1], {path} reaches {largest:g}")
     if largest > float(np.finfo(np.float32).max):
         raise DataError(f"data.path: {path} reaches {largest:g}, more than float32 holds; scale the data")
-    return values.astype(np.float32, copy=False)
+    return values.astype(np.float32, copy=False) if images else values
 
 
 def _parts(values: np.ndarray) -> Iterator[np.ndarray]:

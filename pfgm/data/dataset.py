@@ -3,8 +3,9 @@
 Images are in [−1, 1]; every data set is centred by default (its mean is subtracted, stored, and added back to samples),
 because the error of starting from the prior at a finite height is of order T^−2 with a mean and T^−4 without. The shape of
 one item is kept beside the flat points. Means and norms are sums in float64 over chunks, never a copy of the whole.
-A data set's identity is the hash of what is trained on (stored values, shape, whether it is centred and flipped), not its
-name or path.
+Vectors may be stored about an offset and in units of a scale (`pfgm.data.units`), so that float32 can hold them.
+A data set's identity is the hash of what is trained on (stored values and their units, shape, whether it is centred and
+flipped), not its name or path.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from pfgm.data.errors import DataError
 from pfgm.data.items import Items
 from pfgm.data.points import Points
 from pfgm.data.registry import READERS
+from pfgm.data.units import Units, stored, units_of
 
 IMAGE_RANGE = (-1.0, 1.0)
 MIN_POINTS = 4
 """Fewest points of a data set: precision and recall look at third nearest neighbours."""
 HOLDOUT_SEED = 20221
 """Which rows are held out must not depend on the configuration."""
-KEYS = ("path", "download", "n", "dim", "size", "crop", "channels", "column")
+KEYS = ("path", "download", "n", "dim", "size", "crop", "channels", "column", "key", "standardize")
 """Keys of ``data`` that only some data sets have."""
 CHUNK_VALUES = 1 << 20
 """Values that are decoded at a time."""
@@ -48,21 +50,49 @@ class DataInfo:
     sd: float  # root mean square of the coordinates as trained
     hash: str
     center: bool
+    offset: Tensor | None = None  # (d,) float64, subtracted before points are stored
+    scale: Tensor | None = None  # (d,) float64, by which they are then divided
 
     @property
     def dim(self) -> int:
         """d, the number of coordinates of an item."""
         return prod(self.shape)
 
-    def to_data_units(self, x: Tensor, clamp: bool = True) -> Tensor:
+    @property
+    def rescaled(self) -> bool:
+        """Whether stored units are others than data units."""
+        return self.offset is not None or self.scale is not None
+
+    def to_stored_units(self, x: Tensor, clamp: bool = True) -> Tensor:
         """Add the mean back to samples (n, d) and clamp them to the data's range, if it has one and ``clamp``."""
         x = x + self.mean.to(x)
         return x.clamp(*self.bounds) if clamp and self.bounds is not None else x
 
+    def to_data_units(self, x: Tensor, clamp: bool = True) -> Tensor:
+        """Samples (n, d) in the units of the file; float64 where these are others than the stored ones."""
+        return self.restored(self.to_stored_units(x, clamp))
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Points (n, d) in stored units, such as `Dataset.raw`, in data units."""
+        if self.scale is not None:
+            x = x.double() * self.scale.to(x.device)
+        return x if self.offset is None else x.double() + self.offset.to(x.device)
+
+    def to_training_units(self, x: Tensor) -> Tensor:
+        """Points (n, d) in data units as they are trained on."""
+        if self.rescaled:
+            exact = x.double()
+            exact = exact if self.offset is None else exact - self.offset.to(x.device)
+            x = (exact if self.scale is None else exact / self.scale.to(x.device)).to(x)
+        return x - self.mean.to(x)
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Points as trained; the same in data units, without flips; the test split or what was held out, in data units."""
+    """Points as trained; the same without flips, not centred; the test split or what was held out, likewise.
+
+    ``raw`` and ``test`` are in stored units, which are data units wherever the data set has neither offset nor scale.
+    """
 
     points: Points
     raw: Points
@@ -70,6 +100,8 @@ class Dataset:
     info: DataInfo
     how: str = ""
     """What was done to read them, in a sentence."""
+    notes: tuple[str, ...] = ()
+    """What a user should know before training on them, a sentence each."""
 
 
 def load_data(config: DataConfig) -> Dataset:
@@ -84,7 +116,9 @@ def load_data(config: DataConfig) -> Dataset:
     items = READERS[config.name].read(config)
     if 0 in items.values.shape[1:]:
         raise DataError(f"data: every point has shape {items.values.shape[1:]}, without a number; give points with coordinates")
-    raw, test = _split(config, items)
+    if config.standardize and items.values.ndim != 2:
+        raise DataError(f"data.standardize: {config.path} has images, which are in [−1, 1]; remove it, or use name: vectors")
+    raw, test, units = _split(config, items)
     if raw.n_stored < MIN_POINTS:
         raise DataError(f"data: {raw.n_stored} points; at least {MIN_POINTS} are needed, for the third nearest neighbour")
     if _all_equal(raw):
@@ -106,10 +140,12 @@ def load_data(config: DataConfig) -> Dataset:
         n=len(points),
         mean_norm=mean_norm,
         sd=sd,
-        hash=_identity(points, config.center),
+        hash=_identity(points, config.center, units),
         center=config.center,
+        offset=None if units.offset is None else torch.from_numpy(units.offset),
+        scale=None if units.scale is None else torch.from_numpy(units.scale),
     )
-    return Dataset(points, raw, test, info, items.how)
+    return Dataset(points, raw, test, info, items.how, items.notes + units.notes)
 
 
 def _refuse_foreign_keys(config: DataConfig) -> None:
@@ -124,27 +160,41 @@ def _refuse_foreign_keys(config: DataConfig) -> None:
         raise DataError(f"data.{key}: belongs to {whose}; remove it")
 
 
-def _split(config: DataConfig, items: Items) -> tuple[Points, Points | None]:
-    """Points in data units to train on, and those kept apart."""
-    everything = _points(items.values)
-    if config.holdout is None:
-        return everything, None if items.test is None else _points(items.test)
-    if items.test is not None:
-        raise DataError(f"data.holdout: {config.name} comes with a test split, which is used as such; remove holdout")
-    n = len(everything)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(HOLDOUT_SEED))
-    n_test = round(config.holdout * n)
-    if n_test < MIN_POINTS:
-        raise DataError(f"data.holdout: keeps {n_test} of {n} points apart, at least {MIN_POINTS} are needed; raise it")
-    apart, kept = (rows.sort().values for rows in order.split([n_test, n - n_test]))
+def _split(config: DataConfig, items: Items) -> tuple[Points, Points | None, Units]:
+    """Points in stored units to train on, those kept apart, and the units."""
+    kept = apart = None
+    if config.holdout is not None:
+        if items.test is not None:
+            raise DataError(f"data.holdout: {config.name} comes with a test split, which is used as such; remove holdout")
+        kept, apart = _drawn_apart(config.holdout, len(items.values))
+    units = Units(None, None)
+    if items.values.ndim == 2 and len(items.values):
+        rows = None if kept is None else kept.numpy()
+        units = units_of(items.values, rows, config.center, config.standardize, items.columns)
+    everything = _points(items.values, units)
+    if kept is None:
+        return everything, None if items.test is None else _points(items.test, units), units
     return (
         Points(everything.stored, everything.item, rows=kept),
         Points(everything.stored, everything.item, rows=apart),
+        units,
     )
 
 
-def _points(values: np.ndarray) -> Points:
+def _drawn_apart(fraction: float, n: int) -> tuple[Tensor, Tensor]:
+    """Rows to train on, and rows kept apart."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(HOLDOUT_SEED))
+    n_test = round(fraction * n)
+    if n_test < MIN_POINTS:
+        raise DataError(f"data.holdout: keeps {n_test} of {n} points apart, at least {MIN_POINTS} are needed; raise it")
+    apart, kept = (rows.sort().values for rows in order.split([n_test, n - n_test]))
+    return kept, apart
+
+
+def _points(values: np.ndarray, units: Units) -> Points:
     shape = tuple(int(k) for k in values.shape[1:])
+    if len(shape) == 1:
+        values = stored(values, units)
     flat = np.ascontiguousarray(values).reshape(len(values), prod(shape))
     return Points(torch.from_numpy(flat), shape)
 
@@ -179,13 +229,16 @@ def _scale(points: Points) -> tuple[float, float]:
     return float(norms / n), float((squares / (n * d)).sqrt())
 
 
-def _identity(points: Points, center: bool) -> str:
+def _identity(points: Points, center: bool, units: Units) -> str:
     """Hash of what is trained on."""
     facts: tuple[object, ...] = (points.item, center)
     if points.stored.dtype == torch.uint8:
         facts += ("uint8",)
     if points.flip:
         facts += ("flip",)
+    for name, numbers in (("offset", units.offset), ("scale", units.scale)):
+        if numbers is not None:
+            facts += (name, numbers.tobytes())
     digest = hashlib.sha256(repr(facts).encode())
     points.feed(digest)
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pfgm.config import PROCESS_KEYS
 from pfgm.data.cifar import is_cifar_folder
-from pfgm.data.dataset import Dataset, chunks
+from pfgm.data.dataset import DataInfo, Dataset, chunks
 from pfgm.data.errors import DataError
 from pfgm.data.idx import is_idx_folder
 from pfgm.data.points import Points
@@ -56,13 +56,15 @@ class Description:
     center: bool
     hash: str
     recommended: tuple[Recommended, ...]
+    units: str  # how points are stored, where that is not in data units
+    notes: tuple[str, ...]
 
 
 def describe(data: Dataset) -> Description:
     """Look at every point once, in chunks."""
     info, raw = data.info, data.raw
     sd = _coordinate_sd(data.points)
-    low, high = _range(raw)
+    low, high = _range(data)
     seen: set[bytes] = set()
     duplicates = _seen_before(raw, seen)
     sizes = [AUTHORS, tuple(float(str(PROCESS_KEYS["pfgm"][key])) for key in ("sigma", "tau"))]
@@ -84,6 +86,8 @@ def describe(data: Dataset) -> Description:
         center=info.center,
         hash=info.hash,
         recommended=tuple(recommend(info.mean_norm, info.dim, sigma, tau) for sigma, tau in sizes),
+        units=_units(info),
+        notes=data.notes,
     )
 
 
@@ -128,9 +132,22 @@ def _coordinate_sd(points: Points) -> Tensor:
     return (squares / len(points) - mean.square()).clamp(min=0).sqrt()
 
 
-def _range(points: Points) -> tuple[float, float]:
-    ends = [torch.aminmax(points[rows]) for rows in chunks(points)]
-    return min(float(end.min) for end in ends), max(float(end.max) for end in ends)
+def _range(data: Dataset) -> tuple[float, float]:
+    """Smallest and largest number, in data units."""
+    ends = [torch.aminmax(data.raw[rows], dim=0) for rows in chunks(data.raw)]
+    low = data.info.restored(torch.stack([end.min for end in ends]).amin(0, keepdim=True))
+    high = data.info.restored(torch.stack([end.max for end in ends]).amax(0, keepdim=True))
+    return float(low.min()), float(high.max())
+
+
+def _units(info: DataInfo) -> str:
+    parts = []
+    if info.offset is not None:
+        parts.append(f"less an offset in {int((info.offset != 0).sum())} columns, up to {float(info.offset.abs().max()):.4g}")
+    if info.scale is not None:
+        low, high = float(info.scale.min()), float(info.scale.max())
+        parts.append(f"over the standard deviation of each column, {low:.4g} … {high:.4g}")
+    return ", ".join(parts)
 
 
 def _digests(points: Points) -> Iterator[bytes]:
@@ -153,7 +170,8 @@ def text(d: Description) -> str:
         ("data set", f"{d.name}{f' ({d.how})' if d.how else ''}"),
         ("points", f"{d.n:,} of shape {' × '.join(str(k) for k in d.shape)}"),
         ("stored as", f"{d.dtype}, {d.megabytes:,.1f} MB"),
-        ("range", f"{d.low:.4g} … {d.high:.4g}"),
+        ("range", f"{d.low:.10g} … {d.high:.10g}" if d.units else f"{d.low:.4g} … {d.high:.4g}"),
+        *([("units", d.units)] if d.units else []),
         ("mean norm", f"{d.mean_norm:.4g} ({'centred' if d.center else 'not centred'})"),
         ("sd", f"{d.sd:.4g}; of a coordinate {d.pixel_sd[0]:.4g} … {d.pixel_sd[2]:.4g}, {d.pixel_sd[1]:.4g} on average"),
         ("duplicates", f"{d.duplicates:,} points equal an earlier one"),
@@ -163,5 +181,6 @@ def text(d: Description) -> str:
     for r, whose in zip(d.recommended, ("the authors'", "default"), strict=True):
         rule = "the rule gives none: lower sigma" if r.M is None else f"M = {r.M:g}, T = {r.T:.4g}, R_max = {r.R_max:.4g}"
         lines.append((f"σ = {r.sigma:g}, τ = {r.tau:g}", f"{rule} ({whose})"))
+    lines += [("note", note) for note in d.notes]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:{width}}  {value}" for name, value in lines)

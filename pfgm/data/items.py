@@ -1,6 +1,6 @@
 """What a reader returns: the items of a data set as arrays, before anything is decided about training.
 
-Images are (N, C, H, W), vectors (N, d). uint8 stands for v/127.5 − 1; everything else is float32 in data units.
+Images are (N, C, H, W), vectors (N, d). uint8 stands for v/127.5 − 1; other images are float32, vectors floats of any width.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ class Items:
     values: np.ndarray
     test: np.ndarray | None = None
     how: str = ""
+    notes: tuple[str, ...] = ()
+    """What a user should know before training on them, a sentence each."""
+    columns: tuple[str, ...] = ()
+    """Names of the coordinates of vectors, where they have any."""
 
 
 @dataclass(frozen=True)

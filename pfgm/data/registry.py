@@ -12,6 +12,7 @@ from pfgm.data.parquet import read_parquet
 from pfgm.data.toys import TOYS, toy_reader
 
 PICTURES = frozenset({"path", "size", "crop", "channels"})
+ARRAYS = frozenset({"path", "key", "standardize"})
 
 READERS: dict[str, Reader] = {
     "digits": Reader(read_digits),
@@ -19,7 +20,7 @@ READERS: dict[str, Reader] = {
     "cifar10": Reader(read_cifar10, frozenset({"path", "download"})),
     "images": Reader(read_images, PICTURES),
     "parquet": Reader(read_parquet, PICTURES | {"column"}),
-    "npz": Reader(read_npz, frozenset({"path"})),
-    "vectors": Reader(read_vectors, frozenset({"path"})),
+    "npz": Reader(read_npz, ARRAYS),
+    "vectors": Reader(read_vectors, ARRAYS),
     **{name: Reader(toy_reader(name), frozenset({"n", "dim"})) for name in TOYS},
 }

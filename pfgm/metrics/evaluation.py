@@ -1,6 +1,7 @@
 """Measure one sampler point of one field: samples, distances, cost, and how far the solver is from the exact path.
 
-Samples are brought back to data units and clamped to the data's range before anything is measured. What they are compared with
+Samples are brought back to stored units (data units, unless the data have an offset or a scale: `pfgm.data.units`) and clamped
+to the data's range before anything is measured. What they are compared with
 is computed once and kept (`pfgm.metrics.reference`).
 
 The Fréchet distance hardly sees the solver, so its error is measured apart: the first latents are solved again with dopri8 in
@@ -45,7 +46,7 @@ SWITCHED_SD = 0.3
 
 @dataclass(frozen=True)
 class Measured:
-    """One row's measurements by column name, and the samples in data units (n, d)."""
+    """One row's measurements by column name, and the samples in stored units (n, d)."""
 
     row: dict[str, object]
     samples: Tensor
@@ -133,7 +134,7 @@ class Evaluator:
             "diag_coverage": float(free.radius_cdf(torch.tensor(trained.process.R_max, dtype=torch.float64))),
             "diag_prior_truncated": float(prior.truncated_mass),
         }
-        x = trained.process.info.to_data_units(result.x).float()
+        x = trained.process.info.to_stored_units(result.x).float()
         if result.status == "complete":
             row |= self.distances(x, result.radius_ratio)
             if "prior_error" in self.config.metrics and not disturbed:
@@ -145,7 +146,7 @@ class Evaluator:
         return Measured(row | {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}, x.cpu())
 
     def distances(self, x: Tensor, radius_ratio: Tensor) -> dict[str, object]:
-        """Every metric of the samples x (n, d), in data units, that does not look at the solver.
+        """Every metric of the samples x (n, d), in stored units, that does not look at the solver.
 
         Args:
             radius_ratio: R/T of each sample's start (n,).

@@ -64,7 +64,7 @@ def some_points(data: Dataset, n: int) -> Tensor:
     """At most ``n`` held-out points, else points trained on, in data units (m, d), float64; the same ones every time."""
     points = data.raw if data.test is None else data.test
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:n]
-    return points[order.to(points.stored.device)].double().cpu()
+    return data.info.restored(points[order.to(points.stored.device)].double().cpu())
 
 
 def _quantization(data: Dataset) -> Quantization | None:
