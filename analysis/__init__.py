@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pfgm.terminal import guard_start
+
 if TYPE_CHECKING:
     from analysis.checks import validate
     from analysis.comparison import Comparison, compare
@@ -155,6 +157,8 @@ __all__ = [
     "write_report",
     "write_reports",
 ]
+
+guard_start()
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,7 @@ from analysis.load import AnalysisError, design_of, load_study, searched_axes, t
 from analysis.statistics import default_metric, sd_interval, seeds_needed
 from analysis.units import is_given
 from analysis.variance import PRIOR_DF, Moderated, detectable, of_means, percent
+from pfgm.terminal import command
 
 EPILOG = """\
 examples
@@ -125,6 +126,7 @@ def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
     return found
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(

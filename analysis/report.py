@@ -21,6 +21,7 @@ from analysis.load import AnalysisError, design_of, load_study, place_of, study_
 from analysis.report_build import build_sections, rate, write_files
 from analysis.report_design import disturbed_rows
 from analysis.robustness import ToleranceInterval
+from pfgm.terminal import command
 from study.storage import Place
 
 EPILOG = """\
@@ -150,6 +151,7 @@ def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], c
         console.print(equivalence, markup=False, highlight=False)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(

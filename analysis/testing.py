@@ -39,7 +39,7 @@ def synthetic_frame(truth: Truth, rng: np.random.Generator | None = None) -> pd.
 def write_study(folder: Path, truth: Truth) -> Path:
     """Write study.yaml, manifest, evals, history, sample grids and logs; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump(study_yaml(folder.name, truth), sort_keys=False))
+    (folder / "study.yaml").write_text(yaml.safe_dump(study_yaml(folder.name, truth), sort_keys=False), encoding="utf-8")
     plan = synthetic_plan(truth, folder.name)
     draw = draw_noise(plan, truth, np.random.default_rng([truth.seed, 2]))
     rows = _records(_measured(plan, truth, draw))

@@ -6,6 +6,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pfgm.terminal import guard_start
+
 if TYPE_CHECKING:
     from pfgm.checkpoint import Field as Field
     from pfgm.checkpoint import load_field as load_field
@@ -38,6 +40,8 @@ __all__ = [
     "Field", "Flow", "Latents", "Trainer", "from_poisson_flow", "integrate", "interpolate", "load_data", "load_field",
     "log_likelihood",
 ]  # fmt: skip
+
+guard_start()
 
 
 def __getattr__(name: str) -> object:

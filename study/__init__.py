@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pfgm.terminal import guard_start
+
 if TYPE_CHECKING:
     from study.config import StudyConfig as StudyConfig
     from study.config import load_study_config as load_study_config
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
 _HOMES = {"ConfigError": "yaml_source", "StudyConfig": "config", "load_study_config": "config", "make_plan": "plan"}
 __all__ = ["ConfigError", "StudyConfig", "load_study_config", "make_plan"]
+
+guard_start()
 
 
 def __getattr__(name: str) -> object:

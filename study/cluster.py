@@ -75,7 +75,7 @@ def usable_cpus() -> int:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.is_file():
-        limit, period = quota.read_text().split()
+        limit, period = quota.read_text(encoding="ascii").split()
         if limit != "max":
             cpus = min(cpus, max(int(limit) // int(period), 1))
     return cpus
@@ -96,11 +96,12 @@ def for_workers(config: StudyConfig) -> StudyConfig:
 
 
 @contextmanager
-def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int) -> Iterator[Room]:
+def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, address_from: str = "--address") -> Iterator[Room]:
     """Ray while the block runs.
 
     Args:
         address: of a standing cluster (host:port, or auto); None starts a private Ray with ``cpus_wanted`` CPUs.
+        address_from: what the address was given by, for errors.
     Raises:
         ClusterError: no cluster there, or a node of it cannot import this package or does not see the storage.
     """
@@ -122,7 +123,7 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int) -> I
                 _temp_dir=str(reaper.folder / "ray"),
             )
         else:
-            _join(address)
+            _join(address, f"{address_from} {address}")
             _check_nodes(config)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
@@ -135,14 +136,15 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int) -> I
         reaper.finish()
 
 
-def _join(address: str) -> None:
+def _join(address: str, shown: str) -> None:
+    """Join a standing cluster; ``shown`` is how errors call the address."""
     import ray
 
     try:
         if "://" in address:
             raise ValueError("name it as host:port, the port of its GCS, without a scheme")
         if ":" in address:
-            _knock(address)
+            _knock(address, shown)
         ray.init(
             address=address,
             log_to_driver=False,
@@ -154,10 +156,10 @@ def _join(address: str) -> None:
         hint = "start one with `ray start --head`, or name another"
         if "token" in reason.lower():
             hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
-        raise ClusterError(f"--address {address}: cannot join a Ray cluster there ({reason}); {hint}") from None
+        raise ClusterError(f"{shown}: cannot join a Ray cluster there ({reason}); {hint}") from None
 
 
-def _knock(address: str) -> None:
+def _knock(address: str, shown: str) -> None:
     """Fail within seconds where nobody answers, or asks for another token, or this machine is none of the cluster's.
 
     Ray itself tries for minutes, with a line for every try, or ends the process.
@@ -185,7 +187,7 @@ def _knock(address: str) -> None:
         os.close(stderr)
     if not any(os.path.exists(node.raylet_socket_name) for node in nodes):
         raise ClusterError(
-            f"--address {address}: this machine is no node of that cluster; run the command on one,"
+            f"{shown}: this machine is no node of that cluster; run the command on one,"
             f" or make it one with `ray start --num-cpus=0 --address={address}`"
         )
 

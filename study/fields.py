@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from pfgm.terminal import command
 from study.storage import READERS, Place, StorageError
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ def age(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m study.fields", description="The store of trained fields.")

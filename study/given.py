@@ -120,7 +120,7 @@ def _content_hash(source: FieldConfig) -> str:
     assert source.checkpoint is not None
     path = Path(source.checkpoint).expanduser()
     if source.format == "pfgm":
-        return str(json.loads((path / "field.json").read_text())["sha256"])
+        return str(json.loads((path / "field.json").read_text(encoding="utf-8"))["sha256"])
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -154,7 +154,8 @@ def _where() -> str:
     """A name for this machine, since its start, as its processes see it: containers have process numbers of their own."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     space = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/pid") else ""
-    return f"{platform.node()}/{boot.read_text().strip() if boot.is_file() else ''}/{space}"
+    start = boot.read_text(encoding="ascii").strip() if boot.is_file() else ""
+    return f"{platform.node()}/{start}/{space}"
 
 
 def _storage_now(folder: Place) -> float:

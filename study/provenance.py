@@ -35,7 +35,7 @@ def _versions() -> dict[str, object]:
     here = Path(__file__).resolve().parent
     try:
         command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+        commit = subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout.strip() or None
     except OSError:  # no git on this machine
         commit = None
     return {

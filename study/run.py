@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pfgm.terminal import command
 from study.storage import Place, StorageError, clean_temporary
 from study.yaml_source import ConfigError, Source, read_source
 
@@ -48,11 +49,13 @@ to continue).
 """
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = parser().parse_args(arguments)
     options.command = shlex.join(["python", "-m", "study.run", *(sys.argv[1:] if arguments is None else arguments)])
-    options.address = options.address or (None if options.inline else os.environ.get("RAY_ADDRESS"))
+    options.address_from = "--address" if options.address else "RAY_ADDRESS"
+    options.address = options.address or (None if options.inline else os.environ.get("RAY_ADDRESS", "").strip() or None)
     try:
         if options.inline and options.address:
             raise ConfigError("--inline: runs in this process, without Ray; remove --address")
@@ -233,7 +236,7 @@ def execute(config: StudyConfig, work: Worklist, options: argparse.Namespace, st
             run_inline(config, work, progress, start)
         return
     local = None if options.address else slots(config, usable_cpus(), gpu_count())
-    with ray_session(config, options.address, (local or 1) * config.resources.cpus) as room:
+    with ray_session(config, options.address, (local or 1) * config.resources.cpus, options.address_from) as room:
         n_slots = local or slots(config, room.cpus, room.gpus)
         warn_without_gpu(config, room.gpus)
         print(f"  running         {n_slots} trials at once on {room}", flush=True)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from pfgm.terminal import command
 from study.fields import age
 from study.lease import holder_lives, read_holder
 from study.records import DamagedFile, read_evals, read_table
@@ -86,6 +87,7 @@ def _state(folder: Place) -> tuple[dict[str, Any], float]:
     return state if {"headline", "trials"} <= state.keys() else {}, time.time() if written is None else written
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pfgm.terminal import command
+
 DESCRIPTION = """\
 Read a data set as a study would, and say what is in it: how many points of which shape, how they are stored, their range, mean
 norm and spread, exact duplicates, the test split, and M, T and R_max by the authors' rules, for their σ and for the default.
@@ -29,6 +31,7 @@ exit codes: 0 described, 2 a data set that cannot be used, or a mistake in the c
 """
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = vars(parser().parse_args(arguments))

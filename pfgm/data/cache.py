@@ -88,7 +88,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _open(path: Path) -> tuple[np.ndarray, str] | None:
     try:
-        how = path.with_suffix(".txt").read_text()
+        how = path.with_suffix(".txt").read_text(encoding="utf-8")
         return np.load(path, mmap_mode="c", allow_pickle=False), how
     except FileNotFoundError:
         return None

@@ -89,7 +89,7 @@ def shipped_classifier(name: str) -> Classifier:
         ValueError: the weight file is not the one whose hash is shipped beside it.
     """
     content = (HERE / f"{name}_features.safetensors").read_bytes()
-    expected = json.loads((HERE / f"{name}_features.json").read_text())["sha256"]
+    expected = json.loads((HERE / f"{name}_features.json").read_text(encoding="utf-8"))["sha256"]
     if hashlib.sha256(content).hexdigest() != expected:
         raise ValueError(f"{name}_features.safetensors does not match its hash in {name}_features.json; reinstall the package")
     network = CLASSIFIERS[name]()
