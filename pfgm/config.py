@@ -67,7 +67,10 @@ class DataConfig(Model):
     """Which data set, and how it is brought to data units (images: [−1, 1], mean image subtracted)."""
 
     name: str = "digits"
-    """digits, fashion_mnist, cifar10, images, parquet, npz, vectors, or a toy: rings, spiral, two_moons, gaussians, shell."""
+    """digits, fashion_mnist, cifar10, images, parquet, npz, vectors, or a toy: rings, spiral, two_moons, gaussians, shell.
+
+    vectors: arrays of any shape, or a table of numbers (.csv, .tsv, .parquet).
+    """
     path: str | None = None
     """File or folder of a data set that is read from one."""
     download: StrictBool = False

@@ -57,7 +57,12 @@ def test_npz_vectors_and_images(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.zeros(5), "need \\(N, d\\)"),
+        (np.zeros(5), r"\(N, d\).* save array.reshape\(-1, 1\)$"),
+        (np.zeros((5, 2, 2, 2, 3)), r"reshape the array to one of these, or use name: vectors"),
+        (np.full((5, 3, 3), 200.0), r"reaches 200; for grey levels to 255 save array / 127.5 - 1, or array.astype\('uint8'\)$"),
+        (np.full((5, 9, 3), -3.0), r"time series, spectrograms or other arrays, use name: vectors$"),
+        (np.zeros((5, 2), dtype=complex), r"save the absolute value, or real and imaginary part"),
+        (np.zeros((5, 3, 3), dtype=int), r"array.astype\('uint8'\) where it holds 0"),
         (np.zeros((5, 2), dtype=int), "use a float type"),
         (np.full((5, 2), np.nan), "10 values that are not finite"),
         (np.full((5, 3, 3), 7.0), "must lie in"),
@@ -65,7 +70,7 @@ def test_npz_vectors_and_images(tmp_path):
         (np.arange(10, dtype=np.uint8).reshape(5, 2), "convert them to float32"),
         (np.arange(6.0).reshape(3, 2), "at least 4 are needed"),
         (np.ones((5, 2)), "all 5 points are equal"),
-        (np.array([{"a": 1}, None], dtype=object), "not a readable"),
+        (np.array([{"a": 1}, None], dtype=object), r"holds Python objects, not numbers; save array.astype\('float32'\)"),
     ],
 )
 def test_unusable_arrays_are_refused(tmp_path, values, message):
@@ -75,16 +80,10 @@ def test_unusable_arrays_are_refused(tmp_path, values, message):
 
 
 def test_unusable_files_and_keys(tmp_path):
-    (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(DataError, match="not a readable"):
-        load_data(DataConfig(name="npz", path=str(tmp_path / "text.npz")))
-    np.save(tmp_path / "plain.npy", np.zeros((3, 2)))
-    (tmp_path / "plain.npy").rename(tmp_path / "plain.npz")
     np.savez(tmp_path / "cut.npz", x=np.zeros((300, 2)))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-100])
-    for name in ("plain.npz", "cut.npz"):
-        with pytest.raises(DataError, match="not a readable"):
-            load_data(DataConfig(name="npz", path=str(tmp_path / name)))
+    with pytest.raises(DataError, match=r"not a readable \.npz"):
+        load_data(DataConfig(name="npz", path=str(tmp_path / "cut.npz")))
     with pytest.raises(DataError, match="no file at"):
         load_data(DataConfig(name="npz", path=str(tmp_path / "none.npz")))
     with pytest.raises(DataError, match="needs the file's path"):
@@ -96,7 +95,7 @@ def test_unusable_files_and_keys(tmp_path):
     with pytest.raises(DataError, match="use one of digits"):
         load_data(DataConfig(name="mnist"))
     np.savez(tmp_path / "two.npz", a=np.zeros((3, 2)), b=np.zeros((3, 2)))
-    with pytest.raises(DataError, match="name the data array `x`"):
+    with pytest.raises(DataError, match="say which, such as key: a, or name the data array `x`"):
         load_data(DataConfig(name="npz", path=str(tmp_path / "two.npz")))
 
 

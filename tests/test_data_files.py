@@ -156,7 +156,7 @@ def test_pickled_objects_are_refused(tmp_path, name, suffix):
     objects = np.array([Evil(os.system, f"touch {tmp_path}/owned")] * 5, dtype=object)
     path = tmp_path / f"evil{suffix}"
     (np.savez if suffix == ".npz" else np.save)(path, objects, allow_pickle=True)
-    with pytest.raises(DataError, match=rf"is not a readable \{suffix} file of plain arrays"):
+    with pytest.raises(DataError, match=r"holds Python objects, not numbers; save array.astype"):
         arrays(name, path)
     assert not (tmp_path / "owned").exists()
 
@@ -182,9 +182,14 @@ def test_unusable_vectors_are_refused(tmp_path, values, message):
 def test_npy_files_that_are_cut_are_refused(tmp_path):
     out = io.BytesIO()
     np.save(out, np.zeros((100, 3)))
-    for content in (out.getvalue()[:-8], out.getvalue()[:40], b"", b"hello"):
+    for content, words in (
+        (out.getvalue()[:-8], r"is not a readable \.npy"),
+        (out.getvalue()[:40], r"is not a readable \.npy"),
+        (b"", "is empty, not an .npz or .npy file; write it again"),
+        (b"hello", "is plain text, not an .npz or .npy file; read it with numpy.loadtxt"),
+    ):
         (tmp_path / "cut.npy").write_bytes(content)
-        with pytest.raises(DataError, match=r"not a readable \.npy"):
+        with pytest.raises(DataError, match=words):
             arrays("vectors", tmp_path / "cut.npy")
 
 

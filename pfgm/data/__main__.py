@@ -23,6 +23,7 @@ examples:
   python -m pfgm.data describe photos/ --size 64               a folder or zip of pictures: centre squares, 64 × 64
   python -m pfgm.data describe mnist.parquet --column img      pictures in Parquet, as on the Hugging Face Hub
   python -m pfgm.data describe arrays.npy --reader vectors     items of any shape as vectors
+  python -m pfgm.data describe table.csv --standardize         a table of numbers: .csv, .tsv or Parquet
   python -m pfgm.data describe shell --dim 10 --n 5000         a toy
 
 The options are the keys of `data` in a study file. Decoded pictures and downloads are kept in $PFGM_CACHE, by default in

@@ -153,6 +153,9 @@ def _ways() -> str:
 
 def _batches(path: Path) -> dict[str, np.ndarray]:
     found = {name: unpickle_batch(content, f"{name} in {path}") for name, content in _contents(path)}
+    if not found:
+        cure = "for pictures, unpack it and give the folder, or make it a zip, with name: images"
+        raise DataError(f"data.path: {path} has none of CIFAR-10's batches; {cure}")
     missing = [name for name in (*TRAIN, *TEST) if name not in found]
     if missing:
         raise DataError(f"data.path: {path} lacks {', '.join(missing)}; get the archive anew")

@@ -16,8 +16,10 @@ from pfgm.data.cifar import is_cifar_folder
 from pfgm.data.dataset import DataInfo, Dataset, chunks
 from pfgm.data.errors import DataError
 from pfgm.data.idx import is_idx_folder
+from pfgm.data.parquet import has_pictures
 from pfgm.data.points import Points
 from pfgm.data.registry import READERS
+from pfgm.data.tables import is_table
 from pfgm.perturb import height_max, rule_M, rule_R_max, rule_T
 
 AUTHORS = (0.01, 0.03)
@@ -113,11 +115,18 @@ def guess(path: Path) -> str:
         if is_cifar_folder(path) or is_cifar_folder(path / "cifar-10-batches-py"):
             return "cifar10"
         return "parquet" if next(path.rglob("*.parquet"), None) else "images"
-    by_suffix = {".npz": "npz", ".npy": "npz", ".parquet": "parquet", ".zip": "images", ".gz": "cifar10", ".tgz": "cifar10"}
+    by_suffix = {
+        ".npz": "npz", ".npy": "npz", ".csv": "vectors", ".tsv": "vectors", ".parquet": "parquet", ".zip": "images",
+        ".gz": "cifar10", ".tgz": "cifar10",
+    }  # fmt: skip
     if not path.is_file():
         raise DataError(f"data.path: '{path}' is neither a file or folder nor a data set; use one of {', '.join(READERS)}")
+    if path.suffix.lower() in (".tar", ".7z", ".rar", ".bz2", ".xz"):
+        raise DataError(f"data.path: {path} is an archive that is not read; unpack it and give the folder, or make it a zip")
     if path.suffix.lower() not in by_suffix:
         raise DataError(f"data.path: {path} has a suffix that is not known; use one of {', '.join(by_suffix)}, or a folder")
+    if is_table(path) and (path.suffix.lower() != ".parquet" or not has_pictures(path)):
+        return "vectors"
     return by_suffix[path.suffix.lower()]
 
 

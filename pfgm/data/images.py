@@ -23,6 +23,7 @@ from pfgm.data.cache import cached
 from pfgm.data.errors import DataError
 from pfgm.data.gallery import Picture, decoded
 from pfgm.data.items import Items
+from pfgm.data.kinds import ARCHIVES, WORDS, kind_of
 from pfgm.data.pictures import BadPicture
 
 SUFFIXES = {
@@ -31,6 +32,13 @@ SUFFIXES = {
 }  # fmt: skip
 FOREIGN = {".avif", ".cr2", ".dng", ".heic", ".heif", ".ico", ".j2k", ".jp2", ".jxl", ".nef", ".psd", ".tga"}
 """Pictures in formats that are not read: they are named as unusable, since passing them over would lose data."""
+CURES = {
+    **dict.fromkeys(ARCHIVES, "unpack it and give the folder, or make it a zip"),
+    "picture": "give the folder it is in: a data set has several",
+    "parquet": "use name: parquet",
+    "npy": "use name: npz",
+}
+"""What to do with a file that is no zip."""
 MAX_MEMBER = 256 << 20
 """Bytes that one member of a zip may have."""
 MAX_RATIO = 100
@@ -114,7 +122,11 @@ def _open_file(path: Path) -> BinaryIO:
 
 def _from_zip(path: Path, config: DataConfig) -> tuple[np.ndarray, str]:
     try:
+        if (kind := kind_of(path)) in CURES:
+            raise DataError(f"data.path: {path} is {WORDS[str(kind)]}; {CURES[str(kind)]}")
         archive = zipfile.ZipFile(path)
+    except DataError:
+        raise
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise DataError(f"data.path: {path} is neither a folder nor a readable zip ({error}); make the zip anew") from error
     with archive:

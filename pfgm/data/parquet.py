@@ -21,6 +21,7 @@ from pfgm.data.pictures import BadPicture
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 ROWS = 256
 """Rows that are read at a time."""
@@ -82,21 +83,36 @@ def _rows(files: Sequence[Path], column: str) -> Iterator[Picture]:
             raise DataError(f"data.path: {path} is not a readable Parquet file ({words}); get it again") from error
 
 
-def _check_column(schema: object, column: str, path: Path) -> None:
+def _holders(schema: pa.Schema) -> list[str]:
+    """Columns that may hold pictures: bytes, or structs with bytes."""
     import pyarrow as pa
-
-    assert isinstance(schema, pa.Schema)
 
     def holds_bytes(kind: object) -> bool:
         if pa.types.is_struct(kind):
             return any(f.name == "bytes" and holds_bytes(f.type) for f in kind)  # type: ignore[attr-defined]
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
-    able = [field.name for field in schema if holds_bytes(field.type)]
+    return [field.name for field in schema if holds_bytes(field.type)]
+
+
+def has_pictures(path: Path) -> bool:
+    """Whether a Parquet file has a column that may hold pictures; one that cannot be read is left to its reader."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return bool(_holders(pq.read_schema(path)))
+    except (pa.ArrowException, OSError):
+        return True
+
+
+def _check_column(schema: pa.Schema, column: str, path: Path) -> None:
+    able = _holders(schema)
     if column not in able:
         what = f"is {schema.field(column).type}" if column in schema.names else "is not there"
         others = f"say column: {' or '.join(able)}" if able else "no column holds pictures as bytes"
-        raise DataError(f"data.column: {column} {what} in {path}; {others}")
+        numbers = "" if able else "; for a table of numbers use name: vectors"
+        raise DataError(f"data.column: {column} {what} in {path}; {others}{numbers}")
 
 
 def _open_value(value: bytes | dict[str, object] | None) -> BinaryIO:
