@@ -72,7 +72,7 @@ def read_study(source: Source) -> StudyConfig:
     return StudyConfig(
         name=_name(source),
         storage=_storage(source),
-        data=_model(source, "data", DataConfig),
+        data=_data_section(source),
         network=_model(source, "network", NetworkConfig),
         train=_declared(source, "train", TrainConfig, _train_variants(source, search_train)),
         sampler=_declared(source, "sampler", SamplerConfig, [source.section("sampler")]),
@@ -131,6 +131,18 @@ def _name(source: Source) -> str:
     if name in ("fields", "references"):
         raise source.error(("name",), f"'{name}' is a folder of the storage that every study uses; choose another name")
     return name
+
+
+def _data_section(source: Source) -> DataConfig:
+    """The data are the study's subject: they have no default."""
+    examples = "`data: {name: digits}`, or `data: {name: images, path: my_pictures, size: 32}`"
+    if source.values.get("data") is None:
+        raise source.error(("data",), f"missing; say what is studied, such as {examples}")
+    section = source.section("data")
+    _known(source, ("data",), section, list(DataConfig.model_fields))
+    if section.get("name") is None:
+        raise source.error(("data",), f"name is missing; say which data set, such as {examples}")
+    return _model(source, "data", DataConfig)
 
 
 def _storage(source: Source) -> str:

@@ -600,7 +600,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {
         TINY.replace("data: {name: rings, n: 300}", "~data: {name: npz, path: objects.npz}"),
         "data.path",
         "objects.npz",
-        "plain arrays",
+        "not numbers",
     ),
     "npz not finite": (
         TINY.replace("data: {name: rings, n: 300}", "~data: {name: npz, path: nan.npz}"),
@@ -707,6 +707,21 @@ def test_keys_without_a_meaning_are_refused(tmp_path: Path, train: str, search: 
     text = TINY.replace("steps: 20", f"{train}, steps: 20") + f"search: {{train: {{{search}}}}}\n"
     with pytest.raises(ConfigError, match=message):
         load_study_config(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("", r"search.yaml:1: data: missing; say what is studied, such as `data: \{name: digits\}`"),
+        ("data:\n", r"search.yaml:2: data: missing; say what is studied"),
+        ("data: {center: true}\n", r"search.yaml:2: data: name is missing; say which data set"),
+        ("data: {names: rings}\n", r"search.yaml:2: data.names: unknown key .* did you mean `name`"),
+    ],
+)
+def test_a_study_says_what_it_studies(tmp_path: Path, data: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_study_config(write(tmp_path, TINY.replace("data: {name: rings, n: 300}\n", data)))
+    assert load_study_config(write(tmp_path, TINY)).data.name == "rings"
 
 
 README = Path(__file__).parents[1] / "README.md"

@@ -54,6 +54,15 @@ def test_npz_vectors_and_images(tmp_path):
     assert load_data(DataConfig(name="npz", path=str(tmp_path / "g.npz"))).info.shape == (1, 4, 4)
 
 
+def test_floats_that_are_never_below_zero_are_said(tmp_path):
+    values = np.random.default_rng(0).uniform(0, 1, (30, 4, 4))
+    for k, (array, n_notes) in enumerate(((values, 1), (2 * values - 1, 0), ((values * 255).astype(np.uint8), 0))):
+        np.savez(tmp_path / f"{k}.npz", array)
+        data = load_data(DataConfig(name="npz", path=str(tmp_path / f"{k}.npz")))
+        assert len(data.notes) == n_notes
+        assert all("probably [0, 1], and are taken for [−1, 1]: save 2 * array - 1" in note for note in data.notes)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -17,6 +17,7 @@ from pfgm.config import DataConfig
 from pfgm.data import DataError, load_data
 from pfgm.data import cache as cache_module
 from pfgm.data import gallery as gallery_module
+from pfgm.data.describe import describe, text
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -71,6 +72,39 @@ def test_a_folder_with_subfolders_is_read_pixel_by_pixel(folder):
     assert data.info.shape == (3, 8, 8) and data.raw.stored.dtype == torch.uint8
     assert np.array_equal(stored(data), whole[[0, 2, 3, 1]])  # 000, 002, a dog/ü, cats/1: by name
     assert data.how == "4 pictures, 2 other files left alone"
+
+
+def as_zip(folder):
+    """The same files as a zip beside the folder."""
+    path = folder.parent / f"{folder.name}.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            archive.write(file, file.relative_to(folder).as_posix())
+    return path
+
+
+def test_other_files_are_named_and_counted(folder):
+    fill(folder, 4)
+    assert read(folder).notes == ()
+    for name in ("LICENSE", "labels.csv", ".hidden"):
+        (folder / name).write_text("hello", encoding="utf-8")
+    for path in (folder, as_zip(folder)):
+        assert read(path).notes == ("2 other files beside the pictures are left alone: LICENSE, labels.csv",)
+    (folder / "gone").symlink_to(folder / "nowhere")
+    assert read(folder).notes[1] == "1 of them cannot be read, and may be pictures: gone"
+    assert "note" in text(describe(read(folder)))
+
+
+def test_a_picture_without_its_suffix_is_not_passed_over(folder):
+    fill(folder, 6)
+    (folder / "004.png").rename(folder / "IMG_4")
+    (folder / "005.png").rename(folder / "old.bak")
+    for path in (folder, as_zip(folder)):
+        with pytest.raises(DataError, match=r"^data\.path: 2 files in .* are pictures .* rename them.*: IMG_4, old\.bak$"):
+            read(path)
+    (folder / "IMG_4").rename(folder / "IMG_4.png")
+    (folder / "old.bak").rename(folder / "old.png")
+    assert read(folder).info.n == 6
 
 
 def test_what_loses_nothing_is_converted(folder):

@@ -134,14 +134,20 @@ def _blocks(pictures: Pictures, wanted: Wanted, bad: dict[str, str], total: int,
 
 
 def _refusal(bad: Sequence[tuple[str, str]], total: int, config: DataConfig) -> DataError:
-    named = "; ".join(f"{_printable(name)}: {reason}" for name, reason in bad[:NAMED])
+    named = "; ".join(f"{printable(name)}: {reason}" for name, reason in bad[:NAMED])
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     return DataError(
         f"data.path: {len(bad)} of {total} pictures in {config.path} cannot be used; convert or remove them: {named}{more}"
     )
 
 
-def _printable(name: str) -> str:
+def shortened(names: Sequence[str]) -> str:
+    """The first names of files, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(printable(name) for name in names[:NAMED]) + more
+
+
+def printable(name: str) -> str:
     """A file's name may hold line breaks, and bytes that are no text."""
     return "".join(c if c.isprintable() else "?" for c in name)
 

@@ -1,6 +1,7 @@
 """A folder of pictures, searched with its subfolders, or a zip of them, read without being extracted.
 
-Files are known by their suffix; other files are counted, hidden ones passed over. A zip is judged by its directory before any
+Files are known by their suffix; other files are named and counted, hidden ones passed over, and a picture among them, known by
+its first bytes, is refused: passing it over would lose data. A zip is judged by its directory before any
 member is read: no member may name a place outside, be encrypted, or expand out of all proportion.
 """
 
@@ -12,18 +13,16 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
-
-import numpy as np
 
 from pfgm.config import DataConfig
 from pfgm.data.cache import cached
 from pfgm.data.errors import DataError
-from pfgm.data.gallery import Picture, decoded
+from pfgm.data.gallery import Picture, decoded, shortened
 from pfgm.data.items import Items
-from pfgm.data.kinds import ARCHIVES, WORDS, kind_of
+from pfgm.data.kinds import ARCHIVES, HEAD, WORDS, kind_of, kind_of_bytes
 from pfgm.data.pictures import BadPicture
 
 SUFFIXES = {
@@ -32,6 +31,11 @@ SUFFIXES = {
 }  # fmt: skip
 FOREIGN = {".avif", ".cr2", ".dng", ".heic", ".heif", ".ico", ".j2k", ".jp2", ".jxl", ".nef", ".psd", ".tga"}
 """Pictures in formats that are not read: they are named as unusable, since passing them over would lose data."""
+COMPANIONS = {
+    ".cfg", ".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".npy", ".npz", ".parquet", ".pdf", ".py", ".rst",
+    ".tsv", ".txt", ".xml", ".yaml", ".yml",
+}  # fmt: skip
+"""Files that go with pictures and are none: they are not looked into."""
 CURES = {
     **dict.fromkeys(ARCHIVES, "unpack it and give the folder, or make it a zip"),
     "picture": "give the folder it is in: a data set has several",
@@ -53,18 +57,15 @@ def read_images(config: DataConfig) -> Items:
         raise DataError("data.path: images need a folder or a zip of pictures, e.g. path: my_pictures")
     path = Path(config.path).expanduser()
     if path.is_dir():
-        values, how = _from_folder(path, config)
-    elif path.is_file():
-        values, how = _from_zip(path, config)
-    else:
-        raise DataError(
-            f"data.path: nothing at {path}; give a folder of pictures, with or without subfolders, or a zip of them"
-        )
-    return Items(values, how=how)
+        return _from_folder(path, config)
+    if path.is_file():
+        return _from_zip(path, config)
+    raise DataError(f"data.path: nothing at {path}; give a folder of pictures, with or without subfolders, or a zip of them")
 
 
-def _from_folder(folder: Path, config: DataConfig) -> tuple[np.ndarray, str]:
+def _from_folder(folder: Path, config: DataConfig) -> Items:
     names = sorted(_walk(str(folder)))
+    left = _left_alone(names, lambda name: _open_file(folder / name), folder)
     files = [(name, folder / name) for name in names if is_picture(name)]
     others = len(names) - len(files)
     facts = ("folder", str(folder.resolve()), [(name, *_size_and_time(path)) for name, path in files], _options(config))
@@ -73,13 +74,46 @@ def _from_folder(folder: Path, config: DataConfig) -> tuple[np.ndarray, str]:
     def pictures() -> Iterator[Picture]:
         return ((name, functools.partial(_open_file, path)) for name, path in files)
 
-    return cached(facts, lambda: decoded(pictures, config, note))
+    values, how = cached(facts, lambda: decoded(pictures, config, note))
+    return Items(values, how=how, notes=left)
+
+
+def _left_alone(names: Sequence[str], open_it: Callable[[str], BinaryIO], where: Path) -> tuple[str, ...]:
+    """What is to be said of files that are no pictures by their names.
+
+    Raises:
+        DataError: some of them are pictures.
+    """
+    others = [name for name in names if not is_picture(name) and not is_hidden(name)]
+    pictures, closed = [], []
+    for name in others:
+        if os.path.splitext(name)[1].lower() in COMPANIONS:
+            continue
+        try:
+            with open_it(name) as handle:
+                if kind_of_bytes(handle.read(HEAD), HEAD) == "picture":
+                    pictures.append(name)
+        except (BadPicture, OSError):
+            closed.append(name)
+    if pictures:
+        raise DataError(
+            f"data.path: {len(pictures)} files in {where} are pictures without a picture's suffix, such as .png; rename them,"
+            f" or move them away: {shortened(pictures)}"
+        )
+    notes = [f"{len(others)} other files beside the pictures are left alone: {shortened(others)}"] if others else []
+    if closed:
+        notes.append(f"{len(closed)} of them cannot be read, and may be pictures: {shortened(closed)}")
+    return tuple(notes)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name with slashes is of a file that systems put beside others."""
+    return name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name
 
 
 def is_picture(name: str) -> bool:
     """Whether a name with slashes is that of a picture, whether or not its format is one that is read."""
-    hidden = name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name
-    return not hidden and os.path.splitext(name)[1].lower() in SUFFIXES | FOREIGN
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES | FOREIGN
 
 
 def _options(config: DataConfig) -> tuple[object, ...]:
@@ -120,7 +154,7 @@ def _open_file(path: Path) -> BinaryIO:
         raise BadPicture(f"cannot be read ({error.strerror})") from error
 
 
-def _from_zip(path: Path, config: DataConfig) -> tuple[np.ndarray, str]:
+def _from_zip(path: Path, config: DataConfig) -> Items:
     try:
         if (kind := kind_of(path)) in CURES:
             raise DataError(f"data.path: {path} is {WORDS[str(kind)]}; {CURES[str(kind)]}")
@@ -134,12 +168,15 @@ def _from_zip(path: Path, config: DataConfig) -> tuple[np.ndarray, str]:
         _refuse_dangerous(members, path)
         wanted = sorted((m for m in members if is_picture(m.filename)), key=lambda m: m.filename)
         others = len(members) - len(wanted)
+        by_name = {m.filename: m for m in members}
+        left = _left_alone(sorted(by_name), lambda name: _open_member(archive, by_name[name]), path)
 
         def pictures() -> Iterator[Picture]:
             return ((info.filename, functools.partial(_open_member, archive, info)) for info in wanted)
 
         facts = ("zip", str(path.resolve()), *_size_and_time(path), _options(config))
-        return cached(facts, lambda: decoded(pictures, config, f"{others} other files left alone" if others else ""))
+        values, how = cached(facts, lambda: decoded(pictures, config, f"{others} other files left alone" if others else ""))
+        return Items(values, how=how, notes=left)
 
 
 def _refuse_dangerous(members: list[zipfile.ZipInfo], path: Path) -> None:
