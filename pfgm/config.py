@@ -7,10 +7,11 @@ these models, and a stored field carries them as JSON. Unknown keys are errors. 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
 
+T_ = TypeVar("T_")
 ADAPTIVE_SOLVERS = ("dopri5", "bosh3", "adaptive_heun", "dopri8")
 FIXED_SOLVERS = ("euler", "midpoint", "heun2", "rk4", "multistep2")
 SOLVERS = ADAPTIVE_SOLVERS + FIXED_SOLVERS
@@ -51,8 +52,15 @@ def foreign_train_keys(process: str, objective: str | None = None) -> set[str]:
 MAX_BETA, MAX_LOG_LEVEL = 1000.0, 300.0
 """Beyond these the largest noise level is no float64."""
 
+
+def whole(value: T_) -> T_ | int:
+    """A float that is a whole number as that integer: 1e2 is 100 wherever an integer is asked."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+Integer = Annotated[int, BeforeValidator(whole), Field(strict=True)]
+PositiveInt = Annotated[Integer, Field(gt=0)]
 MIN_N_AUG = 0.5
 """Fewest extra dimensions: below, the noise of some training points has no square in float32."""
 
@@ -85,7 +93,7 @@ class DataConfig(Model):
     """`images`, `parquet`: resize to size × size pixels (default: as they are, all alike)."""
     crop: Literal["center", "none"] | None = None
     """`images`, `parquet`: cut the centre square out first (default: `center` with size, else `none`)."""
-    channels: Literal[1, 3] | None = None
+    channels: Annotated[Literal[1, 3], BeforeValidator(whole)] | None = None
     """`images`, `parquet`: 1 grey, 3 RGB (default: what the images have, all alike)."""
     column: str | None = None
     """`parquet`: the column with the images (default `image`)."""
@@ -171,7 +179,7 @@ class TrainConfig(Model):
     steps: PositiveInt = 2500
     batch_size: PositiveInt = 128
     learning_rate: Positive = 1e-3
-    warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 100
+    warmup_steps: Annotated[Integer, Field(ge=0)] = 100
     constant_rate: StrictBool = False
     """Keep the learning rate after the warm-up, as the papers do; false: cosine to zero at the last step."""
     gradient_clip: Positive = 1.0

@@ -8,15 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from pfgm.config import OBJECTIVES, DataConfig, EvaluateConfig, Model, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.config import OBJECTIVES, DataConfig, EvaluateConfig, Model, NetworkConfig, SamplerConfig, TrainConfig, whole
 from pfgm.data import DataError, Dataset, load_data
 from study.checks import check_study, explain
 from study.given import FieldConfig, read_given
-from study.model import NETWORK_SEARCH, StudyConfig, activate, active_train, moved
+from study.model import NETWORK_SEARCH, StudyConfig, activate, active_train, moved, quoted
 from study.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.space import Distribution, SpaceError, parse
 from study.storage import Place
@@ -36,6 +36,17 @@ SEARCHABLE = {
 }
 """Keys of a run by where they are declared: one that stands elsewhere is told its place."""
 M_ = TypeVar("M_", bound=Model)
+
+
+def _asks_integer(annotation: object) -> bool:
+    return annotation is int or any(_asks_integer(part) for part in get_args(annotation) if not isinstance(part, str))
+
+
+INTEGERS = frozenset(
+    key for model in (TrainConfig, SamplerConfig, NetworkConfig) for key, field in model.model_fields.items()
+    if _asks_integer(field.annotation)
+)  # fmt: skip
+"""Keys of a run whose numbers are whole: 1e2 is 100 there."""
 
 
 def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -127,7 +138,9 @@ def _name(source: Source) -> str:
         raise source.error(("name",), "missing; every study has one, such as `name: my-study`")
     name = source.values["name"]
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise source.error(("name",), f"must be a word of letters, digits, dots, dashes and underscores, got {name!r}")
+        raise source.error(
+            ("name",), f"must be a word of letters, digits, dots, dashes and underscores, got {name!r}{quoted(name)}"
+        )
     if name in ("fields", "references"):
         raise source.error(("name",), f"'{name}' is a folder of the storage that every study uses; choose another name")
     return name
@@ -148,7 +161,9 @@ def _data_section(source: Source) -> DataConfig:
 def _storage(source: Source) -> str:
     storage = source.values.get("storage", "results")
     if not isinstance(storage, str) or not storage:
-        raise source.error(("storage",), f"must be a directory such as `results`, or s3://bucket/prefix, got {storage!r}")
+        raise source.error(
+            ("storage",), f"must be a directory such as `results`, or s3://bucket/prefix, got {storage!r}{quoted(storage)}"
+        )
     try:
         Place.of(storage)
     except ValueError as error:
@@ -158,7 +173,7 @@ def _storage(source: Source) -> str:
 
 
 def _retries(source: Source) -> int:
-    retries = source.values.get("retries", 2)
+    retries = whole(source.values.get("retries", 2))
     if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 100:
         raise source.error(("retries",), f"must be an integer from 0 to 100, got {retries!r}")
     return retries
@@ -221,7 +236,8 @@ def _declared(source: Source, group: str, model: type[Model], variants: Sequence
             raise source.error((group, key), f"must be one value, got {value!r}; several go under search.{group}.{key}")
     for variant in variants:
         _model(source, group, model, variant)
-    return {key: value for key, value in source.section(group).items() if value is not None}
+    given = {key: value for key, value in source.section(group).items() if value is not None}
+    return {key: whole(value) if key in INTEGERS else value for key, value in given.items()}
 
 
 def _data(source: Source, data: DataConfig) -> Dataset:
@@ -239,7 +255,7 @@ def _distributions(source: Source, group: str) -> dict[str, Distribution]:
     out: dict[str, Distribution] = {}
     for key in sorted(section):
         try:
-            out[key] = parse(section[key])
+            out[key] = parse(section[key], key in INTEGERS)
         except SpaceError as error:
             raise source.error(("search", group, key, *([error.key] if error.key else [])), str(error)) from None
     for key, distribution in out.items():

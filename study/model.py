@@ -236,7 +236,8 @@ def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str
         message = "; or ".join(dict.fromkeys(_words(e["msg"]) for e in errors if e["loc"][:1] == at))
         if at:
             got = f", got {declared.get(str(at[0]), errors[0]['input'])!r}"
-            return str(at[0]), message if ", got " in message else message + got
+            cure = quoted(errors[0]["input"]) if errors[0]["type"] == "string_type" else ""
+            return str(at[0]), (message if ", got " in message else message + got) + cure
     else:
         message = str(error)
     key, colon, rest = message.partition(": ")
@@ -244,6 +245,12 @@ def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str
         return "", message
     value = declared.get(key)
     return key, rest if value is None or str(value) in rest else f"{rest} (got {value!r})"
+
+
+def quoted(value: object) -> str:
+    """What to type where YAML reads a word as a number or a truth."""
+    is_other = isinstance(value, bool | int | float)
+    return f'; write it in quotes, such as "{str(value).lower() if isinstance(value, bool) else value}"' if is_other else ""
 
 
 def _words(message: str) -> str:

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
-from pfgm.config import Model, Positive, PositiveInt
+from pfgm.config import Integer, Model, Positive, PositiveInt
 from pfgm.perturbations import KINDS, check_level
 
-Seeds = PositiveInt | Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
+Seeds = PositiveInt | Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
 DESIGNS = ("one_at_a_time", "sobol", "grid", "random", "tpe")
 OPTIMIZABLE = ("fid", "nfe", "sliced_wasserstein")
 
@@ -22,7 +22,7 @@ class DesignConfig(Model):
     """Training points of sobol, random and tpe, the default included (default 32)."""
     sampler_points: PositiveInt | None = None
     """Sampler points of sobol and random, the default included (default 8)."""
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    seed: Annotated[Integer, Field(ge=0)] = 0
     arm_seeds: PositiveInt | None = None
     """one_at_a_time: train seeds of each arm (default: as many as the default point)."""
     optimize: dict[Literal[OPTIMIZABLE], Literal["minimize", "maximize"]] | None = None  # type: ignore[valid-type]
@@ -37,7 +37,7 @@ class PerturbConfig(Model):
 
     noise: Levels = ()
     """α of the noise added before every solver step, relative to its noise level; needs a fixed-step solver."""
-    weight_bits: tuple[Annotated[int, Field(strict=True)], ...] = ()
+    weight_bits: tuple[Integer, ...] = ()
     """Bits, 2 to 16, that every weight is rounded to, tensor by tensor."""
     weight_noise: Levels = ()
     """Noise on every weight, relative to the root mean square of its tensor."""

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pfgm.config import whole
+
 RANGES = ("uniform", "log_uniform", "int_uniform", "log_int_uniform")
 KINDS = (*RANGES, "choice")
 Value = float | int | str | bool | None
@@ -101,9 +103,11 @@ def same(a: object, b: object) -> bool:
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
-def parse(spec: object) -> Distribution:
+def parse(spec: object, integer: bool = False) -> Distribution:
     """Read ``{log_uniform: [0.02, 0.5], levels: 4, when: {solver: dopri5}}``.
 
+    Args:
+        integer: the parameter's numbers are whole: choices such as 1e2 become 100.
     Raises:
         SpaceError: not such a mapping, an empty or inverted range, a logarithm of something not positive, …
     """
@@ -120,8 +124,9 @@ def parse(spec: object) -> Distribution:
     if kind == "choice":
         if "levels" in spec:
             raise SpaceError("levels belongs to a range; a choice takes every value", "levels")
-        return Distribution(kind, choices=_parse_choices(body), when=when)
-    levels = spec.get("levels", 4)
+        choices = _parse_choices(body)
+        return Distribution(kind, choices=tuple(whole(c) for c in choices) if integer else choices, when=when)
+    levels = whole(spec.get("levels", 4))
     if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
         raise SpaceError(f"levels must be an integer of at least 2, got {levels!r}", "levels")
     low, high = _parse_range(kind, body)
@@ -152,6 +157,8 @@ def _parse_range(kind: str, body: object) -> tuple[float, float]:
         raise SpaceError(f"low must be below high, got {low:g} and {high:g}", kind)
     if kind.startswith("log_") and low <= 0:
         raise SpaceError(f"a logarithmic range must be positive, got low = {low:g}; use {kind[4:]}, or raise low", kind)
+    if "int_" in kind:
+        low, high = whole(low), whole(high)
     if "int_" in kind and not (isinstance(low, int) and isinstance(high, int)):
         raise SpaceError(f"low and high must be integers, got {low} and {high}", kind)
     return low, high

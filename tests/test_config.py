@@ -724,6 +724,52 @@ def test_a_study_says_what_it_studies(tmp_path: Path, data: str, message: str) -
     assert load_study_config(write(tmp_path, TINY)).data.name == "rings"
 
 
+WHOLE = """\
+name: whole
+data: {name: shell, n: 3%(k)s, dim: %(four)s}
+network: {name: mlp, width: 16%(z)s, depth: 1%(z)s}
+train: {steps: 2%(k)s, batch_size: 32%(z)s, warmup_steps: 10%(z)s, reference_batch_size: 64%(z)s}
+sampler: {solver: heun2, steps: 4%(z)s, batch_size: 1%(k)s}
+evaluate: {samples: 1%(k)s, metrics: [fid], pr_samples: 1%(k)s}
+search:
+  train: {steps: {choice: [2%(k)s, 3%(k)s]}, width: {int_uniform: [8%(z)s, 16%(z)s], levels: 2%(z)s}}
+  sampler: {steps: {log_int_uniform: [4%(z)s, 1%(k)s]}}
+design: {name: sobol, trials: 4%(z)s, sampler_points: 2%(z)s, seed: 7%(z)s}
+seeds: {train: [0%(z)s, 5%(z)s], sample: 2%(z)s}
+resources: {cpus: 1%(z)s, concurrent: 2%(z)s}
+retries: 1%(z)s
+perturb: {weight_bits: [8%(z)s]}
+"""
+"""A study whose whole numbers are all given as integers, or all as floats."""
+
+
+def test_a_whole_float_is_an_integer_wherever_one_is_asked(tmp_path: Path) -> None:
+    plain = load_study_config(write(tmp_path, WHOLE % {"k": "00", "z": "", "four": "4"}))
+    floats = load_study_config(write(tmp_path, WHOLE % {"k": "e2", "z": ".0", "four": "0.4e1"}))
+    assert floats.dump() == plain.dump() and floats.to_yaml() == plain.to_yaml()
+    a, b = make_plan(plain), make_plan(floats)
+    assert a == b and len(a) == 8
+    cells = [[cell for trial in trials for cell in trial.cells(config)] for trials, config in ((a, plain), (b, floats))]
+    assert [c["cell_id"] for c in cells[0]] == [c["cell_id"] for c in cells[1]] and cells[0] == cells[1]
+    with pytest.raises(ConfigError, match=r"train.steps: .*integer.*, got 200.5"):
+        load_study_config(write(tmp_path, (WHOLE % {"k": "00", "z": "", "four": "4"}).replace("steps: 200,", "steps: 200.5,")))
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "message"),
+    [
+        ("name: tiny", "name: 2024", r'search.yaml:1: name: .* got 2024; write it in quotes, such as "2024"$'),
+        ("name: tiny", "name: true", r'name: .* got True; write it in quotes, such as "true"$'),
+        ("name: rings, n: 300", "name: npz, path: 2024", r'data.path: .* got 2024; write it in quotes, such as "2024"$'),
+        ("name: tiny", "name: tiny\nstorage: 7", r'storage: .* got 7; write it in quotes, such as "7"$'),
+    ],
+)
+def test_a_word_that_yaml_reads_as_a_number_wants_quotes(tmp_path: Path, was: str, now: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_study_config(write(tmp_path, TINY.replace(was, now)))
+    assert load_study_config(write(tmp_path, TINY.replace("name: tiny", 'name: "2024"'))).name == "2024"
+
+
 README = Path(__file__).parents[1] / "README.md"
 STUDIES = re.findall(r"```yaml\n(name: .*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
