@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pfgm.terminal import command
 from study.storage import Place, StorageError, clean_temporary
-from study.yaml_source import ConfigError, Source, read_source
+from study.yaml_source import START, ConfigError, Source, read_source
 
 if TYPE_CHECKING:
     from study.config import StudyConfig
@@ -34,7 +35,8 @@ nothing.
 """
 EPILOG = """\
 examples:
-  python -m study.run experiments/digits.yaml                        the demo study
+  python -m study.run --example > search.yaml                        a study file to start from, with what it may say
+  python -m study.run search.yaml                                    run it
   python -m study.run my.yaml --dry-run                              what would run, and how long it would take
   python -m study.run my.yaml --dry-run --pilot results/digits       and what its seeds could tell, from another study's noise
   python -m study.run my.yaml --set train.steps=500 --set name=quick a variant, without editing the file
@@ -53,10 +55,15 @@ to continue).
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = parser().parse_args(arguments)
+    if options.example:
+        print(resources.files("study").joinpath("example.yaml").read_text(encoding="utf-8"), end="")
+        return 0
     options.command = shlex.join(["python", "-m", "study.run", *(sys.argv[1:] if arguments is None else arguments)])
     options.address_from = "--address" if options.address else "RAY_ADDRESS"
     options.address = options.address or (None if options.inline else os.environ.get("RAY_ADDRESS", "").strip() or None)
     try:
+        if options.study is None:
+            raise ConfigError(f"search.yaml: name a study file; {START}")
         if options.inline and options.address:
             raise ConfigError("--inline: runs in this process, without Ray; remove --address")
         if options.pilot and not options.dry_run:
@@ -72,7 +79,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m study.run", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("study", type=Path, metavar="search.yaml", help="the study file")
+    p.add_argument("study", type=Path, nargs="?", metavar="search.yaml", help="the study file; --example writes one")
+    p.add_argument("--example", action="store_true", help="print a study file to start from, and do nothing else")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override one key")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; create nothing")
     p.add_argument(

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 Path_ = tuple[str | int, ...]
+START = "python -m study.run --example prints one to start from"
 
 
 class ConfigError(ValueError):
@@ -100,7 +101,7 @@ def read_source(path: Path, overrides: tuple[str, ...] = ()) -> Source:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; start from experiments/digits.yaml") from None
+        raise ConfigError(f"{path}: no such file; {START}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file you may read") from None
     return parse_source(content, str(path), overrides)
@@ -145,7 +146,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
 
 def _convert(node: yaml.Node | None, path: Path_, lines: dict[Path_, int], file: str) -> object:
     if node is None:
-        raise ConfigError(f"{file}:1: the file is empty; start from experiments/digits.yaml")
+        raise ConfigError(f"{file}:1: the file is empty; {START}")
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
     if len(path) > MAX_DEPTH or len(lines) > MAX_VALUES:

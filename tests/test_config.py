@@ -521,7 +521,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "not YAML": (TINY + "~seeds: {train: 1\n", "", "not YAML", "check indents"),
     "control character": ("~name: a\x00b\n", "", "not YAML", "plain text"),
     "brackets": ("~name: " + "[" * 3000 + "\n", "", "", "brackets"),
-    "empty file": ("~", "", "empty", "digits.yaml"),
+    "empty file": ("~", "", "empty", "--example"),
     "a list": ("~- name\n", "", "list", "mapping"),
     "two documents": (TINY + "~---\nname: b\n", "", "not YAML", ""),
     "bad name": (TINY.replace("name: tiny", "~name: a/b", 1), "name", "'a/b'", "letters"),
@@ -654,7 +654,7 @@ def test_the_command_line_refuses_and_creates_nothing(tmp_path: Path, capsys: py
 
 def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
     line = refusal(tmp_path / "none.yaml")
-    assert f"{tmp_path}/none.yaml: no such file" in line and "experiments/digits.yaml" in line
+    assert f"{tmp_path}/none.yaml: no such file" in line and "study.run --example" in line
     assert f"{tmp_path}: cannot be read" in refusal(tmp_path)
     (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\xfe\n")
     assert "cannot be read as UTF-8" in refusal(tmp_path / "bytes.yaml")
