@@ -8,6 +8,7 @@ from collections import Counter
 from study.fields import FieldStore
 from study.model import StudyConfig
 from study.plan import check_extremes
+from study.reach import reach_lines
 from study.sharing import plan_lines
 from study.worklist import Worklist
 
@@ -33,6 +34,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
         [
             f"{config.name}: {config.design.name} study of {config.info.n} {config.data.name} (d = {config.info.dim})",
             f"  plan            {planned} (seeds: {seeds})",
+            *(f"  space           {line}" for line in reach_lines(config, work.trials, work.joint)),
             f"  fields          {told}",
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
@@ -56,6 +58,9 @@ def summarise(work: Worklist) -> int:
     )
     text = ", ".join(f"{n} {status}" for status, n in counts.most_common())
     print(f"{work.config.name}: {text}")
+    if "pending" not in counts:
+        for line in reach_lines(work.config, work.trials, work.joint):
+            print(f"  space           {line}")
     bad = {status: n for status, n in counts.items() if status != "complete"}
     if not bad:
         return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import optuna
@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from study.model import StudyConfig, activate
 from study.plan import Point, Trial, digest, make_trial, read_point, train_seeds
+from study.reach import Identity, Joint
 from study.space import Distribution, Value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -27,13 +28,19 @@ COLUMNS = {"fid": "metric_fid", "sliced_wasserstein": "metric_sliced_wasserstein
 
 
 def propose(
-    config: StudyConfig, cells: Sequence[Mapping[str, object]], rows: Mapping[str, Mapping[str, object]]
+    config: StudyConfig,
+    cells: Sequence[Mapping[str, object]],
+    rows: Mapping[str, Mapping[str, object]],
+    joint: Mapping[Identity, Joint] | None = None,
 ) -> list[Trial]:
     """The trials (one a train seed) of the next point, none when no new one is found; the first point is the default.
+
+    Where Optuna finds none any more and the points can be counted, it is the first that was not proposed.
 
     Args:
         cells: manifest rows of all points proposed so far.
         rows: measured rows by cell_id.
+        joint: every point there is (`study.reach`), where they can be counted.
     """
     seen = by_point(cells)
     if not seen:
@@ -49,7 +56,14 @@ def propose(
         trials = _ask_once(config, known, list(wanted.values()), seed, len(seen))
         if any(str(c["cell_id"]) not in cell_ids for t in trials for c in t.cells(config)):
             return trials
-    return []
+    done = identities(cells)
+    left = [point for name, point in (joint or {}).items() if name not in done]
+    return trials_of(config, "tpe", len(seen), left[0].train, left[0].sampler) if left else []
+
+
+def identities(cells: Iterable[Mapping[str, object]]) -> set[Identity]:
+    """The different points among manifest rows."""
+    return {(str(cell["point_id"]), str(cell["sampler_id"])) for cell in cells}
 
 
 def _ask_once(

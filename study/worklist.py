@@ -14,11 +14,11 @@ from study import tpe
 from study.config import StudyConfig
 from study.fields import FieldStore
 from study.plan import Trial, make_plan, read_point
+from study.reach import TRIALS, joint_points
 from study.records import MANIFEST, DamagedFile, is_done, read_evals, read_table, write_table
 from study.storage import Place
 
 logger = logging.getLogger(__name__)
-TPE_TRIALS = 32
 POSTPONE_S = 5.0
 
 
@@ -28,11 +28,13 @@ class Worklist:
     Attributes:
         cells: manifest rows, in the order planned.
         rows: measured rows by cell_id (terminal statuses only, with every metric asked for).
+        joint: tpe: every point there is, where they can be counted.
     """
 
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
         self.tpe, self.exhausted = config.design.name == "tpe", False
+        self.joint = joint_points(config) if self.tpe else None
         self.trials = _planned_tpe(config) if self.tpe else make_plan(config)
         self.cells = [cell for trial in self.trials for cell in trial.cells(config)]
         self.rows: dict[str, Mapping[str, object]] = {}
@@ -59,7 +61,10 @@ class Worklist:
         """Points that Optuna is still to propose."""
         if not self.tpe or self.exhausted:
             return 0
-        return max((self.config.design.trials or TPE_TRIALS) - len(tpe.by_point(self.cells)), 0)
+        wanted = self.config.design.trials or TRIALS
+        if self.joint is not None:
+            wanted = min(wanted, len(self.joint))
+        return max(wanted - len(tpe.identities(self.cells)), 0)
 
     @property
     def rows_planned(self) -> int:
@@ -117,7 +122,7 @@ class Worklist:
 
     def _ask(self) -> None:
         self.refresh()
-        proposed = tpe.propose(self.config, self.cells, self.rows)
+        proposed = tpe.propose(self.config, self.cells, self.rows, self.joint)
         self.exhausted = not proposed
         for trial in proposed:
             self.trials.append(trial)
