@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,10 @@ from torch import Tensor
 from pfgm.checkpoint import Field
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data import DataInfo
+from pfgm.data.kinds import WORDS, kind_of
 from pfgm.networks import FieldNetwork, build_network
 from pfgm.networks.ddpmpp import ATTENTION_RESOLUTION
+from pfgm.pickles import named_globals
 from pfgm.process import make_process
 
 logger = logging.getLogger(__name__)
@@ -87,6 +90,11 @@ THEIR_NAMES = {
 UNUSED = {"sigmas"}
 """Tensors of their state dictionary that PFGM does not read: noise levels of score models."""
 N_SHOWN = 3
+OTHERS = {
+    "text": "it is plain text: perhaps a web page, or a pointer, in place of the file that was to be downloaded",
+    "safetensors": "it is a safetensors file; a field of this toolkit is given by its folder, without format",
+}
+"""What is said of files that are not of torch."""
 CURE = "take a file that the authors' code saved, e.g. checkpoint_26.pth, and download it again if it is one"
 
 
@@ -134,13 +142,33 @@ def _read(path: Path) -> Any:
     # the learning rate of their optimizer is a numpy number; these are the only objects read besides tensors and plain values
     numbers: list[Any] = [(_number, f"{module}.scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
     numbers += [(np.dtype, "numpy.dtype"), np.dtypes.Float64DType]
+    kind = kind_of(path)
+    if kind not in ("torch", "pickle"):
+        cut = kind not in WORDS or (kind == "zip" and not zipfile.is_zipfile(path))
+        what = "damaged, or cut short" if cut else WORDS[str(kind)]
+        raise ValueError(f"{path}: cannot be read ({OTHERS.get(str(kind), f'it is {what}')}); {CURE}")
     try:
-        with torch.serialization.safe_globals(numbers):
+        with torch.serialization.safe_globals(numbers), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the pickle's protocol: what cannot be read is said below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a damaged pickle raises anything
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        text = f"it holds {found[1]}, neither tensor nor number" if found else str(error).partition("\n")[0]
-        raise ValueError(f"{path}: cannot be read ({text}); {CURE}") from error
+    except Exception as error:  # a damaged pickle raises anything, and torch then advises to run it
+        raise ValueError(f"{path}: cannot be read ({_why(path, str(error))}); {CURE}") from error
+
+
+def _why(path: Path, error: str) -> str:
+    """What a file that torch refuses is, in words; torch's own are not passed on."""
+    names = named_globals(path)
+    if any("torch_utils.persistence" in name for name in names):
+        saved = "a training state" if path.suffix == ".pt" else "a snapshot"
+        return f"it is {saved} of the EDM or PFGM++ code, which holds source code and would run it; such files are not read"
+    if found := re.search(r"GLOBAL (\S+)", error):
+        return f"it holds {found[1]}, neither tensor nor number"
+    foreign = [name for name in names if name.split(".")[0] not in ("torch", "numpy", "collections")]
+    if foreign:
+        return f"it holds {foreign[0]}, neither tensor nor number"
+    if kind_of(path) == "pickle" and not any(name.startswith("torch") for name in names):
+        return "it is a pickle, but none of torch.save"
+    return "it is damaged, or cut short"
 
 
 def _number(dtype: np.dtype[Any], content: bytes) -> float:
