@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pfgm.terminal import guard_start
+from study.terminal import guard_start
 
 if TYPE_CHECKING:
     from analysis.checks import validate

@@ -20,7 +20,7 @@ from analysis.load import AnalysisError, design_of, load_study, searched_axes, t
 from analysis.statistics import default_metric, sd_interval, seeds_needed
 from analysis.units import is_given
 from analysis.variance import PRIOR_DF, Moderated, detectable, of_means, percent
-from pfgm.terminal import command
+from study.terminal import command
 
 EPILOG = """\
 examples

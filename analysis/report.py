@@ -21,8 +21,8 @@ from analysis.load import AnalysisError, design_of, load_study, place_of, study_
 from analysis.report_build import build_sections, rate, write_files
 from analysis.report_design import disturbed_rows
 from analysis.robustness import ToleranceInterval
-from pfgm.terminal import command
 from study.storage import Place
+from study.terminal import command
 
 EPILOG = """\
 what it shows

@@ -4,7 +4,8 @@ Python prints a traceback where a signal comes while it imports, which takes the
 character has no place in the output's encoding, as in the log of a batch job whose locale is C. A command is stopped by one
 line and exit code 130 instead, and writes what it can: σ as sigma, × as x.
 
-The standard library alone, so that it is there before anything else is imported.
+The standard library alone, so that it is there before anything else is imported. `pfgm.terminal` and `study.terminal` are one
+text, and a test keeps them so: pfgm works without study, and analysis, which shares the latter, without pfgm.
 """
 
 from __future__ import annotations
@@ -90,8 +91,9 @@ def guard_start() -> None:
 
 def _is_ours() -> bool:
     """Whether Ctrl-C does what it does by default here: a background job ignores it."""
-    on_main = threading.current_thread() is threading.main_thread()
-    return on_main and signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _end)
+    now = signal.getsignal(signal.SIGINT)
+    default = now is signal.default_int_handler or getattr(now, "__name__", "") == _end.__name__  # of either text
+    return default and threading.current_thread() is threading.main_thread()
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pfgm.terminal import guard_start
+from study.terminal import guard_start
 
 if TYPE_CHECKING:
     from study.config import StudyConfig as StudyConfig

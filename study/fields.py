@@ -19,8 +19,8 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from pfgm.terminal import command
 from study.storage import READERS, Place, StorageError
+from study.terminal import command
 
 if TYPE_CHECKING:
     import torch

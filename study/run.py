@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pfgm.terminal import command
 from study.storage import Place, StorageError, clean_temporary
+from study.terminal import command
 from study.yaml_source import START, ConfigError, Source, read_source
 
 if TYPE_CHECKING:

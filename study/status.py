@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from pfgm.terminal import command
 from study.fields import age
 from study.lease import holder_lives, read_holder
 from study.records import DamagedFile, read_evals, read_table
 from study.storage import Place, StorageError
+from study.terminal import command
 
 EPILOG = """\
 examples:

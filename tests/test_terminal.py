@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pfgm.terminal import COMMANDS, INTERRUPTED, PLAIN, command, guard_start
 from study.run import main as run_study
+from study.terminal import COMMANDS, INTERRUPTED, PLAIN, command, guard_start
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """\
