@@ -17,6 +17,7 @@ from analysis.report_blocks import Block, Items, Section, TableBlock, Text
 from analysis.robustness import ToleranceInterval
 from analysis.statistics import default_metric, failure_table, sd_interval, seeds_needed, summarize
 from analysis.units import is_given, unit_key
+from analysis.variance import few
 from study.records import STATUSES
 
 EQUIVALENCE_FACTOR = 1.25
@@ -127,8 +128,12 @@ def _default_sentence(frame: pd.DataFrame) -> str:
         return f"The default reaches {label} = {row['mean']:.3g} {once}: no interval.{apart}"
     return (
         f"The default reaches {label} = {row['mean']:.3g}, 95 % interval {row['low']:.3g} to {row['high']:.3g}"
-        f" over {n} {'samplings of the given field' if is_given(frame) else 'fields'}.{apart}"
+        f" over {n} {'samplings of the given field' if is_given(frame) else 'fields'}{_rests(float(row['df']))}.{apart}"
     )
+
+
+def _rests(df: float) -> str:
+    return f" (its variance rests on {df:.2g} {'degree' if df == 1 else 'degrees'} of freedom{few(df)})" if few(df) else ""
 
 
 def _short(interval: ToleranceInterval) -> str:
@@ -162,16 +167,15 @@ def noise(frame: pd.DataFrame) -> Section:
     if pooled is not None and pooled.variance > 0:
         sd, df = math.sqrt(pooled.variance), pooled.df
         low, high = sd_interval(sd, df)
-        words = f"{pooled.how}, {df} {'degree' if df == 1 else 'degrees'} of freedom"
+        words = f"{pooled.how}, {df} {'degree' if df == 1 else 'degrees'} of freedom{few(df)}"
         blocks.append(
             Text(
                 f"{'Sampling again' if given else 'Retraining'} moves log {metric} with a standard deviation of {sd:.2g},"
                 f" 95 % interval {low:.2g} to {high:.2g} ({words})."
             )
         )
-        units = unit_key(frame)
-        at_default = units.loc[is_default(frame, "train")].nunique()
-        table = power_table(frame, (max(at_default, 2),), fields=(max(units.nunique(), 2),))
+        at_default = unit_key(frame).loc[is_default(frame, "train")].nunique()
+        table = power_table(frame, (max(at_default, 2),))
         blocks += [Text("What this study can see:"), Items(tuple(sentences(table, tolerance_of(frame))))]
         gaps = sorted({0.03, 0.10, 0.25, tolerance_of(frame)})
         table = pd.DataFrame(
