@@ -266,10 +266,10 @@ def _to_default(rows: pd.DataFrame, values: pd.Series) -> tuple[pd.DataFrame, pd
 
 
 def paired_seed_variances(frame: pd.DataFrame, axis: Axis, metric: str) -> list[Pooled]:
-    """Noise of the log ratio of each value of a sampler parameter to the default sampler point: between fields of one training point.
+    """Noise of the log ratio of each value of a sampler parameter to the default one: between fields of one training point.
 
-    Between training points the ratio differs too, since the sampler matters more to some than to others; that is an effect, not
-    noise, so each variance is within points, the mean over them. one_at_a_time only.
+    Between training points the ratio differs too, since the sampler matters more to some than to others; that is an effect,
+    not noise, so each variance is within points, the mean over them. one_at_a_time only.
 
     Returns:
         One variance a value that some training point has two fields for.

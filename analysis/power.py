@@ -120,10 +120,13 @@ def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
         )
         title, what = f"{str(name)[0].upper()}{str(name)[1:]}", "the log metric has"
         if name == RATIO_NOISE:
-            title, what = "Two samplings of a field", "the log ratio to the default sampler point has, median over the values tried,"
+            title, what = (
+                "Two samplings of a field",
+                "the log ratio to the default sampler point has, median over the values tried,",
+            )
         found.append(
             f"{title}: {what} sd {sd:.3g} between seeds of one training point ({df} {'degree' if df == 1 else 'degrees'} of"
-            f" freedom{few(df)}; up to {high:.3g})."
+            f" freedom{few(float(str(df)))}; up to {high:.3g})."
             f" With 80 % power {gaps}; {tolerance:.0%} is settled by {first['settle']} (up to {first['settle_high']})."
         )
     return found
@@ -136,7 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("pilot", help="the folder of a study, results/<study>, or its s3:// URI")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10], help="seeds of each training point to tell the power of")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[2, 3, 5, 10], help="seeds of each training point to tell the power of"
+    )
     parser.add_argument("--comparisons", type=int, default=1, help="values of a parameter compared with the default at once")
     parser.add_argument("--tolerance", type=float, default=None, help="the tolerance to settle; default: the pilot's")
     options = parser.parse_args(arguments)

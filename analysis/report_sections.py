@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparison import compare, equals
+from analysis.gains import improvement_sentences, improvements
 from analysis.levels import seed_variance
 from analysis.load import design_of, is_default, searched_axes, study_of, tolerance_of
 from analysis.plots import ANCHORS, anchors, format_value, metric_label
@@ -25,10 +26,10 @@ Importance = Mapping[tuple[str, str], str]
 """(group, parameter) → the parameter's importance in words."""
 
 
-def short(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> Section:
-    """The question, and the verdict in words made from the numbers."""
+def short(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], glance: Sequence[Block] = ()) -> Section:
+    """The question, the verdict in words made from the numbers, and all parameters at a glance."""
     answers = tuple(Text(sentence, lead=True) for sentence in verdict_sentences(frame, intervals))
-    return Section("short", "In short", (Text(question(frame)), *answers, Text(rule(frame))))
+    return Section("short", "In short", (Text(question(frame)), *answers, *glance, Text(rule(frame))))
 
 
 def rule(frame: pd.DataFrame) -> str:
@@ -85,13 +86,26 @@ def verdict(
         )
         blocks.append(TableBlock("verdict", caption, verdict_table(intervals, importance)))
         blocks += [Text(why)] if why else []
+        blocks += _better(frame, intervals)
         held = [f"{t.parameter}: {t.held_fixed}" + (f". Variance: {t.assumed}" if t.assumed else "") for t in intervals]
         blocks += [Text("What each comparison held fixed, and what it assumed:"), Items(tuple(held))]
     return Section("verdict", "Verdict", tuple(blocks))
 
 
+def _better(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> list[Block]:
+    table = improvements(frame, intervals)
+    if table.empty:
+        return []
+    caption = (
+        f"Values that are better than the default by more than {tolerance_of(frame):.0%}, and what else is different there:"
+        " change with simultaneous 95 % bounds, a ratio for FID, distances and NFE, a difference for the others."
+    )
+    text = {column: [format_value(v) for v in table[column].tolist()] for column in table.columns}
+    return [TableBlock("better", caption, pd.DataFrame(text))]
+
+
 def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> list[str]:
-    """Two or three sentences: the default's value, the ratings, the largest change."""
+    """A few sentences: the default's value, the ratings, the largest change, and what is better than the default."""
     sentences = [_default_sentence(frame)]
     if not intervals:
         return [*sentences, "Nothing was searched, so there is nothing to rate."]
@@ -104,7 +118,7 @@ def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval
         worst = max(known, key=lambda t: t.worst_ratio)
         value = format_value(worst.worst_value)
         sentences.append(f"The largest change measured is × {worst.worst_ratio:.3g}, at {worst.parameter} = {value}.")
-    return sentences
+    return sentences + improvement_sentences(improvements(frame, intervals), metric_label(frame, default_metric(frame)))
 
 
 def _default_sentence(frame: pd.DataFrame) -> str:
@@ -112,7 +126,8 @@ def _default_sentence(frame: pd.DataFrame) -> str:
     rows = frame.loc[is_default(frame, "train") & is_default(frame, "sampler")]
     if rows.empty:
         return "The default point is not part of this study."
-    row = summarize(rows, metric).iloc[0]
+    table = summarize(frame, metric)  # of all points: their noise says how sure the default's is
+    row = table.loc[table["design_role"].eq("default") & table["design_sampler_role"].eq("default")].iloc[0]
     label = metric_label(frame, metric)
     if not math.isfinite(row["mean"]):
         return f"The default point has no complete row with {label} ({row['n_failed']} failed, {row['n_diverged']} diverged)."
@@ -137,9 +152,12 @@ def _rests(df: float) -> str:
 
 
 def _short(interval: ToleranceInterval) -> str:
+    words = []
     if interval.low is not None and interval.high is not None and interval.high > interval.low:
-        return f"{interval.parameter} ({format_value(interval.low)} to {format_value(interval.high)} within tolerance)"
-    return interval.parameter
+        words.append(f"{format_value(interval.low)} to {format_value(interval.high)} within tolerance")
+    if few(interval.df):
+        words.append(f"{interval.df:.2g} {'degree' if interval.df == 1 else 'degrees'} of freedom{few(interval.df)}")
+    return f"{interval.parameter} ({'; '.join(words)})" if words else interval.parameter
 
 
 def verdict_table(intervals: Sequence[ToleranceInterval], importance: Importance | None = None) -> pd.DataFrame:

@@ -68,6 +68,8 @@ class ToleranceInterval(NamedTuple):
     """The comparison per tested value; see `analysis.levels.level_ratios`."""
     df: float
     """Fewest degrees of freedom that the variance of a comparison rests on; NaN where none has an interval."""
+    metric: str
+    """What is compared."""
 
 
 def tolerance_interval(
@@ -124,6 +126,7 @@ def tolerance_interval(
         skipped=levels.attrs["skipped"],
         levels=levels,
         df=df,
+        metric=metric,
     )
 
 
