@@ -35,7 +35,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     "default": {"marker": "*", "color": palette()[1], "markeredgecolor": "black", "markersize": 12},
 }
 _WORDS = {
-    "default": "default", "inside": "within tolerance", "better": "better than the tolerance", "undetermined": "undetermined",
+    "default": "default", "inside": "within tolerance", "better": "better beyond the tolerance", "undetermined": "undetermined",
     "outside": "outside the tolerance",
 }  # fmt: skip
 _COLUMNS = [

@@ -165,7 +165,7 @@ def summarize(
     Returns:
         ``by``, roles, searched values, n_train_seeds, n_sample_seeds (n, where one field is given), n_rows, mean, low, high
         (NaN when n = 1),
-        se and df (of the log mean), few_df (df below 5: not to be trusted), min_of_seeds (biased low), n_failed, n_diverged,
+        se and df (of the log mean), few_df (df below 5: it may be luck), min_of_seeds (biased low), n_failed, n_diverged,
         n_pending; ``attrs["skipped"]``.
     """
     frame = undisturbed(frame)

@@ -30,7 +30,7 @@ FEW_DF = 5.0
 
 def few(df: float) -> str:
     """What is said beside a number whose variance rests on fewer than `FEW_DF` degrees of freedom; "" from there on."""
-    return ", too few to be trusted" if 0 < df < FEW_DF - 1e-9 else ""
+    return f", fewer than {FEW_DF:g}: it may be luck" if 0 < df < FEW_DF - 1e-9 else ""
 
 
 class Pooled(NamedTuple):

@@ -117,7 +117,7 @@ def test_the_figure_shows_the_table(frame: pd.DataFrame) -> None:
     drawn = sorted(float(x) for line in right.lines if line.get_marker() in ("^", "v") for x in line.get_xdata())
     assert drawn == pytest.approx(sorted(table.loc[table["extreme"].ne(""), "ratio"]))
     assert right.get_xscale() == "log" and "FID" in right.get_xlabel()
-    assert "better than the tolerance" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "better beyond the tolerance" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 @pytest.mark.parametrize("case", ["one seed", "sobol", "tpe", "failed", "categories", "nothing"])
@@ -170,13 +170,13 @@ def test_few_degrees_of_freedom_are_said() -> None:
     for frame, said in ((poor, True), (rich, False)):
         interval = tolerance_interval(frame, "tau")
         assert (interval.df < FEW_DF) is said
-        assert ("variance from 1 degree of freedom, too few to be trusted" in interval.rule) is said
+        assert ("variance from 1 degree of freedom, fewer than 5: it may be luck" in interval.rule) is said
         words = " ".join(verdict_sentences(frame, [interval]))
-        assert ("rests on 1 degree of freedom, too few to be trusted" in words) is said
+        assert ("rests on 1 degree of freedom, fewer than 5: it may be luck" in words) is said
         assert ("tau (0.01 to 0.1 within tolerance; 1 degree" in words or "tau (1 degree of freedom" in words) is said
         table = summarize(frame)
         assert table.loc[table["design_role"].eq("default"), "few_df"].tolist() == [said]
-        assert any("too few to be trusted" in line for line in sentences(power_table(frame, (3,)), 0.1)) is said
+        assert any("fewer than 5: it may be luck" in line for line in sentences(power_table(frame, (3,)), 0.1)) is said
         assert len(short(frame, [interval]).blocks) >= 4
 
 
