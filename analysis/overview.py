@@ -7,7 +7,7 @@ search was; categories and values without a scale (∞) stand at equal distances
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 
 from analysis.gains import better_levels
 from analysis.legends import draw_legend
-from analysis.load import find_axis, searched_axes, tolerance_of, undisturbed
+from analysis.load import design_of, find_axis, searched_axes, tolerance_of, undisturbed
 from analysis.plots import FAILURE_COLOUR, format_value, metric_label, new_axes, note, palette, plain_log_ticks
 from analysis.robustness import ToleranceInterval, tolerance_interval
 
@@ -120,7 +120,7 @@ def _places(values: list[Any], log: bool) -> list[float]:
 def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None = None, ax: Axes | None = None) -> Axes:
     """One line a parameter: its tested values on a common scale, and on the right the worst and the best ratio to the default.
 
-    Left: a star is the default, the bar the tolerance interval, and each value's mark its verdict; a red × counts cells that
+    Left: a star is the default (or the bin that holds it), the bar the tolerance interval, and each value's mark its verdict; a red × counts cells that
     failed or diverged. Right (an inset of the axes): ratios with simultaneous 95 % bounds, the dashed line the tolerance. The
     rating is told by sign, word and colour.
 
@@ -157,7 +157,8 @@ def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None =
     for text, rating in zip(ax.get_yticklabels(), ratings, strict=True):
         text.set_color(RATING_COLOURS[rating])
     _finish_right(right, frame, table)
-    draw_legend(ax, _handles(table), columns=4)
+    default = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
+    draw_legend(ax, _handles(table, {**_WORDS, "default": default}), columns=4)
     return ax
 
 
@@ -209,10 +210,10 @@ def _finish_right(ax: Axes, frame: pd.DataFrame, table: pd.DataFrame) -> None:
     ax.set_xlabel(f"{metric_label(frame, table.attrs['metric'])} ÷ the default's")
 
 
-def _handles(table: pd.DataFrame) -> list[Any]:
+def _handles(table: pd.DataFrame, words: Mapping[str, str]) -> list[Any]:
     """What stands in the figure, and nothing else."""
     found: list[Any] = [
-        Line2D([], [], ls="none", label=_WORDS[name], **{"markersize": 6, **style})
+        Line2D([], [], ls="none", label=words[name], **{"markersize": 6, **style})
         for name, style in _MARKS.items()
         if table["mark"].eq(name).any()
     ]

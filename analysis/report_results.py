@@ -118,7 +118,8 @@ def components_blocks(frame: pd.DataFrame, folder: Path) -> list[Block]:
         f"Where the variance of log {metric_label(frame, default_metric(frame))} comes from ({table.attrs['held_fixed']}):"
         " standard deviations and shares with 95 % intervals; a dash: not separable here."
     )
-    rough = [f"{row.component} ({row.df:.2g})" for row in table.itertuples() if few(row.df) and not math.isnan(row.sd)]
+    known = table.dropna(subset=["sd"]).to_dict("records")
+    rough = [f"{row['component']} ({row['df']:.2g})" for row in known if few(row["df"])]
     caption += f" Degrees of freedom, fewer than {FEW_DF:g}, so it may be luck: {', '.join(rough)}." if rough else ""
     alt = "Share of variance: " + ", ".join(f"{r.component} {format_value(r.share)}" for r in table.itertuples()) + "."
     draw: list[Callable[[Axes], object]] = [lambda ax: plot_variance_components(frame, ax=ax)]
