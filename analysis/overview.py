@@ -120,9 +120,9 @@ def _places(values: list[Any], log: bool) -> list[float]:
 def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None = None, ax: Axes | None = None) -> Axes:
     """One line a parameter: its tested values on a common scale, and on the right the worst and the best ratio to the default.
 
-    Left: a star is the default (or the bin that holds it), the bar the tolerance interval, and each value's mark its verdict; a red × counts cells that
-    failed or diverged. Right (an inset of the axes): ratios with simultaneous 95 % bounds, the dashed line the tolerance. The
-    rating is told by sign, word and colour.
+    Left: a star is the default (or the bin that holds it), the bar the tolerance interval, and each value's mark its verdict; a
+    red × counts cells that failed or diverged. Right (an inset of the axes): ratios with simultaneous 95 % bounds, the dashed
+    line the tolerance. The rating is told by sign, word and colour.
 
     Args:
         frame: rows of `analysis.load_study`.
