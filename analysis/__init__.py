@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         plot_trajectories,
     )
     from analysis.forest import plot_comparisons, plot_failures, plot_summary, plot_tolerance_volume, plot_worst_case
+    from analysis.gains import improvements
     from analysis.importance import (
         parameter_importance,
         plot_parameter_importance,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from analysis.law_figures import plot_radius_law, plot_radius_tail, plot_target_variance, plot_training_points
     from analysis.load import AnalysisError, Axis, load_history, load_study, searched_axes
     from analysis.outliers import outlier_map, plot_outlier_map
+    from analysis.overview import parameter_overview, plot_parameter_overview
     from analysis.pairs import interaction, plot_interaction
     from analysis.pareto import (
         pareto_front,
@@ -62,6 +64,8 @@ _HOME = {
     "importance": ("parameter_importance", "plot_parameter_importance", "plot_regional_sensitivity", "regional_sensitivity"),
     "forest": ("plot_comparisons", "plot_failures", "plot_summary", "plot_tolerance_volume", "plot_worst_case"),
     "power": ("power_table",),
+    "gains": ("improvements",),
+    "overview": ("parameter_overview", "plot_parameter_overview"),
     "volume": ("tolerance_volume", "worst_case"),
     "curves": ("plot_robustness", "robustness_curve"),
     "robustness": ("ToleranceInterval", "tolerance_interval"),
@@ -100,6 +104,7 @@ __all__ = [
     "degradation",
     "effective_sample_size",
     "failure_table",
+    "improvements",
     "interaction",
     "learning_curves",
     "load_history",
@@ -108,6 +113,7 @@ __all__ = [
     "of_study",
     "outlier_map",
     "parameter_importance",
+    "parameter_overview",
     "pareto_front",
     "perturbation_robustness",
     "plot_comparisons",
@@ -121,6 +127,7 @@ __all__ = [
     "plot_learning_curves",
     "plot_outlier_map",
     "plot_parameter_importance",
+    "plot_parameter_overview",
     "plot_perturbation_robustness",
     "plot_quality_cost",
     "plot_radius_law",

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.legends import draw_legend
 from analysis.levels import axis_cells, level_ratios, reference_level, slim, unit_values
 from analysis.load import Axis, design_of, find_axis, is_default, tolerance_of, undisturbed
 from analysis.plots import (
     draw_anchors,
     draw_curve,
-    draw_legend,
     mark_failures,
     metric_label,
     new_axes,

@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
+from analysis.legends import draw_legend
 from analysis.load import AnalysisError
-from analysis.plots import draw_legend, new_axes, palette
+from analysis.plots import new_axes, palette
 
 Extent = tuple[float, float, float, float]
 """(left, right, bottom, top) of what is shown, data units."""

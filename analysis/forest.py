@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.comparison import Configuration, compare
+from analysis.legends import draw_legend
 from analysis.load import searched_axes, tolerance_of
 from analysis.plots import FAILURE_COLOUR, format_value, metric_label, new_axes, note, palette, plain_log_ticks
 from analysis.statistics import default_metric, failure_table, is_log, summarize
@@ -141,5 +142,5 @@ def plot_failures(frame: pd.DataFrame, by: str | None = None, *, ax: Axes | None
     ax.set_yticks(places, [format_value(value) for value in table["value"]])
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set_xlabel("cells")
-    ax.legend(fontsize=7, frameon=False)
+    draw_legend(ax)
     return ax

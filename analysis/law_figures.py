@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.plots import draw_legend, new_axes, palette, plain_number
+from analysis.legends import draw_legend
+from analysis.plots import new_axes, palette, plain_number
 
 BINS = 60
 """Bars of a histogram."""

@@ -241,10 +241,7 @@ _RATIO_COLUMNS = ["level", "d", "se", "df", "n", "n_reference", "sd", "assumed"]
 
 def _paired(rows: pd.DataFrame, values: pd.Series, reference: Any) -> pd.DataFrame:
     """Within-field log ratios to the default sampler point, same sample seed, averaged over seeds; fields are units."""
-    used = rows.assign(y=values)
-    base = used.loc[is_default(used, "sampler")].groupby(["field", "seed_sample"])["y"].mean().rename("base")
-    used = used.join(base, on=["field", "seed_sample"])
-    used["ratio"] = used["y"] - used["base"]
+    used, base = _to_default(rows, values)
     alone = int((used["y"].notna() & used["base"].isna()).sum())
     table = []
     for level, group in used.dropna(subset=["level"]).groupby("level", sort=False):
@@ -258,6 +255,34 @@ def _paired(rows: pd.DataFrame, values: pd.Series, reference: Any) -> pd.DataFra
     result = _typed(table, rows)
     result.attrs = {"alone": alone}
     return result
+
+
+def _to_default(rows: pd.DataFrame, values: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """The rows with ``ratio``, y less that of the field's default sampler point at the same sample seed, and those defaults."""
+    used = rows.assign(y=values)
+    base = used.loc[is_default(used, "sampler")].groupby(["field", "seed_sample"])["y"].mean().rename("base")
+    used = used.join(base, on=["field", "seed_sample"])
+    return used.assign(ratio=used["y"] - used["base"]), base
+
+
+def paired_seed_variances(frame: pd.DataFrame, axis: Axis, metric: str) -> list[Pooled]:
+    """Noise of the log ratio of each value of a sampler parameter to the default one: between fields of one training point.
+
+    Between training points the ratio differs too, since the sampler matters more to some than to others; that is an effect,
+    not noise, so each variance is within points, the mean over them. one_at_a_time only.
+
+    Returns:
+        One variance a value that some training point has two fields for.
+    """
+    frame = slim(undisturbed(frame), axis.column, metric_column(frame, metric))
+    cells = axis_cells(frame, axis)
+    used, _ = _to_default(cells.rows, metric_values(cells.rows, metric)[0])
+    used = used.loc[used["level"].notna() & used["ratio"].notna() & ~is_default(used, "sampler")]
+    found = []
+    for _, rows in used.groupby("level", sort=True):
+        of_field = rows.groupby(["point_id", "field"])["ratio"].mean()
+        found.append(pool([group.to_numpy() for _, group in of_field.groupby(level="point_id")]))
+    return [pooled for pooled in found if pooled is not None and pooled.variance > 0]
 
 
 def _unpaired(groups: dict[Any, np.ndarray], reference: Any, pooled: Pooled | None, like: pd.DataFrame) -> pd.DataFrame:

@@ -19,8 +19,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import special
 
+from analysis.legends import draw_legend
 from analysis.load import design_of, has_role, is_default, undisturbed
-from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
+from analysis.plots import mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
 from analysis.statistics import metric_values, outcome_counts, t_interval
 from analysis.units import unit_key
 

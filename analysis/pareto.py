@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.legends import draw_legend
 from analysis.levels import slim
 from analysis.load import design_of, find_axis, has_role, is_default, searched_axes, study_of, tolerance_of, undisturbed
-from analysis.pareto_marks import draw_cloud, draw_curves, draw_front, draw_published, nfe_ticks, show_legend
+from analysis.pareto_marks import draw_cloud, draw_curves, draw_front, draw_published, nfe_ticks
 from analysis.plots import (
     FAILURE_COLOUR,
     draw_anchors,
-    draw_legend,
     mark_failures,
     metric_label,
     new_axes,
@@ -240,7 +240,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
         handles += draw_published(ax, published_points(frame))
         if len(drawn):
             draw_anchors(ax, frame)
-    show_legend(ax, handles)
+    draw_legend(ax, handles)
     absent = int(table["mean"].isna().sum())
     if absent:
         ax.text(0.02, 0.98, f"× {absent} without a complete row", transform=ax.transAxes, va="top",

@@ -108,10 +108,3 @@ def draw_published(ax: Axes, points: pd.DataFrame) -> list[Line2D]:
     bottom, top = ax.get_ylim()
     ax.set_ylim(min(bottom, points["fid"].min() / 1.3), max(top, points["fid"].max() * 1.3))
     return handles
-
-
-def show_legend(ax: Axes, handles: list[Line2D]) -> None:
-    """A legend below the axes: inside, it would cover marks, and above, what lies off the frame is named."""
-    if handles:
-        ax.legend(handles=handles, fontsize=6.5, frameon=False, loc="upper left", bbox_to_anchor=(-0.05, -0.2), ncols=2,
-                  columnspacing=0.8, handletextpad=0.5, borderaxespad=0.0)  # fmt: skip

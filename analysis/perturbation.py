@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.legends import draw_legend
 from analysis.load import AnalysisError, study_of, tolerance_of
-from analysis.plots import draw_legend, mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
+from analysis.plots import mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
 from analysis.statistics import OUTCOMES, default_metric, metric_values, need_ratio_metric, outcome_counts, t_interval
 from analysis.units import unit_key
 

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from analysis.legends import draw_legend
 from analysis.load import AnalysisError, Axis, is_default, load_history, load_study, undisturbed
 from analysis.statistics import default_metric, summarize
 from study.storage import Place
@@ -112,12 +113,6 @@ def draw_anchors(ax: Axes, frame: pd.DataFrame) -> None:
             outside.append(f"{ANCHOR_WORDS[name]} {value:.3g}")
     if outside:
         ax.set_title("off the frame: " + ", ".join(outside), fontsize=6.5, color="0.35", loc="right")
-
-
-def draw_legend(ax: Axes, aside: bool = False) -> None:
-    """A small legend; its background dims lines and bars under it, and hides none. ``aside``: to the right of the axes."""
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if aside else {}
-    ax.legend(fontsize=7, framealpha=0.6, edgecolor="none", **place)
 
 
 def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:

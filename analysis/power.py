@@ -1,25 +1,28 @@
 """What a study can tell, from the noise of one already measured: ``python -m analysis.power results/pilot --seeds 5``.
 
 The smallest gap that is found with 80 % power, and the fields it takes to settle a tolerance, follow from the standard
-deviation of log FID between train seeds (and, for sampler parameters, of the log ratio within a field). Both are estimates
-from few fields, so each answer is given for the estimate and for the upper end of its 95 % interval.
+deviation of log FID between train seeds of one training point and, for sampler parameters, from that of the log ratio of two
+samplings of a field. Both are estimates from few fields, so each answer is given for the estimate and for the upper end of its
+95 % interval. How the ratio differs from training point to training point is the sampler's effect, not noise, and has no part
+in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.levels import level_ratios, seed_variance
+from analysis.levels import paired_seed_variances, seed_variance
 from analysis.load import AnalysisError, design_of, load_study, searched_axes, tolerance_of
 from analysis.statistics import default_metric, sd_interval, seeds_needed
 from analysis.units import is_given
-from analysis.variance import PRIOR_DF, Moderated, detectable, of_means, percent
+from analysis.variance import PRIOR_DF, Moderated, detectable, few, of_means, percent
 from study.terminal import command
 
 EPILOG = """\
@@ -30,6 +33,9 @@ examples
 
 exit codes: 0 told, 2 no such study, or one without two seeds at any configuration.
 """
+
+
+RATIO_NOISE = "ratio to the default sampler point"
 
 
 class Noise(NamedTuple):
@@ -44,7 +50,7 @@ class Noise(NamedTuple):
 
 
 def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
-    """Noise between train seeds, and within fields between sampler points, of a study.
+    """Noise between train seeds of a study: of the log metric, and of its log ratio to the default sampler point.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -63,32 +69,29 @@ def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
     sd = math.sqrt(pooled.variance)
     found = [Noise("sample seeds" if is_given(frame) else "train seeds", sd, sd_interval(sd, pooled.df)[1], pooled.df, False)]
     if design_of(frame) == "one_at_a_time":
-        levels = [level_ratios(frame, axis, metric) for axis in searched_axes(frame) if axis.group == "sampler"]
-        rows = pd.concat(levels) if levels else pd.DataFrame()
-        rows = rows.loc[~rows["is_reference"] & rows["sd"].gt(0)] if len(rows) else rows
-        if len(rows):
-            sd, df = float(rows["sd"].median()), int(rows["n"].median()) - 1
-            found.append(Noise("within fields (median over sampler values)", sd, sd_interval(sd, df)[1], df, True))
+        axes = [axis for axis in searched_axes(frame) if axis.group == "sampler"]
+        values = [pooled for axis in axes for pooled in paired_seed_variances(frame, axis, metric)]
+        if values:
+            sd = math.sqrt(statistics.median(v.variance for v in values))
+            df = int(statistics.median(v.df for v in values))
+            found.append(Noise(RATIO_NOISE, sd, sd_interval(sd, df)[1], df, True))
     return found
 
 
-def power_table(
-    frame: pd.DataFrame, seeds: Sequence[int] = (2, 3, 5, 10), comparisons: int = 1, fields: Sequence[int] | None = None
-) -> pd.DataFrame:
+def power_table(frame: pd.DataFrame, seeds: Sequence[int] = (2, 3, 5, 10), comparisons: int = 1) -> pd.DataFrame:
     """Smallest gap found with 80 % power for several numbers of seeds, and the seeds that settle the study's tolerance.
 
     Args:
         frame: rows of `analysis.load_study`.
-        seeds: train seeds a side, for training parameters.
+        seeds: train seeds of each training point; for sampler parameters each of these fields is sampled both ways.
         comparisons: values compared with the default at once (Bonferroni).
-        fields: fields in the whole study, each sampled both ways, for sampler parameters; default: as ``seeds``.
     Returns:
         noise, sd, sd_high, df, fields, gap, gap_high (of sd_high), settle and settle_high (fields that settle the tolerance).
     """
     rows = []
     for noise in noise_of(frame):
         settle = [seeds_needed(sd, tolerance_of(frame), comparisons, paired=noise.paired) for sd in (noise.sd, noise.high)]
-        for n in (fields or seeds) if noise.paired else seeds:
+        for n in seeds:
             gap, gap_high = (_gap(sd, n, comparisons, noise.paired) for sd in (noise.sd, noise.high))
             rows.append(
                 {"noise": noise.what, "sd": noise.sd, "sd_high": noise.high, "df": noise.df, "fields": n, "gap": gap,
@@ -103,7 +106,7 @@ def _gap(sd: float, n: int, comparisons: int, paired: bool) -> float:
     own = n - 1.0
     df = PRIOR_DF + own
     side = Moderated(PRIOR_DF * sd**2 / df, PRIOR_DF, own * sd**2 / df, own)
-    variance, freedom = (sd**2 / n, own) if paired else of_means([(side, n)] * 2)
+    variance, freedom = of_means([(side, n)] if paired else [(side, n)] * 2)
     return detectable(variance, freedom, comparisons=comparisons)
 
 
@@ -111,16 +114,20 @@ def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
     """The table in words, one sentence a kind of noise and number of fields."""
     found = []
     for (name, sd, high, df), part in table.groupby(["noise", "sd", "sd_high", "df"], sort=False):
-        side = "fields" if str(name).startswith("within") else "seeds"
         first = part.iloc[0]
         gaps = ", ".join(
-            f"{n} {side} find a gap of {percent(gap)} (up to {percent(worst)})"
+            f"{n} seeds find a gap of {percent(gap)} (up to {percent(worst)})"
             for n, gap, worst in zip(part["fields"], part["gap"], part["gap_high"], strict=True)
         )
-        degrees = "degree" if df == 1 else "degrees"
-        title = str(name)[0].upper() + str(name)[1:]
+        title, what = f"{str(name)[0].upper()}{str(name)[1:]}", "the log metric has"
+        if name == RATIO_NOISE:
+            title, what = (
+                "Two samplings of a field",
+                "the log ratio to the default sampler point has, median over the values tried,",
+            )
         found.append(
-            f"{title}: the log metric has sd {sd:.3g} ({df} {degrees} of freedom; up to {high:.3g})."
+            f"{title}: {what} sd {sd:.3g} between seeds of one training point ({df} {'degree' if df == 1 else 'degrees'} of"
+            f" freedom{few(float(str(df)))}; up to {high:.3g})."
             f" With 80 % power {gaps}; {tolerance:.0%} is settled by {first['settle']} (up to {first['settle_high']})."
         )
     return found
@@ -134,20 +141,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("pilot", help="the folder of a study, results/<study>, or its s3:// URI")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10], help="train seeds to tell the power of")
     parser.add_argument(
-        "--fields", type=int, nargs="+", help="fields in the whole study, for sampler parameters; default: --seeds"
+        "--seeds", type=int, nargs="+", default=[2, 3, 5, 10], help="seeds of each training point to tell the power of"
     )
     parser.add_argument("--comparisons", type=int, default=1, help="values of a parameter compared with the default at once")
     parser.add_argument("--tolerance", type=float, default=None, help="the tolerance to settle; default: the pilot's")
     options = parser.parse_args(arguments)
     try:
-        if min([*options.seeds, *(options.fields or [])]) < 2:
-            raise AnalysisError("--seeds, --fields: at least 2; one alone has no noise to compare with")
+        if min(options.seeds) < 2:
+            raise AnalysisError("--seeds: at least 2; one alone has no noise to compare with")
         frame = load_study(options.pilot)
         tolerance = tolerance_of(frame) if options.tolerance is None else options.tolerance
         frame.attrs["study"]["analysis"] = {**(frame.attrs["study"].get("analysis") or {}), "tolerance": tolerance}
-        for sentence in sentences(power_table(frame, options.seeds, options.comparisons, options.fields), tolerance):
+        for sentence in sentences(power_table(frame, options.seeds, options.comparisons), tolerance):
             print(sentence)
     except AnalysisError as error:
         print(error, file=sys.stderr)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from analysis.overview import RATING_MARKS
 from analysis.report_assets import SCRIPT, STYLE
 
 
@@ -190,14 +191,10 @@ def _row_html(row: tuple[object, ...]) -> str:
     cells = []
     for value in row:
         text = html.escape(str(value))
-        rating = f' class="{text.replace(" ", "-")}"' if text in _MARKS else ""
-        mark = f"{_MARKS[text]} " if text in _MARKS else ""
+        rating = f' class="{text.replace(" ", "-")}"' if text in RATING_MARKS else ""
+        mark = f"{RATING_MARKS[text]} " if text in RATING_MARKS else ""
         cells.append(f"<td{rating}>{mark}{text}</td>")
     return f"<tr>{''.join(cells)}</tr>"
-
-
-_MARKS = {"robust": "●", "sensitive": "▲", "undetermined": "○", "not rated": "–"}
-"""Shapes beside the words, so that no rating is told by colour alone."""
 
 
 def to_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:

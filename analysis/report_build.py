@@ -51,7 +51,7 @@ def build_sections(
     logger.debug("section %s: %.2f s", "importances", time.perf_counter() - start)
     known, why = report_results.importance_words(importance), report_results.why_no_importance(frame, importance)
     parts: dict[str, Callable[[], Section | None]] = {
-        "short": lambda: report_sections.short(frame, rated),
+        "short": lambda: report_sections.short(frame, rated, report_figures.overview_panel(frame, figures, rated)),
         "design": lambda: report_design.overview(frame, disturbed),
         "verdict": lambda: report_sections.verdict(frame, rated, known, why),
         "noise": lambda: _more(report_sections.noise(frame), report_results.components_blocks(frame, figures)),

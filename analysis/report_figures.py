@@ -15,7 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from analysis.curves import plot_robustness
+from analysis.legends import share_legend
 from analysis.load import Axis, design_of, find_axis, searched_axes
+from analysis.overview import parameter_overview, plot_parameter_overview
 from analysis.pairs import plot_interaction
 from analysis.pareto import outlier_axis, pareto_front, plot_quality_cost, plot_solver_tolerance, solver_tolerance
 from analysis.plots import (
@@ -42,13 +44,16 @@ _STYLE: dict[Any, Any] = {
 
 DPI = 120
 """Of the stored pictures, and of their layout: letters are a little wider or narrower at another."""
+HEIGHT = 3.5
+"""Inches of a panel with the legend below it."""
 ALONE, ASIDE = 1.35, 2.0
 """Widths, in panels, of a panel that stands alone, and of one with its legend beside it."""
 
 
 def figure(
-    folder: Path, name: str, caption: str, alt: str, draws: list[Callable[[Axes], object]], least: float = ALONE
-) -> Figure:
+    folder: Path, name: str, caption: str, alt: str, draws: list[Callable[[Axes], object]], least: float = ALONE,
+    height: float = HEIGHT,
+) -> Figure:  # fmt: skip
     """Draw panels side by side, store figures/<name>.png and .svg without dates or versions, return the block.
 
     Args:
@@ -57,11 +62,14 @@ def figure(
         caption, alt: what is said below it, and in its place.
         draws: one for each panel.
         least: width in panels that it has at least.
+        height: of the panels with their legends, inches.
     """
     with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "backend": mpl.rcParams["backend"]}):
-        canvas = Canvas(figsize=(3.7 * max(len(draws), least), 3.2), dpi=DPI, layout="constrained")
+        canvas = Canvas(figsize=(3.7 * max(len(draws), least), height), dpi=DPI, layout="constrained")
         for draw, ax in zip(draws, canvas.subplots(1, len(draws), squeeze=False)[0], strict=True):
             draw(ax)
+        if len(draws) > 1:
+            share_legend(canvas)
         _rasterize_clouds(canvas)
         canvas.draw_without_rendering()
         canvas.set_layout_engine(None)  # keep the positions found: each file would lay out again
@@ -93,10 +101,26 @@ def measured(frame: pd.DataFrame, *metrics: str) -> list[str]:
 _LEGEND = (
     "How to read a panel: points are means over independent units (their number n at the bottom), bars 95 %"
     " t-intervals, which run"
-    " on where they meet the frame, the band min–max, the star the default. A hollow point or a red × with a"
+    " on where they meet the frame, the band min–max, the star the default; all panels share the"
+    " legend. A hollow point or a red × with a"
     " number: that many"
     " cells failed or diverged there."
 )
+
+
+def overview_panel(frame: pd.DataFrame, folder: Path, intervals: list[ToleranceInterval]) -> list[Block]:
+    """All parameters at a glance; nothing where nothing was searched."""
+    if not intervals:
+        return []
+    table = parameter_overview(frame, intervals)
+    caption = (
+        "All parameters at a glance. Left: the tested values from the lowest to the highest, their marks the verdicts, the bar"
+        " the tolerance interval. Right: the worst and the best of them, as a ratio to the default with simultaneous 95 %"
+        " bounds, which run on where they meet the frame; hollow: no bounds. A red × counts cells that failed or diverged."
+    )
+    alt = "Ratings by parameter: " + ", ".join(f"{t.parameter} {t.rating}" for t in intervals) + "."
+    draw: list[Callable[[Axes], object]] = [lambda ax: plot_parameter_overview(frame, table=table, ax=ax)]
+    return [figure(folder, "overview", caption, alt, draw, ASIDE, 1.5 + 0.52 * len(intervals))]
 
 
 def parameter_panels(frame: pd.DataFrame, folder: Path, group: str, intervals: list[ToleranceInterval]) -> list[Block]:
@@ -156,7 +180,7 @@ def sampler_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
         "Quality against cost. A mark a configuration; coloured lines: the default field under each solver's budget, with 95 %"
         f" intervals over fields; dark steps: what nothing beats on both. All panels share the legend. {text}"
     )
-    draws = [_front(frame, metric, legend=metric == shown[0]) for metric in shown]
+    draws = [_front(frame, metric) for metric in shown]
     blocks: list[Block] = [
         figure(folder, "quality-cost", front_caption, f"{metric_label(frame, main)} against NFE. {text}", draws)
     ]
@@ -169,13 +193,8 @@ def sampler_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:
     return blocks
 
 
-def _front(frame: pd.DataFrame, metric: str, legend: bool) -> Callable[[Axes], object]:
-    def draw(ax: Axes) -> None:
-        shown = plot_quality_cost(frame, metric=metric, ax=ax).get_legend()
-        if shown is not None and not legend:
-            shown.remove()
-
-    return draw
+def _front(frame: pd.DataFrame, metric: str) -> Callable[[Axes], object]:
+    return lambda ax: plot_quality_cost(frame, metric=metric, ax=ax)
 
 
 def _tolerance_panels(frame: pd.DataFrame, folder: Path) -> list[Block]:

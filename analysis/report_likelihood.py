@@ -15,6 +15,7 @@ from analysis.plots import format_value, metric_label
 from analysis.report_blocks import Block, Section, TableBlock, Text
 from analysis.statistics import metric_values, summarize
 from analysis.units import is_given, unit_key
+from analysis.variance import FEW_DF
 
 _KEY = ["point_id", "sampler_id"]
 _BESIDE = {
@@ -38,7 +39,8 @@ def likelihood_section(frame: pd.DataFrame) -> Section | None:
         label = metric_label(frame, metric)
         caption = (
             f"{label[0].upper()}{label[1:]}: mean, 95 % interval over {unit}, and the standard error of a single row's"
-            f" value (its mean over rows; a dash: not known). Left out: {left}."
+            f" value (its mean over rows; a dash: not known). df: degrees of freedom of the interval's variance; with fewer"
+            f" than {FEW_DF:g} it may be luck. Left out: {left}."
         )
         if table.empty:
             blocks.append(Text(f"{caption} Nothing to print."))
@@ -56,7 +58,7 @@ def measured_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
         metric: ``bits_per_dim``, ``nats_per_dim`` or ``prior_kl``.
     Returns:
         configuration (what differs from the default), process, mean, low, high (as in `analysis.summarize`), se (mean over rows
-        of each row's own; null where the metric has none), n (fields, or samplings of a given field), then what the metric
+        of each row's own; null where the metric has none), n (fields, or samplings of a given field), df, then what the metric
         depends on, several values joined; ``attrs["skipped"]``.
     """
     table = summarize(frame, metric)
@@ -71,7 +73,7 @@ def measured_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
         beside = {_NAMES.get(c, c.removeprefix("metric_")): _joined(own[c]) for c in _BESIDE[metric]}
         found.append(
             {"configuration": configuration_name(frame, row), "process": _joined(own["train_process"]), "mean": row["mean"],
-             "low": row["low"], "high": row["high"], "se": error, "n": own["_unit"].nunique(), **beside}
+             "low": row["low"], "high": row["high"], "se": error, "n": own["_unit"].nunique(), "df": row["df"], **beside}
         )  # fmt: skip
     result = pd.DataFrame(found)
     result.attrs = {**frame.attrs, "skipped": table.attrs["skipped"]}

@@ -31,6 +31,7 @@ from analysis.report_figures import ALONE, ASIDE, figure
 from analysis.statistics import default_metric
 from analysis.theory import plot_theory_curves, theory_curves
 from analysis.units import is_given
+from analysis.variance import FEW_DF, few
 from analysis.volume import tolerance_volume, worst_case
 
 Result = pd.DataFrame | str
@@ -117,6 +118,9 @@ def components_blocks(frame: pd.DataFrame, folder: Path) -> list[Block]:
         f"Where the variance of log {metric_label(frame, default_metric(frame))} comes from ({table.attrs['held_fixed']}):"
         " standard deviations and shares with 95 % intervals; a dash: not separable here."
     )
+    known = table.dropna(subset=["sd"]).to_dict("records")
+    rough = [f"{row['component']} ({row['df']:.2g})" for row in known if few(row["df"])]
+    caption += f" Degrees of freedom, fewer than {FEW_DF:g}, so it may be luck: {', '.join(rough)}." if rough else ""
     alt = "Share of variance: " + ", ".join(f"{r.component} {format_value(r.share)}" for r in table.itertuples()) + "."
     draw: list[Callable[[Axes], object]] = [lambda ax: plot_variance_components(frame, ax=ax)]
     return [figure(folder, "variance-components", caption, alt, draw), _table("components", "Variance components.", table)]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparison import compare, equals
+from analysis.gains import improvement_sentences, improvements
 from analysis.levels import seed_variance
 from analysis.load import design_of, is_default, searched_axes, study_of, tolerance_of
 from analysis.plots import ANCHORS, anchors, format_value, metric_label
@@ -17,6 +18,7 @@ from analysis.report_blocks import Block, Items, Section, TableBlock, Text
 from analysis.robustness import ToleranceInterval
 from analysis.statistics import default_metric, failure_table, sd_interval, seeds_needed, summarize
 from analysis.units import is_given, unit_key
+from analysis.variance import few
 from study.records import STATUSES
 
 EQUIVALENCE_FACTOR = 1.25
@@ -24,10 +26,10 @@ Importance = Mapping[tuple[str, str], str]
 """(group, parameter) → the parameter's importance in words."""
 
 
-def short(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> Section:
-    """The question, and the verdict in words made from the numbers."""
+def short(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], glance: Sequence[Block] = ()) -> Section:
+    """The question, the verdict in words made from the numbers, and all parameters at a glance."""
     answers = tuple(Text(sentence, lead=True) for sentence in verdict_sentences(frame, intervals))
-    return Section("short", "In short", (Text(question(frame)), *answers, Text(rule(frame))))
+    return Section("short", "In short", (Text(question(frame)), *answers, *glance, Text(rule(frame))))
 
 
 def rule(frame: pd.DataFrame) -> str:
@@ -84,13 +86,26 @@ def verdict(
         )
         blocks.append(TableBlock("verdict", caption, verdict_table(intervals, importance)))
         blocks += [Text(why)] if why else []
+        blocks += _better(frame, intervals)
         held = [f"{t.parameter}: {t.held_fixed}" + (f". Variance: {t.assumed}" if t.assumed else "") for t in intervals]
         blocks += [Text("What each comparison held fixed, and what it assumed:"), Items(tuple(held))]
     return Section("verdict", "Verdict", tuple(blocks))
 
 
+def _better(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> list[Block]:
+    table = improvements(frame, intervals)
+    if table.empty:
+        return []
+    caption = (
+        f"Values that are better than the default by more than {tolerance_of(frame):.0%}, and what else is different there:"
+        " change with simultaneous 95 % bounds, a ratio for FID, distances and NFE, a difference for the others."
+    )
+    text = {column: [format_value(v) for v in table[column].tolist()] for column in table.columns}
+    return [TableBlock("better", caption, pd.DataFrame(text))]
+
+
 def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> list[str]:
-    """Two or three sentences: the default's value, the ratings, the largest change."""
+    """A few sentences: the default's value, the ratings, the largest change, and what is better than the default."""
     sentences = [_default_sentence(frame)]
     if not intervals:
         return [*sentences, "Nothing was searched, so there is nothing to rate."]
@@ -103,7 +118,7 @@ def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval
         worst = max(known, key=lambda t: t.worst_ratio)
         value = format_value(worst.worst_value)
         sentences.append(f"The largest change measured is × {worst.worst_ratio:.3g}, at {worst.parameter} = {value}.")
-    return sentences
+    return sentences + improvement_sentences(improvements(frame, intervals), metric_label(frame, default_metric(frame)))
 
 
 def _default_sentence(frame: pd.DataFrame) -> str:
@@ -111,7 +126,8 @@ def _default_sentence(frame: pd.DataFrame) -> str:
     rows = frame.loc[is_default(frame, "train") & is_default(frame, "sampler")]
     if rows.empty:
         return "The default point is not part of this study."
-    row = summarize(rows, metric).iloc[0]
+    table = summarize(frame, metric)  # of all points: their noise says how sure the default's is
+    row = table.loc[table["design_role"].eq("default") & table["design_sampler_role"].eq("default")].iloc[0]
     label = metric_label(frame, metric)
     if not math.isfinite(row["mean"]):
         return f"The default point has no complete row with {label} ({row['n_failed']} failed, {row['n_diverged']} diverged)."
@@ -127,14 +143,21 @@ def _default_sentence(frame: pd.DataFrame) -> str:
         return f"The default reaches {label} = {row['mean']:.3g} {once}: no interval.{apart}"
     return (
         f"The default reaches {label} = {row['mean']:.3g}, 95 % interval {row['low']:.3g} to {row['high']:.3g}"
-        f" over {n} {'samplings of the given field' if is_given(frame) else 'fields'}.{apart}"
+        f" over {n} {'samplings of the given field' if is_given(frame) else 'fields'}{_rests(float(row['df']))}.{apart}"
     )
 
 
+def _rests(df: float) -> str:
+    return f" (its variance rests on {df:.2g} {'degree' if df == 1 else 'degrees'} of freedom{few(df)})" if few(df) else ""
+
+
 def _short(interval: ToleranceInterval) -> str:
+    words = []
     if interval.low is not None and interval.high is not None and interval.high > interval.low:
-        return f"{interval.parameter} ({format_value(interval.low)} to {format_value(interval.high)} within tolerance)"
-    return interval.parameter
+        words.append(f"{format_value(interval.low)} to {format_value(interval.high)} within tolerance")
+    if few(interval.df):
+        words.append(f"{interval.df:.2g} {'degree' if interval.df == 1 else 'degrees'} of freedom{few(interval.df)}")
+    return f"{interval.parameter} ({'; '.join(words)})" if words else interval.parameter
 
 
 def verdict_table(intervals: Sequence[ToleranceInterval], importance: Importance | None = None) -> pd.DataFrame:
@@ -162,16 +185,15 @@ def noise(frame: pd.DataFrame) -> Section:
     if pooled is not None and pooled.variance > 0:
         sd, df = math.sqrt(pooled.variance), pooled.df
         low, high = sd_interval(sd, df)
-        words = f"{pooled.how}, {df} {'degree' if df == 1 else 'degrees'} of freedom"
+        words = f"{pooled.how}, {df} {'degree' if df == 1 else 'degrees'} of freedom{few(df)}"
         blocks.append(
             Text(
                 f"{'Sampling again' if given else 'Retraining'} moves log {metric} with a standard deviation of {sd:.2g},"
                 f" 95 % interval {low:.2g} to {high:.2g} ({words})."
             )
         )
-        units = unit_key(frame)
-        at_default = units.loc[is_default(frame, "train")].nunique()
-        table = power_table(frame, (max(at_default, 2),), fields=(max(units.nunique(), 2),))
+        at_default = unit_key(frame).loc[is_default(frame, "train")].nunique()
+        table = power_table(frame, (max(at_default, 2),))
         blocks += [Text("What this study can see:"), Items(tuple(sentences(table, tolerance_of(frame))))]
         gaps = sorted({0.03, 0.10, 0.25, tolerance_of(frame)})
         table = pd.DataFrame(

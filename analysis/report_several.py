@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 
 from analysis import report_design, report_sections
 from analysis.curves import robustness_curve
+from analysis.legends import draw_legend
 from analysis.load import AnalysisError, Axis, design_of, find_axis, searched_axes, study_of, tolerance_of
-from analysis.plots import draw_legend, format_value, metric_label, note, palette, plain_log_ticks, set_parameter_axis
+from analysis.plots import format_value, metric_label, note, palette, plain_log_ticks, set_parameter_axis
 from analysis.report_blocks import Block, Items, Links, Section, TableBlock, Text, within_study
 from analysis.report_build import build_sections
 from analysis.report_figures import figure

@@ -20,7 +20,7 @@ from analysis.load import AnalysisError, Axis, design_of, find_axis, tolerance_o
 from analysis.plots import format_value
 from analysis.statistics import default_metric, need_ratio_metric, seeds_needed
 from analysis.units import is_given
-from analysis.variance import detectable, percent
+from analysis.variance import detectable, few, percent
 
 MIN_BINS = 3
 """Fewer bins of a range are never rated robust."""
@@ -66,6 +66,10 @@ class ToleranceInterval(NamedTuple):
     skipped: dict[str, int]
     levels: pd.DataFrame
     """The comparison per tested value; see `analysis.levels.level_ratios`."""
+    df: float
+    """Fewest degrees of freedom that the variance of a comparison rests on; NaN where none has an interval."""
+    metric: str
+    """What is compared."""
 
 
 def tolerance_interval(
@@ -95,6 +99,8 @@ def tolerance_interval(
     inside = _inner_run(levels)
     numeric = [float(v) for v in inside] if not axis.categorical else []
     rating, rule, gap, needed = _rate(frame, axis, levels, limit)
+    df = float(levels.loc[~levels["is_reference"] & levels["se"].notna() & levels["n"].fillna(0).gt(0), "df"].min())
+    rule += f"; variance from {df:.2g} {'degree' if df == 1 else 'degrees'} of freedom{few(df)}" if few(df) else ""
     worst = levels.iloc[int(np.nanargmax(levels["d"].to_numpy(float)))] if levels["d"].notna().any() else None
     return ToleranceInterval(
         parameter=axis.name,
@@ -119,6 +125,8 @@ def tolerance_interval(
         held_fixed=str(levels.attrs["held_fixed"]),
         skipped=levels.attrs["skipped"],
         levels=levels,
+        df=df,
+        metric=metric,
     )
 
 

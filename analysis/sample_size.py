@@ -20,8 +20,9 @@ from matplotlib.axes import Axes
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
+from analysis.legends import draw_legend
 from analysis.load import AnalysisError
-from analysis.plots import draw_legend, new_axes, note, palette, plain_log_ticks, plain_number
+from analysis.plots import new_axes, note, palette, plain_log_ticks, plain_number
 
 ROWS = 64
 """Points whose distances to all sources are held at once."""

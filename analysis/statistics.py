@@ -18,7 +18,7 @@ from scipy import stats
 
 from analysis.load import AnalysisError, Axis, find_axis, searched_axes, undisturbed
 from analysis.units import is_given, unit_key
-from analysis.variance import moderate_all, sample_seed_variance
+from analysis.variance import FEW_DF, moderate_all, sample_seed_variance
 from study.records import STATUSES
 
 LOG_METRICS = (
@@ -165,7 +165,8 @@ def summarize(
     Returns:
         ``by``, roles, searched values, n_train_seeds, n_sample_seeds (n, where one field is given), n_rows, mean, low, high
         (NaN when n = 1),
-        se and df (of the log mean), min_of_seeds (biased low), n_failed, n_diverged, n_pending; ``attrs["skipped"]``.
+        se and df (of the log mean), few_df (df below 5: it may be luck), min_of_seeds (biased low), n_failed, n_diverged,
+        n_pending; ``attrs["skipped"]``.
     """
     frame = undisturbed(frame)
     values, skipped = metric_values(frame, metric)
@@ -218,6 +219,7 @@ def _intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, conf
         {
             "n_train_seeds": n, "n_sample_seeds": n_seeds.astype(int), "mean": mean, "low": mean - half, "high": mean + half,
             "se": np.where(known, np.sqrt(total), np.nan), "df": np.where(known, total_df, 0.0),
+            "few_df": known & (total_df < FEW_DF - 1e-9),
             "min_of_seeds": usable.groupby("config")["y"].min().reindex(configs),
         },
         index=configs,

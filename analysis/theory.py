@@ -25,9 +25,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.legends import draw_legend
 from analysis.load import AnalysisError, design_of, has_role, is_default, undisturbed
 from analysis.outliers import prior_tail
-from analysis.plots import draw_legend, metric_label, new_axes, note, pad_log, palette, plain_log_ticks
+from analysis.plots import metric_label, new_axes, note, pad_log, palette, plain_log_ticks
 from analysis.statistics import default_metric, is_log, metric_values, t_interval
 from analysis.units import is_given, unit_key
 from analysis.variance import half_width, moderate, of_means, pool

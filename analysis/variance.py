@@ -24,6 +24,13 @@ from scipy import stats
 
 PRIOR_DF = 3.0
 """Degrees of freedom that the study's pooled variance counts for, beside a configuration's own."""
+FEW_DF = 5.0
+"""With fewer degrees of freedom a standard deviation may be off by a factor of two and more, so it is not printed alone."""
+
+
+def few(df: float) -> str:
+    """What is said beside a number whose variance rests on fewer than `FEW_DF` degrees of freedom; "" from there on."""
+    return f", fewer than {FEW_DF:g}: it may be luck" if 0 < df < FEW_DF - 1e-9 else ""
 
 
 class Pooled(NamedTuple):

@@ -148,8 +148,7 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
         roles = list({t.point_id: t.role for t in work.trials}.values())
     arms = Counter(arm for role in roles for arm in role.split("+"))
     values = max((n for arm, n in arms.items() if arm.startswith("arm:")), default=1)
-    units = len(work.trials) if config.given is None else n_seeds
-    told = {"seeds": n_seeds, "fields": units, "comparisons": values, "tolerance": config.analysis.tolerance}
+    told = {"seeds": n_seeds, "comparisons": values, "tolerance": config.analysis.tolerance}
     command = [sys.executable, "-m", "analysis.power", pilot, *(f"--{name}={value}" for name, value in told.items())]
     return subprocess.run(command, check=False).returncode
 
