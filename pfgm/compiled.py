@@ -18,7 +18,7 @@ class Compiled(FieldNetwork):
     """A network, sharing its weights, that is compiled at the first call."""
 
     def __init__(self, network: FieldNetwork) -> None:
-        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip)
+        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip, network.root_below)
         # Imported here: two seconds that only those who compile pay. No more processes than the trial has CPUs; with one, it
         # compiles in this process, and a killed worker leaves none behind.
         import torch._inductor.config as inductor

@@ -121,6 +121,9 @@ class NetworkConfig(Model):
 
     ddpmpp: false, also by default.
     """
+    root_below: Positive | None = None
+    """skip: false: height, in data units, around which the reading of the output passes from the quadratic's root to the
+    network's own v_t (default γ; `pfgm.networks.heads.plain_length`)."""
     patch: PositiveInt | None = None
     """unet: squares of patch × patch pixels become channels before the first convolution (default 1)."""
     channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
@@ -143,6 +146,8 @@ class NetworkConfig(Model):
             raise ValueError(
                 "skip: the output of ddpmpp is the field as it is, as in the papers; write false, or use name: unet"
             )
+        if values.get("root_below") is not None and values.get("skip", True) is not False:
+            raise ValueError("root_below: says how a plain head is read; add skip: false, or remove it")
         return values
 
 

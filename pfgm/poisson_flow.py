@@ -11,7 +11,10 @@ their code does otherwise:
 
 - Sampling: below a height z_exp they replace v_t by −√d t/(√(s² + t²) + γ), s = γ n/(1 − n), n = ‖v_x‖/√d, an approximation of
   the root of `pfgm.networks.heads.root_magnitude` that is exact in the limit t = 0; above it they use the network's own v_t.
-  Here the root is taken at all heights.
+  Here the exact root passes smoothly into v_t around that height (`network.root_below`, `pfgm.networks.heads.plain_length`).
+- Training: for CIFAR-10 and CelebA their loss is half the sum over the d coordinates, here it is their mean, so that their
+  ``grad_clip`` of 1 is `gradient_clip` 2/d here. For the bedrooms it is the mean in both. The learning rate of their first step
+  is 0, here 1/5000 of the full one.
 - They add 1e-5 to v_t before they divide by it, and end at x(t_min) (`denoise: false`).
 - Prior: radii above ``upper_norm`` are moved to it, which leaves a point mass there; `max_radius_ratio` truncates instead.
 
@@ -59,24 +62,28 @@ class Published:
 
 
 def _published(
-    size: int, depth: int, channel_mult: tuple[int, ...], dropout: float, T: float, upper_norm: float, **train: float
-) -> Published:
+    size: int, depth: int, channel_mult: tuple[int, ...], dropout: float, z_exp: float, T: float, upper_norm: float,
+    **train: float,
+) -> Published:  # fmt: skip
     shared: dict[str, Any] = {
         "sigma": 0.01, "tau": 0.03, "M": 291.0, "gamma": 5.0, "restrict_M": True, "batch_size": 128, "learning_rate": 2e-4,
-        "warmup_steps": 5000, "constant_rate": True, "gradient_clip": 1.0, "ema_decay": 0.9999, "steps": 1_300_001,
+        "warmup_steps": 5000, "constant_rate": True, "gradient_clip": 2 / (3 * size * size),
+        "ema_decay": 0.9999, "steps": 1_300_001,
     }  # fmt: skip
-    network = NetworkConfig(name="ddpmpp", width=128, depth=depth, channel_mult=channel_mult, dropout=dropout, skip=False)
+    network = NetworkConfig(
+        name="ddpmpp", width=128, depth=depth, channel_mult=channel_mult, dropout=dropout, skip=False, root_below=z_exp
+    )
     sampler = SamplerConfig(T=T, t_min=1e-3, solver="dopri5", rtol=1e-4, denoise=False, max_radius_ratio=upper_norm / T)
     return Published((3, size, size), network, TrainConfig.model_validate(shared | train), sampler)
 
 
 AUTHORS = {
-    "cifar10_ddpmpp": _published(32, 4, (1, 2, 2, 2), 0.1, 40.0, 3000.0, reference_batch_size=4096),
-    "cifar10_ddpmpp_deep": _published(32, 8, (1, 2, 2, 2), 0.1, 40.0, 3000.0, reference_batch_size=4096),
-    "celeba64": _published(64, 4, (1, 2, 2, 2), 0.1, 60.0, 6000.0, reference_batch_size=512),
+    "cifar10_ddpmpp": _published(32, 4, (1, 2, 2, 2), 0.1, 5.0, 40.0, 3000.0, reference_batch_size=4096),
+    "cifar10_ddpmpp_deep": _published(32, 8, (1, 2, 2, 2), 0.1, 5.0, 40.0, 3000.0, reference_batch_size=4096),
+    "celeba64": _published(64, 4, (1, 2, 2, 2), 0.1, 1.0, 60.0, 6000.0, reference_batch_size=512),
     "lsun_bedroom256": _published(
-        256, 2, (1, 1, 2, 2, 4, 4), 0.0, 100.0, 30_000.0,
-        M=356.0, batch_size=32, reference_batch_size=32, learning_rate=2e-5, steps=2_400_001,
+        256, 2, (1, 1, 2, 2, 4, 4), 0.0, 0.1, 100.0, 30_000.0,
+        M=356.0, batch_size=32, reference_batch_size=32, learning_rate=2e-5, gradient_clip=1.0, steps=2_400_001,
     ),
 }  # fmt: skip
 """The authors' settings by name, from the configurations of their repository and the appendix of the paper."""
@@ -124,7 +131,7 @@ def from_poisson_flow(
     model, shadow = _layout(_read(path), path)
     config, shape = _architecture({name: tuple(t.shape) for name, t in model.items()}, info, path)
     settings = _settings(config, shape, path)
-    config = config.model_copy(update={"dropout": settings.network.dropout})
+    config = config.model_copy(update={"dropout": settings.network.dropout, "root_below": settings.network.root_below})
     info = _checked_info(info, shape)
     process = make_process(settings.train, info)
     with torch.device("meta"):  # the file brings the numbers
@@ -229,7 +236,7 @@ def _architecture(
 
 def _settings(config: NetworkConfig, shape: tuple[int, ...], path: Path) -> Published:
     def architecture(network: NetworkConfig) -> NetworkConfig:
-        return network.model_copy(update={"dropout": None})
+        return network.model_copy(update={"dropout": None, "root_below": None})
 
     for settings in AUTHORS.values():
         if architecture(settings.network) == architecture(config) and settings.shape == shape:

@@ -19,8 +19,9 @@ ve         denoise     y; unbiased                                        Gaussi
 vp         denoise     y; unbiased                                        Gaussian                  time of the SDE uniform
 =========  ==========  =================================================  ========================  =========================
 
-How an output is read: the head's own D (`pfgm.networks.heads`). For a plain head of process pfgm: `normalized` — ‖Ê‖ from the
-quadratic's positive root and x − D = −(‖Ê‖ + γ) v_x/√d; `raw` — x − D = t o_x/o_t.
+How an output is read: the head's own D (`pfgm.networks.heads`). For a plain head of process pfgm: `normalized` —
+x − D = −(‖Ê‖ + γ) v_x/√d with the length from the quadratic's root at low heights and from the network's own v_t at high ones
+(`pfgm.networks.heads.plain_length`); `raw` — x − D = t o_x/o_t.
 
 Another process is a class here, its line in `PROCESSES`, and its keys in `pfgm.config`.
 
@@ -42,7 +43,7 @@ from pfgm.clock import HEIGHT, LOG_HEIGHT, Clock, VpClock
 from pfgm.config import TrainConfig
 from pfgm.data import DataInfo
 from pfgm.networks import FieldNetwork
-from pfgm.networks.heads import median_noise_ratio, root_magnitude
+from pfgm.networks.heads import median_noise_ratio, plain_length
 from pfgm.perturb import height_max, perturb, rule_R_max, rule_T
 from pfgm.prior import PoissonPrior
 
@@ -157,8 +158,8 @@ class Pfgm(Process):
             least = (t[:, None] * o_x.norm(dim=1, keepdim=True) / reach).clamp(min=torch.finfo(x.dtype).tiny)
             return x + t[:, None] * o_x / torch.maximum(size, least)
         assert self.train.gamma is not None
-        magnitude = root_magnitude(raw[:, :-1], t, self.train.gamma) + self.train.gamma
-        return x + (magnitude[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
+        length = plain_length(raw, t, self.train.gamma, network.root_below or self.train.gamma)
+        return x + (length[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
 
     def _numbers(self) -> tuple[float, float, float]:
         train = self.train

@@ -93,7 +93,7 @@ class InParts(FieldNetwork):
     """
 
     def __init__(self, network: FieldNetwork, parts: int) -> None:
-        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip)
+        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip, network.root_below)
         self.parts = parts
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

@@ -22,9 +22,10 @@ from pfgm.exact import ExactField, exact_field
 from pfgm.field import mean_source
 from pfgm.likelihood import EXACT_DIM
 from pfgm.metrics.evaluation import REFERENCE_RTOL, Evaluator
+from pfgm.metrics.frechet import frechet_distance, frechet_flops, moments
 from pfgm.metrics.likelihood import FIXED_RTOL
 from pfgm.metrics.neighbours import N_OWN
-from pfgm.metrics.reference import N_GAUSSIANS
+from pfgm.metrics.reference import N_ANCHORS, N_GAUSSIANS
 from pfgm.networks import network_cost
 from pfgm.process import Process
 from pfgm.resolve import resolve_sampler
@@ -40,8 +41,8 @@ TIMED_S = 40.0
 """Seconds after which the calibration of a training step ends, though it has not seen all steps."""
 MAX_FLOPS = 5e11
 """Operations of the largest batch that is timed on the CPU: some ten seconds."""
-FEW = 2000
-"""Most samples, and most data, that metrics are timed on."""
+FEW, FEW_NUMBERS = 2000, 20_000_000
+"""Most samples, and most data, that metrics are timed on; and most numbers of them, for items of many coordinates."""
 PAIRWISE = {"precision_recall", "energy"}
 """Metrics of all pairs of at most ``pr_samples`` samples and data."""
 FLOPS_OF_A_STEP = 3
@@ -143,9 +144,10 @@ def _step_s(trainer: Trainer) -> float:
 
 def _metrics(config: StudyConfig, data: Dataset, device: torch.device) -> tuple[float, float]:
     """(seconds of the metrics of a row, seconds of the data's own statistics)."""
-    few = replace(data, raw=_first(data.raw), test=None if data.test is None else _first(data.test))
+    few_points = max(50, min(FEW, FEW_NUMBERS // data.info.dim))
+    few = replace(data, raw=_first(data.raw, few_points), test=None if data.test is None else _first(data.test, few_points))
     names = set(config.evaluate.metrics) - {"solver_error"}
-    n, total = min(config.evaluate.samples, FEW), len(data.raw)
+    n, total = min(config.evaluate.samples, few_points), len(data.raw)
     x = few.raw[torch.randint(len(few.raw), (n,))].to(device)
     x = x + 0.1 * torch.randn(x.shape, device=device)
 
@@ -153,23 +155,36 @@ def _metrics(config: StudyConfig, data: Dataset, device: torch.device) -> tuple[
         if not metrics:
             return 0.0
         part = config.evaluate.model_copy(update={"metrics": tuple(sorted(metrics)), "samples": n})
-        evaluator = Evaluator(few, part, device)
+        evaluator = Evaluator(few, part, device, anchors=False)
         evaluator.distances(x, torch.ones(n))  # the first one makes the reference statistics
         return _timed(lambda: evaluator.distances(x, torch.ones(n)), device)
 
     limit, wanted = config.evaluate.pr_samples, config.evaluate.samples
     pairs = min(wanted, limit) * min(total, limit) / (min(n, limit) * min(len(few.raw), limit))
     near_s = seconds(names & {"neighbours"}) * total / len(few.raw)
-    row_s = (seconds(names - {"neighbours", *PAIRWISE}) + near_s) * wanted / n + seconds(names & PAIRWISE) * pairs
-    network = Evaluator(few, config.evaluate, device).network
+    row_s = (seconds(names - {"fid", "neighbours", *PAIRWISE}) + near_s) * wanted / n + seconds(names & PAIRWISE) * pairs
+    network = Evaluator(few, config.evaluate, device, anchors=False).network
+    network(x)  # the first call also prepares
+    image_s = _timed(lambda: network(x), device) / n
+    distance_s = 0.0
+    if "fid" in names:
+        distance_s = _distance_s(network(x), network(few.raw), wanted, total, device)
+        row_s += distance_s + image_s * wanted
     images = total + (0 if data.test is None else len(data.test)) + N_GAUSSIANS * config.evaluate.samples
-    return row_s, _timed(lambda: network(x), device) * images / n + near_s * min(N_OWN, total) / n
+    return row_s, image_s * images + near_s * min(N_OWN, total) / n + distance_s * N_ANCHORS
 
 
-def _first(points: Points) -> Points:
-    """At most `FEW` of some points."""
+def _distance_s(x: Tensor, y: Tensor, n: int, n_data: int, device: torch.device) -> float:
+    """Seconds of a Fréchet distance between ``n`` samples and ``n_data`` points, timed on features x and y of fewer of them."""
+    timed = _timed(lambda: frechet_distance(*moments(x), *moments(y)), device)
+    k = x.shape[1]
+    return timed * frechet_flops(n, n_data, k) / frechet_flops(len(x), len(y), k)
+
+
+def _first(points: Points, most: int) -> Points:
+    """At most ``most`` of some points."""
     rows = torch.arange(points.n_stored) if points.rows is None else points.rows
-    return replace(points, rows=rows[:FEW])
+    return replace(points, rows=rows[:most])
 
 
 def _timed(act: Callable[[], object], device: torch.device) -> float:

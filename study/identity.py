@@ -85,6 +85,12 @@ def evaluation(config: StudyConfig) -> dict[str, object]:
     return measured
 
 
+def reading(train: TrainConfig, network: NetworkConfig | None) -> list[str]:
+    """What a measurement depends on beside its field: how the output of a plain head is read, which was another way once."""
+    plain_head = network is not None and not network.skip and train.objective == "normalized"
+    return ["plain_length"] if plain_head else []
+
+
 @functools.lru_cache(maxsize=4)
 def _hash_of_file(path: str) -> str:
     with open(Path(path).expanduser(), "rb") as handle:

@@ -95,7 +95,7 @@ class StudyConfig:
             return self.given.network
         own = network_part(point)
         if not self.network.skip and point.get("process", self.train.get("process", "pfgm")) != "pfgm":
-            own["skip"] = True  # the one head of these processes
+            own |= {"skip": True, "root_below": None}  # the one head of these processes
         if not own:
             return self.network
         return NetworkConfig.model_validate({**self.network.model_dump(exclude_none=True), **own})

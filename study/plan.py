@@ -21,7 +21,7 @@ from scipy.stats import qmc
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.process import HEIGHT_MARGIN, T_EXTREME, make_process
 from pfgm.resolve import resolve_sampler
-from study.identity import digest, evaluation, plain, point_id, sampler_id, train_id
+from study.identity import digest, evaluation, plain, point_id, reading, sampler_id, train_id
 from study.model import StudyConfig, activate, moved, network_part, reason
 from study.records import SCHEMA_VERSION, canonical_json
 from study.space import Distribution, Value
@@ -310,7 +310,7 @@ def _cell(
     train, sampler, info = trial.train, point.config, config.info
     process = make_process(train, info)
     numbers = resolve_sampler(sampler, process)
-    of_cell = [trial.train_id, trial.point_id, point.sampler_id, seed, evaluation(config)]
+    of_cell = [trial.train_id, trial.point_id, point.sampler_id, seed, evaluation(config), *reading(trial.train, trial.network)]
     kind, level = disturbance or (None, None)
     exact = trial.network is None
     how = [disturbance, config.perturb.exempt if kind != "noise" else []] if disturbance else []

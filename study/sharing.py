@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import math
 
+import psutil
 import torch
 
 from pfgm.footprint import CONTEXT, footprint
+from pfgm.metrics.features import default_features
+from pfgm.metrics.frechet import frechet_bytes
 from pfgm.networks import describe_network
 from study.cluster import gpu_count, usable_cpus
 from study.config import StudyConfig
 from study.model import NETWORK_SEARCH
 from study.space import Value
 
+WORTH_A_LINE = 1_000_000_000
+"""Bytes above which the plan says what a metric takes."""
 USABLE = 0.9
 """Share of a GPU's memory that trials may take."""
 MAX_A_GPU = 8
@@ -82,6 +87,7 @@ def plan_lines(config: StudyConfig) -> list[str]:
     lines = []
     if config.given is None or not config.given.exact:
         lines = [f"  network         {_networks(config)}"]
+    lines += _metric_lines(config)
     memory, declared = gpu_memory(), config.resources.gpus
     if memory is None or declared == 0:
         return lines
@@ -91,6 +97,20 @@ def plan_lines(config: StudyConfig) -> list[str]:
     if shared * needed > USABLE * memory:
         text += f" of {memory / 1e9:.1f} GB, with work done in parts where that is too little"
     return [*lines, f"  memory          {text}"]
+
+
+def _metric_lines(config: StudyConfig) -> list[str]:
+    """What the Fréchet distance takes in the space of the points themselves, whose dimension has no bound."""
+    info, measured = config.info, config.evaluate
+    features = measured.features or default_features(info.name, info.shape)
+    if "fid" not in measured.metrics or features != "pixels":
+        return []
+    needed, there = frechet_bytes(measured.samples, info.n, info.dim), psutil.virtual_memory().total
+    if needed < WORTH_A_LINE:
+        return []
+    cure = "use other features, or leave fid out of evaluate.metrics"
+    told = f", more than this machine has ({there / 1e9:.0f} GB): {cure}" if needed > there else ""
+    return [f"  metrics         fid in {info.dim:,} pixels takes about {needed / 1e9:.1f} GB in each trial{told}"]
 
 
 def _networks(config: StudyConfig) -> str:

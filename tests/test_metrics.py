@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -30,6 +32,10 @@ from pfgm.metrics.features import feature_network
 from pfgm.training import Trainer
 
 
+def normal(n: int, k: int, seed: int) -> torch.Tensor:
+    return torch.randn(n, k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def covariance(k: int, seed: int) -> np.ndarray:
     a = np.random.default_rng(seed).standard_normal((k, k + 3))
     return a @ a.T / k
@@ -39,6 +45,36 @@ def test_frechet_of_equal_covariances_is_the_mean_gap():
     c = covariance(20, 0)
     m = np.random.default_rng(1).standard_normal(20)
     assert frechet_distance(m, c, np.zeros(20), c) == pytest.approx(float(m @ m), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n_1", "n_2"), [(20, 30), (20, 200), (200, 30), (90, 20)])
+def test_frechet_of_fewer_points_than_features_is_that_of_their_covariances(n_1, n_2):
+    """60 features, fewer points on one side or both: the same number as by (60, 60) covariances, and of equal points zero."""
+    x, y = normal(n_1, 60, 3), 1.5 * normal(n_2, 60, 4) + 0.2
+    through_covariances = frechet_distance(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
+    found = frechet_distance(*moments(x), *moments(y))
+    assert (moments(x).covariance.shape[0] < 60) == (n_1 < 60)
+    assert found == pytest.approx(through_covariances, rel=1e-6)
+    assert found != pytest.approx(frechet_distance(*moments(x), *moments(y[: n_2 // 2])), rel=1e-2)
+    assert frechet_distance(*moments(x), *moments(x)) == pytest.approx(0, abs=1e-6 * float(x.square().sum()))
+
+
+WIDE = """
+import resource, torch
+from pfgm.metrics.frechet import frechet_distance, moments
+x, y = (torch.randn(60, 20_000, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+frechet_distance(*moments(x[:, :100]), *moments(y[:, :100]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(frechet_distance(*moments(x), *moments(y)), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_wide_points_take_little_memory():
+    """60 points of 20,000 coordinates: a covariance of them would be 3.2 GB, their rows are 10 MB."""
+    done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, timeout=500, check=True)
+    distance, grown = map(float, done.stdout.split())
+    assert 1e4 < distance < 5e4
+    assert grown < 400
 
 
 def test_frechet_of_commuting_covariances():

@@ -377,8 +377,8 @@ def test_a_study_of_ddpmpp(folder: Folder) -> None:
     config = folder.load(data=data, network=network)
     (row, *_) = make_plan(config)[0].cells(config)
     assert {k: v for k, v in row.items() if k.startswith("network_")} == {
-        "network_name": "ddpmpp", "network_width": 8, "network_depth": 1, "network_skip": False, "network_patch": None,
-        "network_channel_mult": "1,2", "network_dropout": 0.1,
+        "network_name": "ddpmpp", "network_width": 8, "network_depth": 1, "network_skip": False, "network_root_below": None,
+        "network_patch": None, "network_channel_mult": "1,2", "network_dropout": 0.1,
     }  # fmt: skip
     identities = {row["train_id"]}
     for changes in ({"dropout": 0.2}, {"channel_mult": [1, 1]}, {"dropout": None}):

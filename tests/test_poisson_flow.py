@@ -21,7 +21,7 @@ from pfgm.config import NetworkConfig
 from pfgm.field import mean_source, normalized_target
 from pfgm.networks import FieldNetwork
 from pfgm.networks.ddpmpp import DDPMpp
-from pfgm.networks.heads import root_magnitude
+from pfgm.networks.heads import plain_length, root_magnitude
 from pfgm.poisson_flow import AUTHORS
 
 
@@ -64,11 +64,11 @@ def test_averaged_weights_are_the_default(content: Content, tmp_path: Path) -> N
         from_poisson_flow(path, weights="best")  # type: ignore[arg-type]
 
 
-def test_the_field_is_read_by_the_root_and_samples(content: Content, tmp_path: Path) -> None:
+def test_the_field_is_read_in_both_ways_and_samples(content: Content, tmp_path: Path) -> None:
     field = from_poisson_flow(saved(tmp_path / "c.pth", content))
     x, t = torch.randn(3, 256), torch.tensor([0.01, 1.0, 20.0])
-    v_x = field.network(x, t)[:, :-1]
-    size = (root_magnitude(v_x, t, 5.0) + 5.0)[:, None]
+    v = field.network(x, t)
+    v_x, size = v[:, :-1], plain_length(v, t, 5.0, 5.0)[:, None]
     torch.testing.assert_close(field.mean_source(x, t), (x + size * v_x / 16).float())
     images = field.sample(4, solver="heun2", steps=3)
     assert images.shape == (4, 1, 16, 16) and float(images.abs().max()) <= 1
@@ -221,9 +221,11 @@ def test_another_number_of_channels_is_refused(tmp_path: Path) -> None:
 def test_published_settings() -> None:
     """Numbers of the authors' configurations."""
     deep = AUTHORS["cifar10_ddpmpp_deep"]
-    assert deep.network == NetworkConfig(name="ddpmpp", width=128, depth=8, dropout=0.1)
+    assert deep.network == NetworkConfig(name="ddpmpp", width=128, depth=8, dropout=0.1, skip=False, root_below=5.0)
     assert {s.train.gamma for s in AUTHORS.values()} == {5.0} and {s.train.sigma for s in AUTHORS.values()} == {0.01}
     assert [s.train.M for s in AUTHORS.values()] == [291, 291, 291, 356]
+    assert [s.network.root_below for s in AUTHORS.values()] == [5.0, 5.0, 1.0, 0.1]
+    assert [round(s.train.gradient_clip, 7) for s in AUTHORS.values()] == [6.510e-4, 6.510e-4, 1.628e-4, 1.0]
     assert [s.sampler.T for s in AUTHORS.values()] == [40, 40, 60, 100]
     assert [s.train.reference_batch_size for s in AUTHORS.values()] == [4096, 4096, 512, 32]
     assert all(s.train.restrict_M and s.train.tau == 0.03 and s.sampler.t_min == 1e-3 for s in AUTHORS.values())

@@ -66,6 +66,8 @@ class Evaluator:
     config: EvaluateConfig
     device: torch.device | str = "cpu"
     cache: Cache | None = None
+    anchors: bool = True
+    """False: leave the anchors of the Fréchet distance out; for timings."""
     _of_field: dict[tuple[object, ...], Any] = field(default_factory=dict)
     """What sampler points of one field share, by what it depends on."""
 
@@ -80,7 +82,7 @@ class Evaluator:
     @cached_property
     def reference(self) -> FeatureStatistics:
         """Moments, kept features and anchors of the data."""
-        return feature_statistics(self.data, self.network, self.config.samples, self.cache)
+        return feature_statistics(self.data, self.network, self.config.samples, self.cache, self.anchors)
 
     @cached_property
     def kept(self) -> Tensor:

@@ -3,8 +3,8 @@
 Moments are summed in float64 over chunks, so the memory does not grow with the data; bootstraps and halves are of at most
 `MAX_DRAWN` points, single features are kept of `N_KEPT`. Every Fréchet distance comes with three anchors for the same data,
 features and number n of samples: `floor`, n points of a bootstrap of the data; `half`, one random half of the data against the
-other; `gaussian`, n samples of the full-covariance Gaussian fitted to the points themselves (for at most `MAX_GAUSSIAN_DIM`
-coordinates).
+other; `gaussian`, n samples of the full-covariance Gaussian fitted to the points themselves (where points or coordinates are at
+most `MAX_GAUSSIAN_DIM`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from pfgm.sources import Sources
 logger = logging.getLogger(__name__)
 
 N_BOOTSTRAP, N_HALVES, N_GAUSSIANS = 10, 5, 3
+N_ANCHORS = N_BOOTSTRAP + N_HALVES + N_GAUSSIANS
+"""Fréchet distances of the three anchors."""
 MAX_DRAWN = 100_000
 """Most points that bootstraps and halves are drawn from; the moments are of all."""
 N_KEPT = 10_000
 """Most points whose single features are kept, for distances by kernels."""
 MAX_GAUSSIAN_DIM = 4096
-"""Most coordinates of the Gaussian anchor, whose covariance is a matrix of that size."""
+"""Most coordinates, or points, of the Gaussian anchor: the smaller number is the rank of its covariance."""
 CHUNK = 4096
 
 
@@ -86,8 +88,12 @@ class OwnDistance(NamedTuple):
     median: Tensor
 
 
-def feature_statistics(data: Dataset, network: FeatureNetwork, n: int, cache: Cache | None = None) -> FeatureStatistics:
-    """Statistics of the data under a feature network, with anchors for ``n`` samples."""
+def feature_statistics(
+    data: Dataset, network: FeatureNetwork, n: int, cache: Cache | None = None, anchors: bool = True
+) -> FeatureStatistics:
+    """Statistics of the data under a feature network, with anchors for ``n`` samples; without ``anchors``, nothing is kept."""
+    if not anchors:
+        return _feature_statistics(data, network, n, anchors=False)
     drawn = [N_BOOTSTRAP, N_HALVES, N_GAUSSIANS, MAX_DRAWN, MAX_GAUSSIAN_DIM]
     key = (data.info.hash, _hash_of(data.test), network.label, n, drawn)
     return kept(cache, "features", key, FeatureStatistics, lambda: _feature_statistics(data, network, n))
@@ -141,7 +147,7 @@ def kept(cache: Cache | None, kind: str, key: tuple[object, ...], made: type[S],
     return statistic
 
 
-def _feature_statistics(data: Dataset, network: FeatureNetwork, n: int) -> FeatureStatistics:
+def _feature_statistics(data: Dataset, network: FeatureNetwork, n: int, anchors: bool = True) -> FeatureStatistics:
     g = torch.Generator().manual_seed(0)
     total = len(data.raw)
     keep = torch.ones(total, dtype=torch.bool)
@@ -159,15 +165,17 @@ def _feature_statistics(data: Dataset, network: FeatureNetwork, n: int) -> Featu
     if data.test is not None:
         held_out = data.test
         test = streamed_moments(lambda start: network(held_out[start : start + CHUNK]), len(held_out))
-    anchors = torch.tensor(_anchors(data, network, n, torch.cat(features), train, g), dtype=torch.float64)
-    return FeatureStatistics(*train, *test, anchors)
+    found = _anchors(data, network, n, torch.cat(features), train, g) if anchors else (math.nan,) * 3
+    return FeatureStatistics(*train, *test, torch.tensor(found, dtype=torch.float64))
 
 
 def streamed_moments(part: Callable[[int], Tensor], n: int) -> Moments:
-    """Mean and unbiased covariance of ``n`` rows in parts of `CHUNK`, float64; the sums are about the first part's mean."""
+    """`Moments` of ``n`` rows in parts of `CHUNK`, float64; the sums of a covariance are about the first part's mean."""
     centre = total = outer = torch.empty(0)
     for start in range(0, n, CHUNK):
         x = part(start).double()
+        if n < x.shape[1]:
+            return moments(torch.cat([x, *(part(later).double() for later in range(CHUNK, n, CHUNK))]))
         if start == 0:
             centre = x.mean(0)
             total, outer = torch.zeros_like(centre), torch.zeros(len(centre), len(centre), dtype=x.dtype, device=x.device)
@@ -196,15 +204,16 @@ def _anchors(
 
 
 def _gaussian_anchor(data: Dataset, network: FeatureNetwork, n: int, train: Moments, g: torch.Generator) -> float:
-    if data.info.dim > MAX_GAUSSIAN_DIM:
+    if min(data.info.dim, len(data.raw)) > MAX_GAUSSIAN_DIM:
         return math.nan
-    mean, covariance = streamed_moments(lambda start: data.raw[start : start + CHUNK], len(data.raw))
-    values, vectors = torch.linalg.eigh(covariance)
-    root = vectors * values.clamp(min=0).sqrt()
+    mean, spread = streamed_moments(lambda start: data.raw[start : start + CHUNK], len(data.raw))
+    if len(spread) == len(mean):
+        values, vectors = torch.linalg.eigh(spread)
+        spread = (vectors * values.clamp(min=0).sqrt()).T
     distances = []
     for _ in range(N_GAUSSIANS):
-        noise = torch.randn(n, len(mean), generator=g, dtype=torch.float64).to(root)
-        x = (mean + noise @ root.T).float()
+        noise = torch.randn(n, len(spread), generator=g, dtype=torch.float64).to(spread)
+        x = (mean + noise @ spread).float()
         x = x if data.info.bounds is None else x.clamp(*data.info.bounds)
         distances.append(frechet_distance(*moments(network(x)), *train))
     return _mean(distances)

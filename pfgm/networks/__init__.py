@@ -37,14 +37,21 @@ class FieldNetwork(nn.Module):
         sd: root mean square of the data's coordinates, in data units.
         noise_ratio: noise per coordinate over t, in the median (`pfgm.networks.heads.median_noise_ratio`).
         skip: read a field output through the head with a skip, not as it is (`pfgm.networks.heads`).
+        root_below: height, in data units, below which a plain head is read by the root (None: γ).
     """
 
     def __init__(
-        self, backbone: nn.Module, embedding: LevelEmbedding | None, sd: float, noise_ratio: float, skip: bool
+        self,
+        backbone: nn.Module,
+        embedding: LevelEmbedding | None,
+        sd: float,
+        noise_ratio: float,
+        skip: bool,
+        root_below: float | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.embedding = backbone, embedding
-        self.sd, self.noise_ratio, self.skip = sd, noise_ratio, skip
+        self.sd, self.noise_ratio, self.skip, self.root_below = sd, noise_ratio, skip, root_below
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, d), t (B,) → (B, d + 1) raw numbers (see `pfgm.networks.heads`), in x's dtype."""
@@ -93,7 +100,7 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, nois
         ValueError: the U-Net or DDPM++ is asked for vectors, or for images it cannot halve.
     """
     embedding = None if config.name == "ddpmpp" else LevelEmbedding(EMBEDDING)
-    return FieldNetwork(_backbone(config, shape), embedding, sd, noise_ratio, config.skip)
+    return FieldNetwork(_backbone(config, shape), embedding, sd, noise_ratio, config.skip, config.root_below)
 
 
 def _backbone(config: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
