@@ -3,15 +3,23 @@
 torch-fidelity is the optional extra ``fid``. Its network and its resizing are used as they are, so that distances compare with
 those that torch-fidelity, or the original TensorFlow code, would print. Weights come from a file, or are downloaded once to
 torch's hub cache. torch-fidelity would unpickle whatever the file holds; here it is first read as plain tensors.
+
+Only the module of this one network is imported. The package as a whole also imports torchvision, which the network does not
+use, and of which no build goes with the CPU build of torch from the registry.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import logging
 import os
 import pickle
+import sys
 import tempfile
+import types
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +28,7 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
+LIBRARY, MODULE = "torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"
 STANDARD = "6726825d"
 """First digits of the standard weight file's SHA-256, as in its name; features of other weights are labelled by theirs."""
 
@@ -49,14 +58,27 @@ def check_inception(shape: tuple[int, ...], weights: str | None) -> None:
         _library()
 
 
+@cache
 def _library() -> Any:
+    """torch-fidelity's module of the network; the package's own import, which would load torchvision, is left out."""
+    if LIBRARY in sys.modules:
+        return importlib.import_module(MODULE)
+    spec = importlib.util.find_spec(LIBRARY)  # which imports nothing
+    if spec is None or spec.submodule_search_locations is None:
+        raise ValueError("features: inception needs the package torch-fidelity; pip install torch-fidelity")
+    package = types.ModuleType(LIBRARY)
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules[LIBRARY] = package  # where the module's own imports look
     try:
-        from torch_fidelity import feature_extractor_inceptionv3
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        return importlib.import_module(MODULE)
+    except (ImportError, RuntimeError) as error:
         raise ValueError(
-            f"features: inception needs torch-fidelity, which does not import ({error}); pip install 'pfgm-study[fid]'"
+            f"features: inception needs torch-fidelity, whose network does not import ({error});"
+            " pip install 'torch-fidelity>=0.3,<0.5'"
         ) from error
-    return feature_extractor_inceptionv3
+    finally:  # so that an import of the whole package elsewhere is a real one
+        for name in [name for name in sys.modules if name.partition(".")[0] == LIBRARY]:
+            del sys.modules[name]
 
 
 def inception_network(shape: tuple[int, ...], weights: str | None = None) -> tuple[InceptionFeatures, str]:
