@@ -36,7 +36,8 @@ from study.given import load_given
 from study.plan import Trial, make_trial, points
 from study.trial import pick_device, prepare_torch
 
-WARM_STEPS, TIMED_STEPS, N_LATENTS = 15, 60, 64
+WARM_STEPS, TIMED_STEPS, N_LATENTS, COUNTED_NUMBERS = 15, 60, 64, 200_000
+"""Steps before the timed ones, timed steps; latents, and numbers of them at most, that a solver's calls are counted on."""
 TIMED_S = 40.0
 """Seconds after which the calibration of a training step ends, though it has not seen all steps."""
 MAX_FLOPS = 5e11
@@ -205,8 +206,9 @@ def _count_calls(data: Dataset, process: Process, sampler: SamplerConfig) -> flo
     def exact(x: Tensor, t: Tensor) -> Tensor:
         return mean_source(x, t, sources, n_aug=process.n_aug)
 
-    few = sampler.model_copy(update={"batch_size": N_LATENTS})
-    return sample(exact, process, few, N_LATENTS, dtype=torch.float64).nfe
+    n = max(8, min(N_LATENTS, COUNTED_NUMBERS // data.info.dim))
+    few = sampler.model_copy(update={"batch_size": n})
+    return sample(exact, process, few, n, dtype=torch.float64).nfe
 
 
 def _likelihood_s(config: StudyConfig, data: Dataset, field: Field | ExactField, sampler: SamplerConfig) -> float:

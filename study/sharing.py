@@ -110,7 +110,9 @@ def _metric_lines(config: StudyConfig) -> list[str]:
         return []
     cure = "use other features, or leave fid out of evaluate.metrics"
     told = f", more than this machine has ({there / 1e9:.0f} GB): {cure}" if needed > there else ""
-    return [f"  metrics         fid in {info.dim:,} pixels takes about {needed / 1e9:.1f} GB in each trial{told}"]
+    return [
+        f"  metrics         fid in `pixels` ({info.dim:,} numbers a point) takes about {needed / 1e9:.1f} GB in each trial{told}"
+    ]
 
 
 def _networks(config: StudyConfig) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Folder
 
 from pfgm.config import NetworkConfig
 from pfgm.footprint import CONTEXT, footprint
+from pfgm.metrics.frechet import frechet_bytes
 from pfgm.networks import describe_network
 from study import sharing
 from study.scheduler import gpus_per_trial, slots
@@ -120,3 +123,20 @@ def test_a_dry_run_shows_the_network(folder: Folder) -> None:
     config = folder.load()
     lines = describe_plan(config, Worklist(config)).splitlines()
     assert f"  network         {describe_network(config.network, config.info.shape)}" in lines
+
+
+def test_the_plan_says_what_a_distance_of_wide_points_takes(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 points of 5,000 coordinates: rows of points, not a covariance of 5,000 × 5,000; said where it is worth a line."""
+    np.save(folder.path / "wide.npy", np.random.default_rng(0).standard_normal((60, 5000)).astype("float32"))
+    wide = {"data": {"name": "vectors", "path": "wide.npy"}, "evaluate": {"samples": 60, "metrics": ["fid"]}}
+    config = folder.load(**wide)
+    assert frechet_bytes(60, 60, 5000) < 20e6 < 8 * 5000**2 < frechet_bytes(60, 6000, 5000)
+    assert not [line for line in plan_lines(config) if "metrics" in line]
+    monkeypatch.setattr("study.sharing.WORTH_A_LINE", 1_000_000)
+    (line,) = [line for line in plan_lines(config) if "metrics" in line]
+    assert line == "  metrics         fid in `pixels` (5,000 numbers a point) takes about 0.0 GB in each trial"
+    monkeypatch.setattr("study.sharing.psutil.virtual_memory", lambda: SimpleNamespace(total=5_000_000))
+    (line,) = [line for line in plan_lines(config) if "metrics" in line]
+    assert line.endswith("more than this machine has (0 GB): use other features, or leave fid out of evaluate.metrics")
+    unmeasured = folder.load(**wide | {"evaluate": {"samples": 60, "metrics": ["sliced_wasserstein"]}})
+    assert not [line for line in plan_lines(unmeasured) if "metrics" in line]
