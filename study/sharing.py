@@ -110,9 +110,8 @@ def _metric_lines(config: StudyConfig) -> list[str]:
         return []
     cure = "use other features, or leave fid out of evaluate.metrics"
     told = f", more than this machine has ({there / 1e9:.0f} GB): {cure}" if needed > there else ""
-    return [
-        f"  metrics         fid in `pixels` ({info.dim:,} numbers a point) takes about {needed / 1e9:.1f} GB in each trial{told}"
-    ]
+    size = f"{needed / 1e9:.1f} GB in each trial{told}"
+    return [f"  metrics         fid in `pixels` ({info.dim:,} numbers a point) takes about {size}"]
 
 
 def _networks(config: StudyConfig) -> str:
