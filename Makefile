@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-small test browser-tools faults lint type bench notebooks setup clean
+.PHONY: demo demo-small test test-tools faults lint type bench notebooks setup clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -20,17 +20,15 @@ demo: $(STAMP)
 
 demo-small: $(STAMP)
 	$(BIN)/python -m study.run experiments/digits.yaml --set name=digits_small --set train.steps=150 \
-	  --set evaluate.samples=300 --set seeds.train=1 --set design.arm_seeds=null --set evaluate.solver_error_samples=32
+	  --set evaluate.samples=300 --set seeds.train=1 --set evaluate.solver_error_samples=32
 
-test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(STAMP) test-tools
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=15
 
-# The accessibility rules of tests/test_report_browser.py; Chromium comes from the system.
-browser-tools: tests/browser/node_modules/.package-lock.json
-
-tests/browser/node_modules/.package-lock.json: tests/browser/package.json tests/browser/package-lock.json
-	npm --prefix tests/browser ci --ignore-scripts --no-audit --no-fund
-	touch $@
+# What some tests need beside Python packages: a browser, its accessibility rules, Fashion-MNIST. Tests whose tools cannot be had
+# here are skipped, and named at the end.
+test-tools:
+	@sh tests/tools.sh
 
 faults: $(STAMP)
 	$(BIN)/python benchmarks/fault_campaign.py --kills 8

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,36 @@ TINY: dict[str, Any] = {
 SAME = ("cost_nfe", "cost_nfe_max", "status")
 PREFIXES = ("metric_", "diag_", "train_", "sampler_", "seed_", "data_", "network_", "design_")
 KEYS = ("cell_id", "trial_id", "point_id", "train_id", "sampler_id", "step", "is_final")
+
+
+def pytest_configure() -> None:
+    """Each of several test processes takes one core."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hand out slow tests first, one by one, and the others by file, so that all test processes end together.
+
+    A slow test that uses what its file shares (a fixture of larger scope than the test) stays with its file.
+    """
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+        shares = any(definition.scope in ("module", "class") for found in fixtures for definition in found)
+        alone = item.get_closest_marker("slow") is not None and not shares
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else item.path.name))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was not tested, and why."""
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    if not reasons:
+        return
+    terminalreporter.section("not tested here")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:4d} tests: {reason}")
 
 
 @pytest.fixture

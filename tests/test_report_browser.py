@@ -31,7 +31,7 @@ def unavailable() -> str | None:
     """What is missing, with the command that brings it."""
     if CHROMIUM is None:
         return "no Chromium: apt-get install chromium"
-    return None if AXE.is_file() else "no axe-core: make browser-tools"
+    return None if AXE.is_file() else "no axe-core: make test-tools"
 
 
 @pytest.fixture(scope="module")
