@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from conftest import Folder, same_rows
-from test_run import FOUR, LONG, files, wait_for
+from test_run import FOUR, LONG, family, files, wait_for
 
 from analysis import AnalysisError, load_study
 from pfgm.checkpoint import pack_tensors
@@ -324,21 +325,29 @@ def test_tensorboard_can_read_the_scalars(folder: Folder) -> None:
     assert events.Scalars("sampler/metric_fid")[0].value == pytest.approx(row["metric_fid"], rel=1e-6)
 
 
-@pytest.mark.slow
-def test_a_worker_that_always_dies_is_a_row(folder: Folder) -> None:
-    """Killed at both of its tries: a failed row with a log; --retry-failed measures it."""
-    from test_run import worker_pid
+def at_work(driver: int) -> int | None:
+    """A worker that has started and runs a trial: one that is killed before that has cost no try."""
+    for process in family(driver):
+        with contextlib.suppress(psutil.Error):
+            if "ImplicitFunc.train" in " ".join(process.cmdline()):
+                return process.pid
+    return None
 
-    folder.write(train={"steps": 2000, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
+
+@pytest.mark.slow
+def test_a_worker_that_always_dies_is_a_row(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at both of its tries: a failed row with a log; --retry-failed measures it."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else they hardly run on a busy machine
+    folder.write(train={"steps": 6000, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
     process, killed = folder.start(), set()
-    end = time.monotonic() + 120
+    end = time.monotonic() + 400
     while process.poll() is None and time.monotonic() < end:
-        pid = worker_pid(process.pid)
+        pid = at_work(process.pid)
         if pid is not None and pid not in killed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             killed.add(pid)
-        time.sleep(0.2)
+        time.sleep(0.05)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1, f"{out}\n{err}"
     (row,) = folder.rows().values()
