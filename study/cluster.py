@@ -112,6 +112,7 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, addr
 
     reaper, handlers = Reaper(), {number: signal.getsignal(number) for number in SIGNALS}
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # names trials of its own that came back as others
     try:
         if address is None:
             ray.init(
