@@ -13,18 +13,22 @@ from __future__ import annotations
 import codecs
 import functools
 import os
+import select
 import signal
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
 COMMANDS = ("pfgm.data", "study.run", "study.status", "study.fields", "analysis.report", "analysis.power")
 """Run as ``python -m``."""
 INTERRUPTED = 128 + signal.SIGINT
 STOPPED = "stopped by Ctrl-C"
+GRACE_S, TWICE_S = 5.0, 0.5
+"""For the main thread to take a signal; signals this close together are one, as they are for Python."""
 PLAIN = {
     "−": "-", "–": "-", "—": "-", "·": "|", "…": "...", "×": "x", "÷": "/", "√": "sqrt", "²": "^2", "±": "+-", "≤": "<=",
     "≥": ">=", "≈": "~", "≠": "!=", "→": "->", "←": "<-", "‖": "|", "∞": "inf", "σ": "sigma", "τ": "tau", "γ": "gamma",
@@ -101,12 +105,73 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
+class DeafEnds:
+    """Ends the process where its main thread does not take one of ``signals`` within `GRACE_S`, or before the second comes.
+
+    The handlers of these signals call `taken`. A call of C that keeps Python's lock as well cannot be ended so.
+
+    Args:
+        end: called in another thread with the signal's number; it ends the process.
+    """
+
+    def __init__(self, signals: Sequence[int], end: Callable[[int], object]) -> None:
+        self.signals, self.end, self._taken_at = frozenset(signals), end, -1.0
+
+    def __enter__(self) -> DeafEnds:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        signal.set_wakeup_fd(self._before)
+        os.close(self._write)
+        self._watcher.join()
+        os.close(self._read)
+
+    def taken(self) -> None:
+        """The main thread is in the handler of a signal."""
+        self._taken_at = time.monotonic()
+
+    def _watch(self) -> None:
+        while came := os.read(self._read, 4096):  # the numbers of the signals, written as they come
+            ours = [number for number in came if number in self.signals]
+            if ours and self._is_deaf(time.monotonic() - TWICE_S):
+                self.end(ours[-1])
+
+    def _is_deaf(self, since: float) -> bool:
+        while time.monotonic() < since + TWICE_S + GRACE_S:
+            if self._taken_at >= since:
+                return False
+            if time.monotonic() > since + 2 * TWICE_S and select.select([self._read], [], [], 0)[0]:
+                return self._taken_at < since  # the second; or the end of this watch
+            time.sleep(0.02)
+        return self._taken_at < since
+
+
+def end_now(line: str, code: int) -> None:
+    """Say one line on stderr and end the process, from any thread."""
+    flush = threading.Thread(target=_flush, daemon=True)
+    flush.start()
+    flush.join(1.0)  # the main thread may be in the middle of a write
+    os.write(2, f"{line}\n".encode())
+    os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+
+
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
     """Raise `KeyboardInterrupt` for the first Ctrl-C, and note it; a second one ends the process."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
+        watch.taken()
         if came:
             _end(number, frame)
         came.append(number)
@@ -115,8 +180,10 @@ def _interrupts() -> Iterator[list[int]]:
     if not _is_ours():
         yield came
         return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield came
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    watch = DeafEnds([signal.SIGINT], lambda number: end_now(STOPPED, INTERRUPTED))
+    with watch:
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield came
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 QUIET = {
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -44,6 +45,7 @@ WORKER = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "PYTHONWARNINGS": "ignore",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Off: Ray binds to 127.0.0.1 instead of every interface."""
@@ -110,6 +112,7 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, addr
 
     reaper, handlers = Reaper(), {number: signal.getsignal(number) for number in SIGNALS}
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # names trials of its own that came back as others
     try:
         if address is None:
             ray.init(

@@ -10,8 +10,12 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 
 from pfgm.training import TrainingDiverged
 from study.calibration import kind_of_step, measure
@@ -96,10 +100,34 @@ def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
     context = multiprocessing.get_context("spawn")
     kinds = {kind_of_step(t): t for t in reversed(trials)}  # one of each cost, the default where it is one
     job = (config, [t.handout() for t in kinds.values()])
-    with context.Pool(n_slots) as pool:
+    with _without_interrupts():
+        pool = context.Pool(n_slots, initializer=_end_with_parent)
+    with pool:
         measured = pool.map(functools.partial(measure, *job), range(n_slots))
     steps, rows, solutions = ([getattr(m, name) for m in measured] for name in ("step_s", "row_s", "solution_s"))
     return Cost(_mean(steps), _mean(rows), _mean(solutions), sum(m.reference_s for m in measured) / len(measured))
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes started meanwhile do not know Ctrl-C, which a terminal sends to all of them: they are ended by this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """However the parent ends, kill -9 included; by itself a process would first finish its measurements."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _mean(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -117,7 +117,7 @@ class Progress:
         self._say()
 
     def finish(self, trial_id: str, lost: bool = False, postponed: bool = False) -> None:
-        """A trial is over; ``lost``: its process died on every try; ``postponed``: another study trains its field."""
+        """A trial is over; ``lost``: its process died on every try; ``postponed``: it comes back."""
         running = self.running.pop(trial_id, None)
         if running is None or postponed:
             return

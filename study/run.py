@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.storage import Place, StorageError, clean_temporary
-from study.terminal import command
+from study.terminal import STOPPED, command
 from study.yaml_source import START, ConfigError, Source, read_source
 
 if TYPE_CHECKING:
@@ -113,13 +114,25 @@ def run(options: argparse.Namespace) -> int:
         check_against_existing(source, config)
         work = Worklist(config)
         if options.dry_run:
-            return dry_run(config, work, options.pilot)
+            return stoppable_dry_run(config, work, options.pilot)
         if work.rows_left == 0 and not options.retry_failed and is_written(config, options.no_report):
             print(f"{describe_plan(config, work)}\nfinished, nothing to do", flush=True)
             return summarise(work)
         return hold_and_drive(source, config, options)
     except StorageError as error:
         raise source.error(("storage",), f"{error}; name a storage that you may read and write") from error
+
+
+def stoppable_dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
+    """`dry_run`, ended by a signal with one line and nothing left behind."""
+    from study.stop import Stop
+
+    with Stop() as stop:
+        try:
+            return dry_run(config, work, pilot)
+        except KeyboardInterrupt:
+            print(STOPPED if stop.signal != signal.SIGTERM else "stopped by SIGTERM", file=sys.stderr)
+            return stop.exit_code
 
 
 def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:

@@ -1,7 +1,7 @@
 """Run the missing trials: with Ray Tune, or one after another in this process.
 
-Ray Tune places trials, reuses worker processes and retries those whose process died; it keeps no state that matters. Every
-start is a new session whose Searcher hands out what the rows say is missing.
+Ray Tune places trials and reuses worker processes; it keeps no state that matters. Every start is a new session whose Searcher
+hands out what the rows say is missing, and once more what a process that died was given.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
 
     from study.searcher import ProgressCallback, WorklistSearcher
 
-    searcher = WorklistSearcher(config, work, progress, start, stop)
+    n_slots = slots(config, room.cpus, room.gpus)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(n_slots)
+    searcher = WorklistSearcher(config, work, progress, start, stop, n_slots)
     owner = f"{os.uname().nodename}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     if room.standing:  # other studies may run there too
         from study.training_lease import claims_actor
@@ -103,7 +105,6 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
-            max_concurrent_trials=slots(config, room.cpus, room.gpus),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -111,7 +112,7 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
             storage_path=str(room.folder / "tune"),
             verbose=0,
             callbacks=[ProgressCallback(progress, searcher, stop)],
-            failure_config=tune.FailureConfig(max_failures=config.retries),
+            failure_config=tune.FailureConfig(max_failures=0),  # a failed trial comes back as a new one of Ray's
         ),
     )
     tuner.fit()
@@ -136,13 +137,24 @@ def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str | None
     run_trial(config, trial, handout["todo"], report, lease)
 
 
-def write_lost(config: StudyConfig, work: Worklist, trial: Trial, reason: str) -> None:
-    """Rows for the cells of a trial whose process died on every try; ``reason``: what Ray said about it."""
+def write_lost(config: StudyConfig, work: Worklist, trial: Trial, deaths: int, failed_starts: int, reason: str) -> None:
+    """Rows for the cells of a trial that has had its tries.
+
+    Args:
+        deaths: of workers that had started.
+        failed_starts: workers that could not be started.
+        reason: what Ray said about the last one.
+    """
     work.refresh()
     missing = set(work.missing(trial))
     cells = [c for c in trial.cells(config) if c["cell_id"] in missing]
     log = write_log(config, trial.trial_id, reason) if reason else ""
-    tries = f"{config.retries + 1} times" if config.retries else "once"
-    write_outcome(
-        config, cells, "failed", f"the worker failed {tries} (killed, out of memory, or unable to start the trial)", log
-    )
+    if deaths > config.retries:
+        error = f"the worker failed {_times(deaths)} (killed, or out of memory)"
+    else:
+        error = f"no worker could be started ({_times(failed_starts)}; killed, out of memory, or unable to load the study)"
+    write_outcome(config, cells, "failed", error, log)
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"

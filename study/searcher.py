@@ -1,10 +1,12 @@
 """The Ray Tune side of a study: a Searcher that hands out missing trials, and a callback that follows them.
 
-The only module besides `study.scheduler` that imports ray; imported once Ray's environment is set.
+Whether a trial is tried again is decided here and not by Tune, which counts a worker that could not be started as a death of
+the trial, and the death of one that is taken over from another trial twice. Imported once Ray's environment is set.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,22 +32,35 @@ class _Local:
         return self
 
 
+STARTS = 10
+"""Failed starts of one trial's worker before it is given up; they are no tries, and come and go on a busy node."""
+
+
 class WorklistSearcher(_Local, Searcher):
-    """Hands out the trials of a `Worklist`; there is nothing to save, restore or learn."""
+    """Hands out the trials of a `Worklist`, at most ``slots`` at once; there is nothing to save, restore or learn."""
 
     def __init__(
-        self, config: StudyConfig, work: Worklist, progress: Progress, start: Callable[[Trial], None], stop: Stop
+        self,
+        config: StudyConfig,
+        work: Worklist,
+        progress: Progress,
+        start: Callable[[Trial], None],
+        stop: Stop,
+        slots: int,
     ) -> None:
         super().__init__()
-        self.config, self.work, self.progress, self.start, self.stop = config, work, progress, start, stop
+        self.config, self.work, self.progress, self.start, self.stop, self.slots = config, work, progress, start, stop, slots
         self.own: dict[str, str] = {}
-        self.errors: dict[str, str] = {}
+        self.began: set[str] = set()
+        """Ray trials whose worker has started."""
+        self.deaths, self.failed_starts = Counter[str](), Counter[str]()
+        """By our own trials."""
         self.said: dict[str, dict[str, Any]] = {}
         """The last report of each running trial."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The hand-out of the next trial, None to be asked again, FINISHED when nothing is left."""
-        trial = self.work.take()
+        trial = self.work.take() if len(self.own) < self.slots else None
         if trial is None:
             finished: Any = Searcher.FINISHED  # a word, though Ray declares a dictionary
             return finished if self.work.finished else None
@@ -54,22 +69,45 @@ class WorklistSearcher(_Local, Searcher):
         return {**trial.handout(), "todo": self.work.missing(trial)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A Ray trial ended; with ``error`` its process died on every try, and the missing rows are written here."""
-        trial = self.work.give_back(self.own.pop(trial_id))
-        said = self.said.pop(trial_id, {})
-        if error and said.get("phase") == "storage":
-            self.stop.because(str(said["error"]))  # no row could be written: the trial is to be run again
-        elif error:
-            self._write_lost(trial, self.errors.pop(trial_id, ""))
-        elif said.get("phase") == "elsewhere":
+        """A Ray trial ended; with ``error``, `failed` follows, which knows why."""
+        if error or trial_id not in self.own:
+            return
+        trial, said = self._take_back(trial_id)
+        elsewhere = said.get("phase") == "elsewhere"
+        if elsewhere:
             self.work.postpone(trial)
-        self.progress.finish(trial.trial_id, lost=error, postponed=said.get("phase") == "elsewhere")
+        self.progress.finish(trial.trial_id, postponed=elsewhere)
+
+    def failed(self, trial_id: str, reason: str, counts: bool = True) -> None:
+        """A worker died or could not be started: try the trial again, or write its missing rows if it has had its tries.
+
+        Args:
+            reason: what Ray says about it.
+            counts: False for an end that is nobody's fault, such as that of a node that was taken away.
+        """
+        counted = self.deaths if counts and trial_id in self.began else self.failed_starts
+        trial, said = self._take_back(trial_id)
+        if said.get("phase") == "storage":  # no row could be written: the trial is to be run again
+            self.stop.because(str(said["error"]))
+            self.progress.finish(trial.trial_id, lost=True)
+            return
+        counted[trial.trial_id] += 1
+        again = self.deaths[trial.trial_id] <= self.config.retries and self.failed_starts[trial.trial_id] < STARTS
+        if again:
+            self.work.postpone(trial)
+        else:
+            self._write_lost(trial, reason)
+        self.progress.finish(trial.trial_id, lost=not again, postponed=again)
+
+    def _take_back(self, trial_id: str) -> tuple[Trial, dict[str, Any]]:
+        self.began.discard(trial_id)
+        return self.work.give_back(self.own.pop(trial_id)), self.said.pop(trial_id, {})
 
     def _write_lost(self, trial: Trial, reason: str) -> None:
         from study.scheduler import write_lost
 
         try:
-            write_lost(self.config, self.work, trial, reason)
+            write_lost(self.config, self.work, trial, self.deaths[trial.trial_id], self.failed_starts[trial.trial_id], reason)
         except StorageError as error:
             self.stop.because(str(error))
 
@@ -89,11 +127,24 @@ class ProgressCallback(_Local, tune.Callback):
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Many times a second: the place where a run ends that is to stop."""
         self.stop.check()
+        for trial in trials:
+            if trial.status == "ERROR" and trial.trial_id in self.searcher.own:
+                self._failed(trial)  # given up by Tune without a word, such as a worker that did not let go of the last trial
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A try failed and another follows: keep what Ray knows about it, in case that is the last word."""
-        if trial.error_file and Path(trial.error_file).is_file():
-            self.searcher.errors[trial.trial_id] = Path(trial.error_file).read_text(encoding="utf-8")
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The worker is there; what happens from now on is the trial's doing."""
+        self.searcher.began.add(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if trial.trial_id in self.searcher.own:
+            self._failed(trial)
+
+    def _failed(self, trial: Any) -> None:
+        there = trial.error_file and Path(trial.error_file).is_file()
+        preempted = getattr(trial.get_pickled_error(), "preempted", False)
+        self.searcher.failed(
+            trial.trial_id, Path(trial.error_file).read_text(encoding="utf-8") if there else "", counts=not preempted
+        )
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         if "own_id" in result:

@@ -116,7 +116,7 @@ class Worklist:
         return self.busy.pop(trial_id)
 
     def postpone(self, trial: Trial) -> None:
-        """Another study is training this trial's field: come back to it later, after all others."""
+        """Its worker died, or another study is training its field: come back to it later, after all others."""
         self.waiting.append(trial)
         self.not_before[trial.trial_id] = time.monotonic() + POSTPONE_S
 

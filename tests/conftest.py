@@ -32,6 +32,7 @@ TINY: dict[str, Any] = {
 }
 """Two fields, two sampler points: four rows."""
 
+os.environ.update(RAY_worker_niceness="0")  # Ray's workers are nicer than that, and hardly run on a busy machine
 SAME = ("cost_nfe", "cost_nfe_max", "status")
 PREFIXES = ("metric_", "diag_", "train_", "sampler_", "seed_", "data_", "network_", "design_")
 KEYS = ("cell_id", "trial_id", "point_id", "train_id", "sampler_id", "step", "is_final")
@@ -125,7 +126,7 @@ class Folder:
             return out, err
         process = self.start(*options)
         try:
-            out, err = process.communicate(timeout=180)
+            out, err = process.communicate(timeout=600)
         finally:
             process.kill()
         assert process.returncode == expect, f"exit {process.returncode}, not {expect}\n{out}\n{err}"

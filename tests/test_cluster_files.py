@@ -116,7 +116,7 @@ def test_a_slurm_job_stops_in_time_and_continues_though_a_node_dies(folder: Fold
     wait_for(lambda: json.loads(state.read_text())["running"], 120, "running study")
     job.look()
     first.send_signal(signal.SIGUSR1)
-    out, err = end(first, 143, timeout=60)
+    out, err = end(first, 143, timeout=300)
     assert "Ray runs on 1 of 1 nodes" in out and "stopped with 2 of 6 rows" in out
     assert (folder.path / "scontrol").read_text() == f"requeue {job.number}\n"
     job.assert_gone(out + err, nodes=1)

@@ -315,7 +315,7 @@ def test_processes_that_start_together_decode_once(folder, cache):
     workers = [context.Process(target=count_decodes, args=(str(folder), str(cache), queue)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    found = [queue.get(timeout=120) for _ in workers]
+    found = [queue.get(timeout=600) for _ in workers]
     for worker in workers:
         worker.join()
     assert len({h for h, _ in found}) == 1

@@ -189,7 +189,7 @@ def test_a_whole_study_on_s3(
     killed = len(read_evals(study))
     assert before < killed
     command = [sys.executable, "-m", "study.run", "search.yaml", "--inline"]
-    done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "an object store has no locks" in done.stdout and f"{killed} measured" in done.stdout
     assert "report: s3://bucket/results/tiny/report/report.html" in done.stdout
