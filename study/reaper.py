@@ -7,6 +7,7 @@ by then bear neither their names nor their parents'. Imports neither torch nor r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -21,7 +22,8 @@ import psutil
 
 PREFIX = "pfgm-"
 """Of the temporary folders that may be removed."""
-LOOK_S, GRACE_S = 0.5, 5.0
+LOOK_S, AGAIN_S, GRACE_S = 0.5, 0.1, 60.0
+"""Between two looks at a driver, between two tries to end everything, and for all of these tries: a busy machine is slow."""
 
 
 class Reaper:
@@ -42,7 +44,8 @@ class Reaper:
         """End everything now, and wait for it."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=GRACE_S + 30)
 
 
 def users(folder: str) -> list[psutil.Process]:
@@ -67,15 +70,22 @@ def descendants(driver: int) -> set[psutil.Process]:
 
 
 def reap(folder: str, noted: set[psutil.Process]) -> None:
-    """Kill what was noted and what uses the folder, then remove it."""
+    """Kill what was noted and what uses the folder, and remove it; again, until nothing is left."""
     end = time.monotonic() + GRACE_S
-    while (processes := [*users(folder), *(p for p in noted if _lives(p))]) and time.monotonic() < end:
+    while time.monotonic() < end:
+        processes = [*users(folder), *(p for p in noted if _lives(p))]
         for process in processes:
             try:
                 process.kill()
             except psutil.Error:
                 continue
         psutil.wait_procs(processes, timeout=1)
+        if any(_lives(p) for p in processes):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        if not processes and not os.path.exists(folder):
+            return
+        time.sleep(AGAIN_S)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -39,9 +39,10 @@ KEYS = ("cell_id", "trial_id", "point_id", "train_id", "sampler_id", "step", "is
 
 
 def pytest_configure() -> None:
-    """Each of several test processes takes one core."""
+    """Each of several test processes takes one core, and so do the commands that it starts."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)

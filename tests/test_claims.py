@@ -50,7 +50,7 @@ def test_committed_rows_are_of_the_study_file(name: str) -> None:
     assert frame.groupby("point_id")["seed_train"].nunique().min() >= 3
     assert frame["train_steps"].nunique() == frame["train_batch_size"].nunique() == 1
     if name == "fashion" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
-        pytest.skip("Fashion-MNIST is not on this machine")
+        pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
     config = load_study_config(path)
     planned = {str(cell["cell_id"]) for trial in make_plan(config) for cell in trial.cells(config)}
     assert planned == set(frame["cell_id"])

@@ -28,7 +28,7 @@ NETWORKS = [
     NetworkConfig(name="ddpmpp", width=16, depth=1, channel_mult=(1, 2), dropout=0.1),
 ]
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: it takes an NVIDIA GPU and its driver")
 
 
 @pytest.mark.parametrize("d", [2, 64, 784, 3072])

@@ -93,7 +93,7 @@ def test_missing_fashion_mnist_names_the_three_ways(tmp_path, monkeypatch):
         fashion(tmp_path)
 
 
-@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="no Fashion-MNIST: apt-get install dataset-fashion-mnist")
 def test_fashion_mnist_itself():
     data = fashion()
     assert (data.info.n, data.info.shape, len(data.test)) == (60_000, (1, 28, 28), 10_000)

@@ -186,7 +186,7 @@ def test_holdout_is_apart_by_a_fixed_draw(tmp_path):
     assert len(flipped.points) == 60 and len(flipped.test) == 10
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: it takes an NVIDIA GPU and its driver")
 def test_points_on_a_device_and_beside_it(monkeypatch):
     stored = some_bytes(300)
     points = Points(stored, ITEM, torch.full((60,), 0.1), flip=True)

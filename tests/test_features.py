@@ -23,7 +23,7 @@ from pfgm.metrics.kernels import unbiased_mmd2
 from pfgm.metrics.reference import FeatureStatistics, data_radii, feature_statistics, streamed_moments
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-with_fashion = pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+with_fashion = pytest.mark.skipif(not FASHION.is_dir(), reason="no Fashion-MNIST: apt-get install dataset-fashion-mnist")
 
 
 def normal(n: int, d: int, seed: int) -> torch.Tensor:
@@ -340,7 +340,7 @@ def test_memory_of_neighbours_is_bounded():
 def test_shipped_features_order_six_corruptions(name):
     """Blur, noise, dimming, occlusion, mixing, dropped classes: each stronger step is farther from the data."""
     if name == "fashion_mnist" and not FASHION.is_dir():
-        pytest.skip("needs Debian's dataset-fashion-mnist")
+        pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
     script = Path(__file__).resolve().parents[1] / "experiments/features/corruptions.py"
     command = [sys.executable, str(script), "--data", name, "--images", "1797"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

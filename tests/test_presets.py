@@ -43,7 +43,7 @@ def test_studies_of_embedded_data_can_be_planned(name: str) -> None:
 @pytest.mark.parametrize("name", ["fashion_mnist", "fashion_mnist_quick"])
 def test_studies_of_fashion_mnist(name: str) -> None:
     if not Path("/usr/share/datasets/fashion-mnist").is_dir():
-        pytest.skip("needs Debian's dataset-fashion-mnist")
+        pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
     trials = make_plan(load_study_config(EXPERIMENTS / f"{name}.yaml"))
     assert len(trials) >= 4
     assert all(len(t.sampler_points) >= 4 for t in trials)

@@ -103,10 +103,10 @@ def listening(processes: list[psutil.Process]) -> list[str]:
     return found
 
 
-def open_addresses(driver: int) -> set[str]:
-    """Addresses on which a driver or any of its descendants listens now."""
+def open_addresses(processes: Iterable[psutil.Process]) -> set[str]:
+    """IP addresses on which any of these processes listens now."""
     found = set()
-    for process in family(driver):
+    for process in processes:
         try:
             found |= {c.laddr.ip for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
         except psutil.Error:
@@ -121,15 +121,29 @@ def reference(make_folder: Callable[[str], Folder]) -> tuple[Folder, set[str]]:
     folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
     process, seen, children, folders = folder.start(), set(), set(), set()
     while process.poll() is None:
-        seen |= open_addresses(process.pid)
-        children |= set(family(process.pid))
-        folders |= temporary(family(process.pid))
-        time.sleep(0.1)
+        now = family(process.pid)
+        seen |= open_addresses(now)
+        children |= set(now)
+        folders |= temporary(now)
+        time.sleep(0.3)
     out, err = process.communicate()
     assert process.returncode == 0, f"{out}\n{err}"
     assert len(children) > 5 and not alive(list(children)), "no process is left"
     assert len(folders) == 1 and not any(path.exists() for path in folders), "one temporary folder, which is gone"
     return folder, seen
+
+
+@pytest.fixture(scope="module")
+def single(reference: tuple[Folder, set[str]]) -> tuple[Folder, int, str]:
+    """The same study one trial at a time, its first worker killed: (folder, exit code, output)."""
+    folder, _ = reference
+    process = folder.start("--set", "storage=single", "--set", "resources.concurrent=1")
+    try:
+        os.kill(wait_for(lambda: worker_pid(process.pid), 60, "worker"), signal.SIGKILL)
+        out, err = process.communicate(timeout=600)
+    finally:
+        process.kill()
+    return folder, process.returncode, out + err
 
 
 @pytest.mark.slow
@@ -140,10 +154,17 @@ def test_local_runs_listen_on_loopback_only(reference: tuple[Folder, set[str]]) 
 
 
 @pytest.mark.slow
-def test_rows_do_not_depend_on_how_the_study_is_run(reference: tuple[Folder, set[str]]) -> None:
-    folder, _ = reference
+def test_a_killed_worker_is_replaced(single: tuple[Folder, int, str]) -> None:
+    folder, code, said = single
+    assert code == 0, said
+    assert [row["status"] for row in folder.rows(storage="single").values()] == ["complete"] * 8
+
+
+@pytest.mark.slow
+def test_rows_do_not_depend_on_how_the_study_is_run(single: tuple[Folder, int, str]) -> None:
+    """Two trials at once, one at a time with a worker that is killed, and in this process."""
+    folder, _, _ = single
     folder.run("--set", "storage=inline", "--inline")
-    folder.run("--set", "storage=single", "--set", "resources.concurrent=1")
     assert len(folder.rows()) == 8
     same_rows(folder.rows(storage="inline"), folder.rows())
     same_rows(folder.rows(storage="single"), folder.rows())
@@ -155,7 +176,7 @@ def test_a_finished_study_is_left_alone(reference: tuple[Folder, set[str]]) -> N
     folder, _ = reference
     results = folder.path / "results"
     before = files(results / "tiny" / "evals", results / "fields", results / "tiny" / "history")
-    out, _ = folder.run()
+    out, _ = folder.run("--inline")
     assert "finished, nothing to do" in out
     assert files(results / "tiny" / "evals", results / "fields", results / "tiny" / "history") == before
 
@@ -166,6 +187,7 @@ def test_a_killed_driver_leaves_nothing_behind_and_continues(reference: tuple[Fo
     folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
     process = folder.start()
     wait_for(lambda: any((folder.path / "results/tiny/evals").glob("*.parquet")), 90, "row")
+    process.send_signal(signal.SIGSTOP)  # it hands out nothing more, however long the next lines take
     children = family(process.pid)[1:]
     (own,) = temporary(children)
     assert listening(children) and own.is_dir(), "Ray runs"
@@ -220,7 +242,8 @@ def test_a_signal_ends_a_run_cleanly(folder: Folder, stop: signal.Signals, code:
 @pytest.mark.slow
 def test_a_second_interrupt_ends_at_once(folder: Folder) -> None:
     """While the first is still putting things away; what was measured stays, and Ray goes."""
-    folder.write(train=LONG, search=FOUR, resources={"concurrent": 2})
+    endless = {"train": {"steps": {"choice": [20, 1_000_000]}}}
+    folder.write(search=endless, resources={"concurrent": 2})
     process = folder.start()
     wait_for(lambda: any((folder.path / "results/tiny/evals").glob("*.parquet")), 90, "row")
     children = family(process.pid)[1:]
@@ -235,16 +258,6 @@ def test_a_second_interrupt_ends_at_once(folder: Folder) -> None:
     wait_for(lambda: not alive(children) and not own.exists(), 15, "end of everything")
     assert len(folder.rows()) >= rows
     assert all(row["status"] == "complete" for row in folder.rows().values())
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_replaced(folder: Folder) -> None:
-    folder.write(train={"steps": 3000, "batch_size": 32}, search=None)
-    process = folder.start("--set", "resources.concurrent=1")
-    os.kill(wait_for(lambda: worker_pid(process.pid), 60, "worker"), signal.SIGKILL)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, f"{out}\n{err}"
-    assert [row["status"] for row in folder.rows().values()] == ["complete"]
 
 
 FAILING = {"train": {"learning_rate": {"choice": [1e-3, 1e38]}, "sigma": {"choice": [0.1, 0.2]}}}
@@ -275,7 +288,7 @@ def test_every_planned_cell_is_a_row_whatever_happens(folder: Folder) -> None:
     assert default[1e-12]["status"] == "solver_limit" and "loosen rtol" in default[1e-12]["error"]
     assert all(r["error"] for r in rows if r["status"] != "complete")
     assert "5 of 6 rows are not complete" in err and "1 complete" in out
-    again, _ = folder.run(expect=1)
+    again, _ = folder.run("--inline", expect=1)
     assert "finished, nothing to do" in again
 
 

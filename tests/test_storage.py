@@ -180,14 +180,25 @@ def test_a_whole_study_on_s3(
     study = Place.of("s3://bucket/results/tiny")
     before = len(read_evals(study))
     assert 2 <= before < 6
-    process = folder.start()
-    end = time.monotonic() + 90
-    while len((study / "evals").files()) <= before and time.monotonic() < end:
-        time.sleep(0.1)
+    held, released = threading.Event(), threading.Event()
+
+    def hold(method: str, path: str) -> int | None:
+        if method == "PUT" and "/evals/" in path and len((study / "evals").files()) > before:
+            held.set()
+            released.wait()
+            return 500
+        return None
+
+    gate.refuse = hold
+    process = folder.start("--inline")
+    another = held.wait(300)
     process.kill()
-    process.communicate()
+    said = process.communicate()
+    gate.refuse = lambda method, path: None
+    released.set()
+    assert another, said
     killed = len(read_evals(study))
-    assert before < killed
+    assert killed == before + 1
     command = [sys.executable, "-m", "study.run", "search.yaml", "--inline"]
     done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
