@@ -23,7 +23,7 @@ demo-small: $(STAMP)
 	  --set evaluate.samples=300 --set seeds.train=1 --set evaluate.solver_error_samples=32
 
 test: $(STAMP) test-tools
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=15
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 # What some tests need beside Python packages: a browser, its accessibility rules, Fashion-MNIST. Tests whose tools cannot be had
 # here are skipped, and named at the end.
