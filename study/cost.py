@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 
 from pfgm.training import TrainingDiverged
@@ -111,6 +112,7 @@ def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Processes started meanwhile do not know Ctrl-C, which a terminal sends to all of them: they are ended by this one."""
+    resource_tracker.ensure_running()  # the start of it, which any first queue or lock makes, would unblock the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -113,6 +113,12 @@ def calibrating(folder: Folder) -> tuple[subprocess.Popen[str], list]:
     return process, family(process.pid)[1:]
 
 
+def blocks_interrupts(pid: int) -> bool:
+    """Whether SIGINT is in the mask of a process."""
+    (mask,) = (line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigBlk"))
+    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "said"),
@@ -121,6 +127,8 @@ def calibrating(folder: Folder) -> tuple[subprocess.Popen[str], list]:
 def test_a_dry_run_that_is_stopped_leaves_nothing_behind(folder: Folder, number: signal.Signals, code: int, said: str) -> None:
     """Ctrl-C reaches every process of a terminal; SIGTERM and kill -9 the one they are meant for."""
     process, children = calibrating(folder)
+    measuring = [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+    assert [blocks_interrupts(p.pid) for p in measuring] == [True, True], "else some print a traceback"
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (code, said)
