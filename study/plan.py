@@ -16,8 +16,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from scipy.stats import qmc
-
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.process import HEIGHT_MARGIN, T_EXTREME, make_process
 from pfgm.resolve import resolve_sampler
@@ -214,6 +212,8 @@ def _sequence(config: StudyConfig, group: str, dim: int, n: int) -> list[list[fl
 
         uniform: list[list[float]] = np.random.Generator(np.random.Philox(seed)).random((n, dim)).tolist()
         return uniform
+    from scipy.stats import qmc  # half a second that other designs need not wait
+
     engine = qmc.Sobol(dim, scramble=True, rng=seed)
     power = max(n - 1, 1).bit_length()
     sequence: list[list[float]] = engine.random_base2(power)[:n].tolist()

@@ -10,8 +10,10 @@ text, and a test keeps them so: pfgm works without study, and analysis, which sh
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import functools
+import gc
 import os
 import select
 import signal
@@ -86,10 +88,13 @@ def _shown(error: UnicodeError) -> str:
 
 
 def guard_start() -> None:
-    """While the packages are imported for one of the `COMMANDS`, Ctrl-C ends the process: nothing has been begun."""
+    """Prepare the process of one of the `COMMANDS`: Ctrl-C ends it while it imports the packages, and it ends without delay."""
     told = list(getattr(sys, "orig_argv", ()))
     module = told[told.index("-m") + 1 :][:1] if "-m" in told else []
-    if module and module[0].removesuffix(".__main__") in COMMANDS and _is_ours():
+    if not module or module[0].removesuffix(".__main__") not in COMMANDS:
+        return
+    atexit.register(gc.freeze)  # at the end Python would look for garbage in all of torch: a second
+    if _is_ours():
         signal.signal(signal.SIGINT, _end)
 
 

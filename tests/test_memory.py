@@ -28,9 +28,10 @@ from pfgm.sampling import integrate
 from pfgm.training import InParts, Trainer
 
 MIB = 2**20
+NO_CUDA = "no CUDA device: it takes an NVIDIA GPU and its driver"
 DEVICES = [
     pytest.param("cpu", marks=pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS binds on Linux")),
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")),
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_CUDA)),
 ]
 
 

@@ -83,11 +83,11 @@ CORRUPTIONS: dict[str, tuple[Callable[[Tensor, float, torch.Generator], Tensor],
 DROPPED = (1, 2, 4, 6, 8)
 
 
-def table(name: str, n: int) -> list[tuple[str, tuple[float, ...], list[float]]]:
+def table(name: str, n: int, reference_n: int | None) -> list[tuple[str, tuple[float, ...], list[float]]]:
     """(family, strengths, distances; the first of them without corruption) for each family."""
     data = load_data(DataConfig(name=name))
     network = feature_network(name, data.info.shape)
-    reference = moments(network(data.raw))
+    reference = moments(network(data.raw[:reference_n]))
     g = torch.Generator().manual_seed(0)
     order = torch.randperm(len(data.raw), generator=g)
     x = data.raw[order[:n]].reshape(-1, *data.info.shape)
@@ -118,11 +118,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=["digits", "fashion_mnist", "both"], default="both")
     parser.add_argument("--images", type=int, default=5000, help="images to corrupt (default: %(default)s)")
+    parser.add_argument("--reference", type=int, metavar="N", help="compare with the first N images (default: with all)")
     parser.add_argument("--out", type=Path, help="write the tables to this file")
     options = parser.parse_args()
     texts, wrong = [], []
     for name in ["digits", "fashion_mnist"] if options.data == "both" else [options.data]:
-        rows = table(name, options.images)
+        rows = table(name, options.images, options.reference)
         texts.append(markdown(name, min(options.images, 1797) if name == "digits" else options.images, rows))
         wrong += [f"{name}: {family}" for family, _, d in rows if any(b <= a for a, b in itertools.pairwise(d))]
         print(texts[-1], flush=True)

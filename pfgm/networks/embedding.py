@@ -19,7 +19,8 @@ class LevelEmbedding(nn.Module):
 
     def __init__(self, width: int, n_frequencies: int = 16) -> None:
         super().__init__()
-        periods = torch.logspace(math.log10(40.0), math.log10(3.0), n_frequencies)
+        # never on "meta", where these two operations load a second of torch's compiler
+        periods = torch.logspace(math.log10(40.0), math.log10(3.0), n_frequencies, device="cpu")
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
         self.layers = nn.Sequential(nn.Linear(4 * n_frequencies, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 

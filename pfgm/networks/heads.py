@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.stats import chi2
+from scipy import special
 from torch import Tensor
 
 N_MAX = 1 - 1e-4
@@ -38,7 +38,7 @@ def noise_level(x: Tensor, t: Tensor, sd: float, noise_ratio: float) -> Tensor:
 
 def median_noise_ratio(n_aug: float) -> float:
     """Median of ‖x − y‖/(√d t) for large d, √(n_aug / median χ²(n_aug)): 1.48 for n_aug = 1, 1 for ∞."""
-    return 1.0 if math.isinf(n_aug) else math.sqrt(n_aug / float(chi2.ppf(0.5, n_aug)))
+    return 1.0 if math.isinf(n_aug) else math.sqrt(n_aug / (2 * float(special.gammaincinv(n_aug / 2, 0.5))))
 
 
 def denoiser_head(raw: Tensor, x: Tensor, level: Tensor, sd: float) -> Tensor:
