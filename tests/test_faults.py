@@ -337,7 +337,7 @@ def at_work(driver: int) -> int | None:
 @pytest.mark.slow
 def test_a_worker_that_always_dies_is_a_row(folder: Folder) -> None:
     """Killed at both of its tries: a failed row with a log; --retry-failed measures it."""
-    folder.write(train={"steps": 3000, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
+    folder.write(train={"steps": 1500, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
     process, killed = folder.start(), set()
     end = time.monotonic() + 400
     while process.poll() is None and time.monotonic() < end:

@@ -162,7 +162,7 @@ def test_a_whole_study_on_s3(
 ) -> None:
     """A full server stops it, a killed driver too; the same command finishes it; rows, fields, report, status are all there."""
     four = {"train": {"sigma": {"choice": [0.1, 0.2, 0.25]}}, "sampler": {"steps": {"choice": [4, 6]}}}
-    folder.write(storage="s3://bucket/results", search=four, retries=0)
+    folder.write(storage="s3://bucket/results", search=four, retries=0, resources={"concurrent": 1})
     folder.run("--inline", "--set", "storage=results")
     full = threading.Event()
 
