@@ -45,8 +45,8 @@ def pytest_configure() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-LONGEST = ("run", "cluster", "cluster_files", "faults", "notebook", "features", "storage", "tries", "report_browser",
-           "analysis_report", "processes", "sampling", "stop", "exact", "compiled", "terminal", "memory")  # fmt: skip
+LONGEST = ("run", "faults", "storage", "analysis_report", "notebook", "cluster", "cluster_files", "exact", "features", "tries",
+           "terminal", "report_browser", "stop", "legends", "report_several")  # fmt: skip
 """Files that take longest, those first: handed out whole in this order, all test processes end together."""
 
 

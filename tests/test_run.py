@@ -29,7 +29,7 @@ from study.scheduler import run_inline
 from study.storage import Place
 from study.worklist import Worklist
 
-LONG = {"steps": 250, "batch_size": 32}
+LONG = {"steps": 200, "batch_size": 32}
 """A second of training on one core."""
 FOUR = {"train": {"sigma": {"choice": [0.1, 0.15, 0.2, 0.25]}}, "sampler": {"steps": {"choice": [4, 6]}}}
 

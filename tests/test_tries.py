@@ -133,7 +133,7 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "ray.tune.trainable.function_trainable" and any("default_worker" in a for a in sys.orig_argv):
             marks = os.environ["MARKS"]
-            if len(os.listdir(marks)) < 2:
+            if not os.listdir(marks):
                 open(os.path.join(marks, f"start {os.getpid()}"), "w").close()
                 os._exit(1)
 
@@ -162,7 +162,7 @@ sys.exit(study.run.main(["search.yaml", "--no-report"]))
 
 @pytest.mark.slow
 def test_a_worker_that_dies_before_its_trial_begins(folder: Folder) -> None:
-    """Twice while it loads the trial's code, then as it goes from one trial to the next: without a retry, all is measured."""
+    """Once while it loads the trial's code, then as it goes from one trial to the next: without a retry, all is measured."""
     marks = folder.path / "marks"
     marks.mkdir()
     (folder.path / "sitecustomize.py").write_text(DIES_BEFORE_IT_STARTS)
@@ -174,6 +174,6 @@ def test_a_worker_that_dies_before_its_trial_begins(folder: Folder) -> None:
         env=os.environ | {"PYTHONPATH": path, "MARKS": str(marks)},
     )  # fmt: skip
     died = Counter(mark.name.partition(" ")[0] for mark in marks.iterdir())
-    assert died == {"start": 2, "next": 1}
+    assert died == {"start": 1, "next": 1}
     assert done.returncode == 0 and done.stderr == "", f"{done.stdout}\n{done.stderr}"
     assert [row["status"] for row in folder.rows().values()] == ["complete"] * 4
