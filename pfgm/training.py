@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pfgm.adam import Adam
 from pfgm.compiled import Compiled
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data import Dataset
@@ -140,7 +141,7 @@ class Trainer:
         self.compiled = Compiled(self.network) if compile else None
         self.parameters: list[torch.Tensor] = list(self.network.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=self.train.learning_rate, fused=True)
+        self.optimizer = Adam(self.parameters)
         self.generators = {
             role: torch.Generator(self.device).manual_seed(derive_seed(seed, role)) for role in ("order", "perturb")
         }
@@ -182,16 +183,14 @@ class Trainer:
                 since, started = 0, time.perf_counter()
 
     def _advance(self, rate: float) -> tuple[Tensor, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         before = {role: g.get_state() for role, g in self.generators.items()}
         started = self.compiled.clock(self.device) if self.compiled is not None else 0.0
         while (loss := self._differentiate()) is None:
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             for role, generator in self.generators.items():
                 generator.set_state(before[role])
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         decay = min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
@@ -224,7 +223,7 @@ class Trainer:
             with self._dropout(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
                 objective = OBJECTIVES[str(self.train.objective)]
                 loss = objective(network, self.process, y, sources, self.generators["perturb"], self.doubts)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             loss.backward()
             return loss.detach()
         except Exception as error:
