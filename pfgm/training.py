@@ -91,6 +91,7 @@ class InParts(FieldNetwork):
     """A network, sharing its weights, that is called on ``parts`` parts of its rows, one after the other.
 
     Only inputs and outputs are kept: the backward pass computes the activations of one part at a time again.
+    The first call loads torch's compiler, as any checkpointing does: 70 MB of the host's memory.
     """
 
     def __init__(self, network: FieldNetwork, parts: int) -> None:

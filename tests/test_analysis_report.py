@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import re
@@ -24,6 +25,7 @@ from analysis.report_yaml import run_yaml
 from analysis.testing import Truth, write_study
 from study.config import load_study_config
 from study.records import EVALS, MANIFEST, read_table, write_table
+from study.run import main as run_study
 
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2)
 
@@ -361,9 +363,8 @@ def test_analysis_runs_without_torch_ray_pfgm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_writes_the_report_and_refreshes_it(folder: Folder) -> None:
     def run(*options: str) -> str:
-        command = [sys.executable, "-m", "study.run", "search.yaml", "--inline", *options]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder.path)
-        assert done.returncode == 0, done.stderr
+        with contextlib.chdir(folder.path):
+            assert run_study(["search.yaml", "--inline", *options]) == 0
         return (folder.path / "results" / "tiny" / "report" / "report.html").read_text()
 
     folder.write(seeds={"train": 1})

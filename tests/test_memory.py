@@ -92,6 +92,7 @@ def target(device: str) -> Work:
 
 def step(device: str) -> Work:
     """Two training steps of n rows: the gradients of the second, and the weights; the count is the steps."""
+    load_checkpointing(device)
 
     def work(n: int) -> tuple[list[Tensor], int]:
         trainer = make_trainer(device, n, width=WIDTH[device])
@@ -100,6 +101,12 @@ def step(device: str) -> Work:
         return [gradient, torch.cat([p.detach().flatten() for p in trainer.parameters])], trainer.step
 
     return work
+
+
+def load_checkpointing(device: str) -> None:
+    """One call in parts: the first loads torch's compiler."""
+    network = make_trainer(device).network
+    InParts(network, 2)(torch.ones(2, 2, device=device), torch.ones(2, device=device)).sum().backward()
 
 
 def distances(device: str) -> Work:
@@ -173,6 +180,7 @@ def compare(case: str, device: str) -> dict[str, Any]:
 def too_big(device: str) -> dict[str, Any]:
     """A training step whose gradients alone exceed the memory: the error of the last attempt."""
     list(make_trainer(device, 4).run())
+    load_checkpointing(device)
     trainer = make_trainer(device, 4, width=2048)
     before = n_splits()
     limit(device, 8)
