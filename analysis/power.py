@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.levels import paired_seed_variances, seed_variance
-from analysis.load import AnalysisError, design_of, load_study, searched_axes, tolerance_of
-from analysis.statistics import default_metric, sd_interval, seeds_needed
-from analysis.units import is_given
-from analysis.variance import PRIOR_DF, Moderated, detectable, few, of_means, percent
-from study.terminal import command
+from analysis.robustness.levels import paired_seed_variances, seed_variance
+from analysis.rows.load import AnalysisError, design_of, load_study, searched_axes, tolerance_of
+from analysis.rows.units import is_given
+from analysis.statistics.summary import default_metric, sd_interval, seeds_needed
+from analysis.statistics.variance import PRIOR_DF, Moderated, detectable, few, of_means, percent
+from pfgm.terminal import command
 
 EPILOG = """\
 examples

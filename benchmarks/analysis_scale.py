@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from study.records import EVALS, HISTORY, MANIFEST
+from study.rows.records import EVALS, HISTORY, MANIFEST
 
 LIMIT_LOAD_S, LIMIT_REPORT_S = 2.0, 60.0
 TRAIN_SEEDS, SAMPLE_SEEDS = 2, 5
@@ -130,7 +130,7 @@ def measured(planned: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def write(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
-    """A Parquet file as `study.records.write_table` makes one, from columns instead of dictionaries."""
+    """A Parquet file as `study.rows.records.write_table` makes one, from columns instead of dictionaries."""
     sink, mark = pa.BufferOutputStream(), b"file.crc32="
     table = pa.Table.from_pandas(frame.reindex(columns=schema.names), schema=schema, preserve_index=False)
     options: dict[str, Any] = {"compression": "zstd", "write_statistics": False, "use_dictionary": False}
@@ -195,7 +195,8 @@ def measure(folder: Path, n: int, options: argparse.Namespace) -> int:
     logging.getLogger("analysis.report").setLevel(logging.DEBUG)
     logging.getLogger("analysis.report").addHandler(slow := SlowSections())
     with clock(spent, "import"):
-        from analysis import load_study, report
+        from analysis import load_study
+        from analysis.report import write
     with clock(spent, "load"):
         frame = load_study(folder)
     assert len(frame) == n
@@ -203,7 +204,7 @@ def measure(folder: Path, n: int, options: argparse.Namespace) -> int:
     if options.profile:
         profile.enable()
     with clock(spent, "report"):
-        report.write_report(folder, output=folder / "report")
+        write.write_report(folder, output=folder / "report")
     profile.disable()
     n_files = len(list((folder / "evals").iterdir()))
     page = (folder / "report" / "report.html").stat().st_size

@@ -25,9 +25,9 @@ import pandas as pd
 from scipy import stats
 
 from analysis import compare, summarize, tolerance_interval, variance_components
-from analysis.load import searched_axes
-from analysis.synthetic import Draw, draw_noise
-from analysis.testing import Truth, synthetic_frame, synthetic_plan
+from analysis.rows.load import searched_axes
+from analysis.testing.studies import synthetic_frame
+from analysis.testing.truth import Draw, Truth, draw_noise, synthetic_plan
 
 Z = float(stats.norm.ppf(0.975))
 SPREAD = 3.0

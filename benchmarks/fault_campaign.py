@@ -37,9 +37,9 @@ from phase_watch import PHASES, Event, Watch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from study.config import load_study_config  # noqa: E402
-from study.plan import make_plan  # noqa: E402
-from study.records import read_evals  # noqa: E402
+from study.load import load_study_config  # noqa: E402
+from study.plan.make import make_plan  # noqa: E402
+from study.rows.records import read_evals  # noqa: E402
 
 STUDY: dict[str, Any] = {
     "name": "faults",

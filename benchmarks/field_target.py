@@ -26,7 +26,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pfgm.field import normalized_target
+from pfgm.field.empirical import normalized_target
 
 GAMMA, N = 5.0, 4096
 SIZES = [(64, 128, False), (784, 128, False), (3072, 32, False), (3072, 128, False), (784, 128, True), (3072, 32, True)]

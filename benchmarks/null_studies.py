@@ -21,9 +21,9 @@ from coverage import Study
 from scipy import stats
 
 from analysis import compare, regional_sensitivity, tolerance_interval
-from analysis.importance import main_effect
-from analysis.points import design_points, permutation_p
-from analysis.testing import Truth
+from analysis.statistics.box import design_points, permutation_p
+from analysis.statistics.importance import main_effect
+from analysis.testing.truth import Truth
 
 NOISE = Truth(seed_noise=0.06, seed_spread=3.0, pair_noise=0.02, shared_noise=0.02, sample_noise=0.02, sample_seeds=2,
               sampler_axes=("T_ratio",))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Steps a second of `pfgm.training.Trainer` against a plain PyTorch loop of the same network, loss, batch, Adam and average.
+"""Steps a second of `Trainer` against a plain PyTorch loop of the same network, loss, batch, Adam and average.
 
     python benchmarks/training.py [--rounds 7] [--seconds 4] [--device cuda]
 
@@ -26,12 +26,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
-from pfgm.data import Dataset, load_data
-from pfgm.field import Doubts
-from pfgm.networks import build_network, describe_network
-from pfgm.objectives import OBJECTIVES
-from pfgm.poisson_flow import AUTHORS
-from pfgm.training import Trainer
+from pfgm.data.dataset import Dataset, load_data
+from pfgm.field.empirical import Doubts
+from pfgm.flow.poisson_flow import AUTHORS
+from pfgm.networks.build import build_network, describe_network
+from pfgm.training.objectives import OBJECTIVES
+from pfgm.training.trainer import Trainer
 
 STEPS = 10**9
 """More than either side takes: the rate hardly moves."""

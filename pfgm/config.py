@@ -31,7 +31,7 @@ NETWORK_KEYS: dict[str, dict[str, object]] = {
 """Keys of ``network`` that belong to one network, with their defaults; null under any other."""
 
 OBJECTIVES = {"pfgm": ("normalized", "raw"), "pfgmpp": ("denoise", "reference"), "ve": ("denoise",), "vp": ("denoise",)}
-"""The (process, objective) pairs of the table in `pfgm.process`; all others are refused."""
+"""The (process, objective) pairs of the table in `pfgm.process.base`; all others are refused."""
 
 REFERENCE_OBJECTIVES = ("normalized", "reference")
 """Objectives whose target is computed over a reference batch."""

@@ -11,16 +11,16 @@ from collections.abc import Mapping
 import torch
 
 from pfgm.config import ADAPTIVE_SOLVERS, OBJECTIVES, foreign_train_keys
-from pfgm.metrics.features import check_features, default_features
-from pfgm.metrics.inception import check_inception
-from pfgm.networks import build_network, check_network
-from pfgm.perturbations import check_exempt
-from pfgm.process import make_process
-from pfgm.resolve import resolve_sampler
-from study.model import NETWORK_SEARCH, StudyConfig, explain, moved, network_part
-from study.plan import PlanError, make_plan
-from study.space import Distribution, Value
-from study.yaml_source import Source
+from pfgm.metrics.features.inception import check_inception
+from pfgm.metrics.features.networks import check_features, default_features
+from pfgm.networks.build import build_network, check_network
+from pfgm.process.base import make_process
+from pfgm.process.resolve import resolve_sampler
+from pfgm.sampling.disturbances import check_exempt
+from study.config.space import Distribution, Value
+from study.config.study import NETWORK_SEARCH, StudyConfig, explain, moved, network_part
+from study.config.yaml_source import Source
+from study.plan.make import PlanError, make_plan
 
 MAX_GRID = 10_000
 """Most training or sampler points of a grid design."""

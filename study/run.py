@@ -14,17 +14,17 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.storage import Place, StorageError, clean_temporary
-from study.terminal import STOPPED, command
-from study.yaml_source import START, ConfigError, Source, read_source
+from pfgm.terminal import STOPPED, command
+from study.config.yaml_source import START, ConfigError, Source, read_source
+from study.rows.storage import Place, StorageError, clean_temporary
 
 if TYPE_CHECKING:
-    from study.config import StudyConfig
-    from study.lease import DriverLease
-    from study.plan import Trial
-    from study.progress import Progress
-    from study.stop import Stop
-    from study.worklist import Worklist
+    from study.config.study import StudyConfig
+    from study.host.lease import DriverLease
+    from study.host.progress import Progress
+    from study.host.stop import Stop
+    from study.plan.make import Trial
+    from study.plan.worklist import Worklist
 
 DESCRIPTION = """\
 Run the study that a YAML file describes: train a field for every training point and seed, sample each at every sampler
@@ -104,10 +104,10 @@ def run(options: argparse.Namespace) -> int:
         ConfigError: the study file, or what it would change, is refused, or its storage cannot be used.
     """
     source = read_source(options.study, tuple(options.overrides))  # fail on a bad file before the slow imports
-    from study.account import describe_plan, summarise
-    from study.config import load_study_config
-    from study.rules import check_against_existing
-    from study.worklist import Worklist
+    from study.config.changes import check_against_existing
+    from study.describe import describe_plan, summarise
+    from study.load import load_study_config
+    from study.plan.worklist import Worklist
 
     config = load_study_config(options.study, options.overrides)
     try:
@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> int:
 
 def stoppable_dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     """`dry_run`, ended by a signal with one line and nothing left behind."""
-    from study.stop import Stop
+    from study.host.stop import Stop
 
     with Stop() as stop:
         try:
@@ -137,11 +137,11 @@ def stoppable_dry_run(config: StudyConfig, work: Worklist, pilot: str | None) ->
 
 def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     """Print the plan, what it would cost on this machine, and what it could tell if there is a pilot's noise to go by."""
-    from study.account import describe_plan
-    from study.cluster import gpu_count, usable_cpus
-    from study.cost import estimate_line
-    from study.scheduler import slots
-    from study.trial import one_line
+    from study.cluster.scheduler import slots
+    from study.cluster.session import gpu_count, usable_cpus
+    from study.cost.estimate import estimate_line
+    from study.describe import describe_plan
+    from study.measure.trial import one_line
 
     n_slots = slots(config, usable_cpus(), gpu_count())
     print(describe_plan(config, work), flush=True)
@@ -178,9 +178,9 @@ def is_written(config: StudyConfig, no_report: bool) -> bool:
 
 def hold_and_drive(source: Source, config: StudyConfig, options: argparse.Namespace) -> int:
     """Take the study's lease and run what is missing; nothing that is finished is lost, however this ends."""
-    from study.cluster import ClusterError
-    from study.lease import DriverLease, StudyHeld
-    from study.stop import Stop
+    from study.cluster.session import ClusterError
+    from study.host.lease import DriverLease, StudyHeld
+    from study.host.stop import Stop
 
     with Stop() as stop:
         try:
@@ -197,10 +197,10 @@ def hold_and_drive(source: Source, config: StudyConfig, options: argparse.Namesp
 
 def drive(source: Source, config: StudyConfig, options: argparse.Namespace, stop: Stop, lease: DriverLease) -> int:
     """Run what is missing, then the report. The lease is ours."""
-    from study.account import describe_plan, summarise
-    from study.lease import LeaseLost
-    from study.rules import check_against_existing
-    from study.worklist import Worklist
+    from study.config.changes import check_against_existing
+    from study.describe import describe_plan, summarise
+    from study.host.lease import LeaseLost
+    from study.plan.worklist import Worklist
 
     check_against_existing(source, config)  # again: another driver may just have finished
     work = Worklist(config)
@@ -223,7 +223,7 @@ def drive(source: Source, config: StudyConfig, options: argparse.Namespace, stop
 
 
 def _progress_made(config: StudyConfig) -> str:
-    from study.worklist import Worklist
+    from study.plan.worklist import Worklist
 
     try:
         work = Worklist(config)
@@ -237,8 +237,8 @@ FOLDERS = ("evals", "history", "samples", "logs")
 
 def drop_failed(folder: Place, planned: Collection[str]) -> int:
     """Remove the files of planned rows that failed or ran out of time, so that they are measured again; how many."""
-    from study.account import RETRIED
-    from study.records import read_evals
+    from study.describe import RETRIED
+    from study.rows.records import read_evals
 
     failed = [str(r["cell_id"]) for r in read_evals(folder, []) if r["status"] in RETRIED and r["cell_id"] in planned]
     for cell in failed:
@@ -248,8 +248,8 @@ def drop_failed(folder: Place, planned: Collection[str]) -> int:
 
 def execute(config: StudyConfig, work: Worklist, options: argparse.Namespace, stop: Stop) -> None:
     """Run what is missing, with the display."""
-    from study.cluster import gpu_count, ray_session, usable_cpus
-    from study.scheduler import run_inline, run_with_ray, slots, warn_without_gpu
+    from study.cluster.scheduler import run_inline, run_with_ray, slots, warn_without_gpu
+    from study.cluster.session import gpu_count, ray_session, usable_cpus
 
     if options.inline:
         with _Display(config, work, 1) as (progress, start):
@@ -268,8 +268,8 @@ class _Display:
     """The live display around a run: (progress, what to call with every trial that is handed out)."""
 
     def __init__(self, config: StudyConfig, work: Worklist, n_slots: int) -> None:
-        from study.fields import FieldStore
-        from study.progress import Progress
+        from study.fields.store import FieldStore
+        from study.host.progress import Progress
 
         self.work, self.store = work, FieldStore(config.place)
         before, steps = work.rows_planned - work.rows_left, work.steps_left(self.store)
@@ -289,9 +289,9 @@ class _Display:
 
 def write_study(config: StudyConfig, work: Worklist) -> None:
     """study.yaml and the manifest, before anything runs; files that killed processes left half-written are removed."""
-    from study.fields import FieldStore
-    from study.given import publish_given
-    from study.records import write_text
+    from study.fields.given import publish_given
+    from study.fields.store import FieldStore
+    from study.rows.records import write_text
 
     for folder in (config.folder, *(config.folder / name for name in FOLDERS), config.place / "fields" / ".training"):
         clean_temporary(folder)

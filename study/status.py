@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from study.fields import age
-from study.lease import holder_lives, read_holder
-from study.records import DamagedFile, read_evals, read_table
-from study.storage import Place, StorageError
-from study.terminal import command
+from pfgm.terminal import command
+from study.fields.store import age
+from study.host.lease import holder_lives, read_holder
+from study.rows.records import DamagedFile, read_evals, read_table
+from study.rows.storage import Place, StorageError
 
 EPILOG = """\
 examples:

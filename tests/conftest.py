@@ -16,8 +16,9 @@ import pytest
 import torch
 import yaml
 
-from study.config import StudyConfig, load_study_config
-from study.records import read_evals
+from study.config.study import StudyConfig
+from study.load import load_study_config
+from study.rows.records import read_evals
 from study.run import main
 
 TINY: dict[str, Any] = {

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from pfgm.config import TrainConfig
-from pfgm.data import DataInfo
-from pfgm.flow import Flow
-from pfgm.process import Process, make_process
-from pfgm.resolve import resolve_train
+from pfgm.data.dataset import DataInfo
+from pfgm.flow.base import Flow
+from pfgm.process.base import Process, make_process
+from pfgm.process.resolve import resolve_train
 
 MeanSource = Callable[[Tensor, Tensor], Tensor]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pfgm.data import Points
+from pfgm.data.points import Points
 
 
 def some(*shape: int, seed: int = 0) -> np.ndarray:

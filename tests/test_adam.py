@@ -8,13 +8,13 @@ import sys
 import torch
 from torch import nn
 
-from pfgm.adam import Adam
+from pfgm.training.adam import Adam
 
 TRAINS = """
 import sys
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data import load_data
-from pfgm.training import Trainer
+from pfgm.training.trainer import Trainer
 
 data = load_data(DataConfig(name="rings", n=50))
 list(Trainer(data, NetworkConfig(width=8, depth=1), TrainConfig(steps=2, batch_size=8), 0).run())

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.plots import anchors, choose_cell
-from analysis.testing import Truth, synthetic_frame
+from analysis.plots.style import anchors, choose_cell
+from analysis.testing.studies import synthetic_frame
+from analysis.testing.truth import Truth
 
 mpl.use("Agg")
 

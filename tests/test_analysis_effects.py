@@ -34,12 +34,12 @@ from analysis import (
     variance_components,
     worst_case,
 )
-from analysis.load import study_of
-from analysis.points import design_points
 from analysis.power import main as power_main
-from analysis.synthetic import quantiles
-from analysis.testing import Truth, draw_noise, synthetic_frame, synthetic_plan, write_study
-from analysis.variance import detectable, moderate, moderate_all, of_means, pool
+from analysis.rows.load import study_of
+from analysis.statistics.box import design_points
+from analysis.statistics.variance import detectable, moderate, moderate_all, of_means, pool
+from analysis.testing.studies import synthetic_frame, write_study
+from analysis.testing.truth import Truth, draw_noise, quantiles, synthetic_plan
 
 mpl.use("Agg")
 

@@ -22,10 +22,11 @@ from analysis import (
     solver_tolerance,
     summarize,
 )
-from analysis.pareto import non_dominated
-from analysis.report_figures import MAX_PAIRS, interaction_section
-from analysis.testing import Truth, write_study
-from analysis.units import field_key
+from analysis.report.figures import MAX_PAIRS, interaction_section
+from analysis.rows.units import field_key
+from analysis.statistics.pareto import non_dominated
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
 
 mpl.use("Agg")
 FLAGS = ["on_front", "knee", "within_tolerance", "cheapest_within"]
@@ -74,10 +75,10 @@ def test_interaction_is_a_plain_loop(frame: pd.DataFrame, pair: tuple[str, str],
 
 def test_many_pairs_are_drawn_small_and_too_many_are_left_out(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     few = plot_interaction(frame, "sigma", "T_ratio").collections[0].get_sizes()[0]
-    monkeypatch.setattr("analysis.pairs._mark_size", lambda n: (4.0, 0.3))
+    monkeypatch.setattr("analysis.robustness.pairs._mark_size", lambda n: (4.0, 0.3))
     assert plot_interaction(frame, "sigma", "T_ratio").collections[0].get_sizes()[0] < few == 90
     assert MAX_PAIRS == 5000
-    monkeypatch.setattr("analysis.report_figures.MAX_PAIRS", 3)
+    monkeypatch.setattr("analysis.report.figures.MAX_PAIRS", 3)
     assert "Not drawn" in interaction_section(frame, Path("unused")).blocks[0].text
 
 
@@ -139,6 +140,6 @@ def test_points_that_are_equal_are_all_kept() -> None:
 
 
 def test_names_that_reports_return_are_public() -> None:
-    assert analysis.write_reports.__module__ == "analysis.report"
-    assert analysis.ToleranceInterval.__module__ == "analysis.robustness"
+    assert analysis.write_reports.__module__ == "analysis.report.write"
+    assert analysis.ToleranceInterval.__module__ == "analysis.robustness.interval"
     assert {"ToleranceInterval", "write_reports"} <= set(analysis.__all__)

@@ -20,9 +20,11 @@ import optuna
 import pandas as pd
 import pytest
 
-from analysis import AnalysisError, load_studies, load_study, of_study, optuna_trials, summarize, to_csv, to_optuna, validate
-from analysis.testing import Truth, write_study
-from study.records import EVALS, read_table, write_table
+from analysis import AnalysisError, load_studies, load_study, of_study, summarize, to_csv, to_optuna, validate
+from analysis.rows import optuna_trials
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
+from study.rows.records import EVALS, read_table, write_table
 
 mpl.use("Agg")
 PLOTS = ("optimization_history", "param_importances", "slice", "contour", "parallel_coordinate", "edf", "rank", "timeline")

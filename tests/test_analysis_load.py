@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from analysis import AnalysisError, load_history, load_study, searched_axes
-from analysis.testing import Truth, write_study
-from study.records import EVALS, MANIFEST, read_table, write_table
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
+from study.rows.records import EVALS, MANIFEST, read_table, write_table
 
 SMALL = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2, samples=False)
 

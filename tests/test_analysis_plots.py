@@ -21,9 +21,10 @@ from analysis import (
     plot_samples,
     plot_solver_tolerance,
 )
-from analysis.load import Axis
-from analysis.plots import set_parameter_axis
-from analysis.testing import Truth, write_study
+from analysis.plots.style import set_parameter_axis
+from analysis.rows.load import Axis
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
 
 mpl.use("Agg")
 

@@ -19,12 +19,13 @@ from conftest import Folder
 from matplotlib.figure import Figure
 
 from analysis import load_study, write_report
-from analysis.report import main
-from analysis.report_design import cost
-from analysis.report_yaml import run_yaml
-from analysis.testing import Truth, write_study
-from study.config import load_study_config
-from study.records import EVALS, MANIFEST, read_table, write_table
+from analysis.report.__main__ import main
+from analysis.report.sections.design import cost
+from analysis.report.sections.runnable import run_yaml
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
+from study.load import load_study_config
+from study.rows.records import EVALS, MANIFEST, read_table, write_table
 from study.run import main as run_study
 
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2)
@@ -181,7 +182,8 @@ def test_the_tolerance_asked_for_is_that_of_every_section(tmp_path: Path, monkey
     folder = write_study(tmp_path / "study", TINY.changed(samples=False))
     disturb(folder)
     seen = []
-    monkeypatch.setattr("analysis.report_results.plot_perturbation_robustness", lambda rows, *_, **__: seen.append(rows))
+    drawn = "analysis.report.sections.results.plot_perturbation_robustness"
+    monkeypatch.setattr(drawn, lambda rows, *_, **__: seen.append(rows))
     write_report(folder, tolerance=0.25)
     assert {rows.attrs["study"]["analysis"]["tolerance"] for rows in seen} == {0.25}
 
@@ -223,7 +225,7 @@ def test_the_likelihood_is_in_the_report(tmp_path: Path, bits: bool) -> None:
 def test_a_page_shows_some_rows_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = TINY.changed(status=lambda row: "diverged" if row["cell_id"] == "c002-1-04-0" else "complete", samples=False)
     folder = write_study(tmp_path / "study", truth)
-    monkeypatch.setattr("analysis.report_table.PAGE_ROWS", 12)
+    monkeypatch.setattr("analysis.report.sections.table.PAGE_ROWS", 12)
     page = Path(write_report(folder))
     text = page.read_text()
     assert "12 of 30 cells, so that the page stays quick" in text and "Every column of every row is in tables/rows.csv" in text
@@ -238,7 +240,7 @@ def test_a_page_shows_some_rows_and_says_so(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.usefixtures("no_rendering")
 def test_a_static_table_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.report_blocks.MAX_ROWS", 3)
+    monkeypatch.setattr("analysis.report.blocks.MAX_ROWS", 3)
     page = Path(write_report(write_study(tmp_path / "study", TINY.changed(status=lambda row: "failed"))))
     assert "The first 3 of 6 rows; all are in tables/failures.csv." in page.read_text()
     assert len(pd.read_csv(page.parent / "tables" / "failures.csv")) == 6
@@ -340,7 +342,7 @@ BLOCKED = """
 import sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "ray", "pfgm"):
+        if name.split(".")[0] in ("torch", "ray"):
             raise ImportError(f"{name} is not to be had here")
 sys.meta_path.insert(0, Blocked())
 from analysis import load_study, write_report
@@ -348,7 +350,7 @@ print(len(load_study(sys.argv[1])), write_report(sys.argv[1]))
 """
 
 
-def test_analysis_runs_without_torch_ray_pfgm(tmp_path: Path) -> None:
+def test_analysis_runs_without_torch_and_ray(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", TINY)
     root = Path(__file__).parents[1]
     command = [sys.executable, "-c", BLOCKED, str(folder)]
@@ -377,6 +379,6 @@ def test_a_run_writes_the_report_and_refreshes_it(folder: Folder) -> None:
 
 def test_import_loads_nothing_heavy() -> None:
     code = "import sys, analysis; assert not {'torch', 'ray', 'pandas', 'matplotlib'} & set(sys.modules); analysis.load_study"
-    code += "; import analysis.report; assert not {'torch', 'ray', 'pfgm'} & set(sys.modules)"
+    code += "; import analysis.report.write; assert not {'torch', 'ray', 'pfgm.config'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr

@@ -21,10 +21,11 @@ from analysis import (
     summarize,
     tolerance_interval,
 )
-from analysis.load import study_of
-from analysis.pareto import non_dominated
-from analysis.statistics import sd_interval, t_interval
-from analysis.testing import Truth, synthetic_frame, write_study
+from analysis.rows.load import study_of
+from analysis.statistics.pareto import non_dominated
+from analysis.statistics.summary import sd_interval, t_interval
+from analysis.testing.studies import synthetic_frame, write_study
+from analysis.testing.truth import Truth
 
 SIGMA = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), samples=False)
 

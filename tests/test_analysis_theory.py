@@ -27,13 +27,14 @@ from analysis import (
     seed_fronts,
     theory_curves,
 )
-from analysis.outliers import prior_tail
-from analysis.pareto import knee_of
-from analysis.testing import Truth, write_study
-from analysis.theory import coverage, known_moments, prior_error
+from analysis.statistics.pareto import knee_of
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
+from analysis.theory.outliers import prior_tail
+from analysis.theory.predictions import coverage, known_moments, prior_error
 from pfgm.config import DataConfig
-from pfgm.data import load_data
-from pfgm.prior import PoissonPrior
+from pfgm.data.dataset import load_data
+from pfgm.prior.law import PoissonPrior
 
 mpl.use("Agg")
 

@@ -8,9 +8,9 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor
 
-from pfgm.analytic import GaussianMixture, PointCharges
-from pfgm.field import log_weights
-from pfgm.prior import PoissonPrior
+from pfgm.field.analytic import GaussianMixture, PointCharges
+from pfgm.field.empirical import log_weights
+from pfgm.prior.law import PoissonPrior
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from analysis import contrast, load_study
-from analysis.testing import Truth, write_study
-from study.config import load_study_config
-from study.plan import make_plan
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
+from study.load import load_study_config
+from study.plan.make import make_plan
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "claims"
 

@@ -22,7 +22,7 @@ import psutil
 import pytest
 from conftest import Folder
 
-from study.scheduler import slots
+from study.cluster.scheduler import slots
 
 BIN = Path(sys.executable).parent
 THREE = {"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
@@ -40,7 +40,7 @@ print(json.dumps([nodes, ray.util.list_named_actors(all_namespaces=True), busy])
 """
 JOIN = """
 import sys
-from study.cluster import ClusterError, ray_session
+from study.cluster.session import ClusterError, ray_session
 try:
     with ray_session(None, sys.argv[1], 1):
         print("joined")
@@ -270,7 +270,7 @@ def test_a_killed_driver_leaves_the_cluster_as_it_was(cluster: Cluster, folder: 
     folder.write(train=ENDLESS, search=None)
     driver = cluster.drive(folder)
     wait_for(lambda: any(cluster.trials()), 90, "trial")
-    temporary = next(words[-1] for words in below(driver.pid).values() if "study.reaper" in words)
+    temporary = next(words[-1] for words in below(driver.pid).values() if "study.host.reaper" in words)
     assert Path(temporary).is_dir()
     driver.kill()
     driver.wait()
@@ -298,6 +298,6 @@ def test_trials_at_once(
     folder: Folder, gpus: Any, concurrent: Any, room: tuple[int, float], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a tiny network, where GPUs have 16 GB."""
-    monkeypatch.setattr("study.sharing.gpu_memory", lambda: 16 * 10**9)
+    monkeypatch.setattr("study.host.sharing.gpu_memory", lambda: 16 * 10**9)
     config = folder.load(resources={"gpus": gpus, "concurrent": concurrent})
     assert slots(config, *room) == expected

@@ -19,9 +19,9 @@ import yaml
 from conftest import Folder
 from test_cluster import BIN, CLEAN, end, trials_of, wait_for
 
-from study.config import load_study_config
+from study.cluster.scheduler import slots
+from study.load import load_study_config
 from study.run import parser
-from study.scheduler import slots
 
 CLUSTER = Path(__file__).resolve().parents[1] / "experiments/cluster"
 

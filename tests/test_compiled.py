@@ -12,12 +12,12 @@ import torch
 from conftest import Folder, promised
 from torch import Tensor
 
-from pfgm.checkpoint import pack_tensors, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
-from pfgm.data import load_data
+from pfgm.data.dataset import load_data
+from pfgm.flow.checkpoint import pack_tensors, unpack_tensors
 from pfgm.memory import n_splits
-from pfgm.training import Trainer
-from study.config import ConfigError
+from pfgm.training.trainer import Trainer
+from study.config.yaml_source import ConfigError
 
 SMALL, TRAIN = NetworkConfig(width=8, depth=1), TrainConfig(steps=12, batch_size=8, sigma=0.05, warmup_steps=2)
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -41,7 +41,7 @@ def test_a_compiled_training_is_the_same_to_rounding(bf16: bool, caplog: pytest.
     """Losses to 1e-4 (bfloat16, which rounds elsewhere: 1 %), a cost that is known and told once, a run that continues."""
     train = TRAIN.model_copy(update={"bf16": bf16})
     plain = losses(trainer(False, train))
-    with caplog.at_level(logging.INFO, logger="pfgm.training"):
+    with caplog.at_level(logging.INFO, logger="pfgm.training.trainer"):
         whole = trainer(train=train)
         assert losses(whole) == pytest.approx(plain, rel=1e-2 if bf16 else 1e-4)
     assert whole.compiled is not None and whole.compiled.cost_s is not None and whole.compiled.cost_s > 0.05
@@ -67,7 +67,7 @@ def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch, ca
     made = trainer()
     assert losses(made) == losses(trainer(False))
     assert made.compiled is None
-    warnings = [record.message for record in caplog.records if record.name == "pfgm.training"]
+    warnings = [record.message for record in caplog.records if record.name == "pfgm.training.trainer"]
     assert len(warnings) == 1 and warnings[0].startswith("the network cannot be compiled, training goes on without (")
     assert warnings[0].endswith("'/no/such/compiler'))")
 

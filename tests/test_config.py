@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.config import ConfigError, load_study_config
-from study.plan import make_plan
+from study.config.yaml_source import ConfigError
+from study.load import load_study_config
+from study.plan.make import make_plan
 from study.run import main
 
 EXAMPLE = """\

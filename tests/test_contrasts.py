@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from analysis import AnalysisError, contrast, degradation, perturbation_robustness, plot_perturbation_robustness
-from analysis.load import load_study
-from analysis.report_figures import ALONE, ASIDE, figure
-from analysis.testing import Truth, write_study
+from analysis.report.figures import ALONE, ASIDE, figure
+from analysis.rows.load import load_study
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
 
 
 def test_one_group_is_a_t_interval() -> None:

@@ -10,17 +10,17 @@ import torch
 from conftest import Folder
 from scipy import stats
 
-from pfgm.analytic import PointCharges
-from pfgm.checkpoint import Field, pack_tensors, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.exact import exact_field, exact_train
-from pfgm.field import SILENT_ROWS, Doubts, normalized_target
-from pfgm.footprint import footprint
-from pfgm.perturbations import StepNoise, disturb_weights
-from pfgm.process import gamma_on_device
-from pfgm.sampling import sample
-from pfgm.training import Trainer
+from pfgm.data.dataset import load_data
+from pfgm.field.analytic import PointCharges
+from pfgm.field.empirical import SILENT_ROWS, Doubts, normalized_target
+from pfgm.flow.checkpoint import Field, pack_tensors, unpack_tensors
+from pfgm.flow.exact import exact_field, exact_train
+from pfgm.process.base import gamma_on_device
+from pfgm.sampling.disturbances import StepNoise, disturb_weights
+from pfgm.sampling.integrate import sample
+from pfgm.training.footprint import footprint
+from pfgm.training.trainer import Trainer
 
 NETWORKS = [
     NetworkConfig(width=64),

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from pfgm.config import DataConfig
-from pfgm.data import READERS, DataError, load_data
-from study.config import ConfigError, load_study_config
+from pfgm.data.dataset import load_data
+from pfgm.data.errors import DataError
+from pfgm.data.registry import READERS
+from study.config.yaml_source import ConfigError
+from study.load import load_study_config
 
 
 def test_digits_in_their_units():

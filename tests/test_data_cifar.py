@@ -12,8 +12,9 @@ import torch
 from pixels import some, stored
 
 from pfgm.config import DataConfig
-from pfgm.data import DataError, load_data
-from pfgm.data.cifar import unpickle_batch
+from pfgm.data.dataset import load_data
+from pfgm.data.errors import DataError
+from pfgm.data.readers.cifar import unpickle_batch
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -171,7 +172,7 @@ def test_links_and_giants_in_an_archive_are_not_followed(tmp_path, batches, monk
         tar.addfile(link)
     with pytest.raises(DataError, match="lacks data_batch_1"):
         cifar(path)
-    monkeypatch.setattr("pfgm.data.cifar.MAX_BATCH", 1000)
+    monkeypatch.setattr("pfgm.data.readers.cifar.MAX_BATCH", 1000)
     with pytest.raises(DataError, match=r"data_batch_2 in .* bytes, the limit is 1000"):
         cifar(path)
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from pfgm.config import DataConfig
-from pfgm.data import DataError, load_data
-from pfgm.data import cifar as cifar_module
-from pfgm.data import download as download_module
-from pfgm.data import idx as idx_module
-from pfgm.data.download import DownloadError, Remote, fetch
+from pfgm.data.dataset import load_data
+from pfgm.data.errors import DataError
+from pfgm.data.pictures import download as download_module
+from pfgm.data.pictures.download import DownloadError, Remote, fetch
+from pfgm.data.readers import cifar as cifar_module
+from pfgm.data.readers import idx as idx_module
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 

@@ -11,9 +11,11 @@ import torch
 from pixels import some, stored
 
 from pfgm.config import DataConfig
-from pfgm.data import READERS, DataError, load_data
-from pfgm.data import idx as idx_module
-from pfgm.data.idx import DEBIAN
+from pfgm.data.dataset import load_data
+from pfgm.data.errors import DataError
+from pfgm.data.readers import idx as idx_module
+from pfgm.data.readers.idx import DEBIAN
+from pfgm.data.registry import READERS
 
 pytestmark = pytest.mark.usefixtures("cache")
 

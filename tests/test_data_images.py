@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from pfgm.config import DataConfig
-from pfgm.data import DataError, load_data
-from pfgm.data import cache as cache_module
-from pfgm.data import gallery as gallery_module
+from pfgm.data.dataset import load_data
 from pfgm.data.describe import describe, text
+from pfgm.data.errors import DataError
+from pfgm.data.pictures import cache as cache_module
+from pfgm.data.pictures import gallery as gallery_module
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -352,7 +353,7 @@ def test_a_zip_bomb_is_refused_before_it_is_read(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("read"))
     with pytest.raises(DataError, match=r"expands \d+ times, to 50 MB; the limit is 100 times"):
         read(path)
-    monkeypatch.setattr("pfgm.data.images.MAX_MEMBER", 1_000_000)
+    monkeypatch.setattr("pfgm.data.readers.images.MAX_MEMBER", 1_000_000)
     with pytest.raises(DataError, match=r"zero\.bmp in .* has 50 MB, the limit for a picture is 1 MB"):
         read(path)
 

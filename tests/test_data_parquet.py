@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from pfgm.config import DataConfig
-from pfgm.data import DataError, load_data
+from pfgm.data.dataset import load_data
+from pfgm.data.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("cache")
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
-from pfgm.data import Points, load_data
-from pfgm.field import mean_source, normalized_target
-from pfgm.training import Trainer
+from pfgm.data.dataset import load_data
+from pfgm.data.points import Points
+from pfgm.field.empirical import mean_source, normalized_target
+from pfgm.training.trainer import Trainer
 
 ITEM = (3, 4, 5)
 

@@ -17,12 +17,13 @@ import torch
 from PIL import Image
 
 from pfgm.config import DataConfig
-from pfgm.data import DataError, load_data
 from pfgm.data.__main__ import main
+from pfgm.data.dataset import load_data
 from pfgm.data.describe import guess
-from pfgm.data.kinds import WORDS, kind_of
+from pfgm.data.errors import DataError
+from pfgm.data.readers.kinds import WORDS, kind_of
 from pfgm.data.units import units_of
-from study.config import load_study_config
+from study.load import load_study_config
 
 VALUES = np.random.default_rng(2).standard_normal((40, 3)) * [1, 30, 1e4] + [0, 5, 1.7e9]
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from pfgm.checkpoint import Field, load_field, pack_field, save_field
 from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
-from pfgm.data import DataError, load_data
+from pfgm.data.dataset import load_data
 from pfgm.data.describe import describe, text
+from pfgm.data.errors import DataError
 from pfgm.data.units import FAR, stored, units_of
-from pfgm.exact import exact_field, exact_train
-from pfgm.metrics.evaluation import Evaluator
-from pfgm.training import Trainer
+from pfgm.flow.checkpoint import Field, load_field, pack_field, save_field
+from pfgm.flow.exact import exact_field, exact_train
+from pfgm.metrics.evaluator import Evaluator
+from pfgm.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

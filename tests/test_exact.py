@@ -15,20 +15,20 @@ from conftest import Folder, same_rows
 from torch import Tensor
 
 from analysis import load_study, plot_theory_curves, summarize, theory_curves, write_report
-from analysis.report_yaml import run_yaml
-from analysis.theory import data_moments, prior_error
-from pfgm.analytic import GaussianMixture, PointCharges
+from analysis.report.sections.runnable import run_yaml
+from analysis.theory.predictions import data_moments, prior_error
 from pfgm.config import DataConfig
-from pfgm.data import Dataset, load_data
-from pfgm.exact import ExactField, exact_field, exact_train
-from pfgm.field import mean_source
-from pfgm.process import kernel_noise, make_process
-from pfgm.sampling import integrate
-from study.config import load_study_config
-from study.fields import FieldStore
-from study.storage import Place
-from study.worklist import Worklist
-from study.yaml_source import ConfigError
+from pfgm.data.dataset import Dataset, load_data
+from pfgm.field.analytic import GaussianMixture, PointCharges
+from pfgm.field.empirical import mean_source
+from pfgm.flow.exact import ExactField, exact_field, exact_train
+from pfgm.process.base import kernel_noise, make_process
+from pfgm.sampling.integrate import integrate
+from study.config.yaml_source import ConfigError
+from study.fields.store import FieldStore
+from study.load import load_study_config
+from study.plan.worklist import Worklist
+from study.rows.storage import Place
 
 F64 = torch.float64
 N_AUG = (1.0, 8.0, 128.0, 3e6, math.inf)
@@ -248,7 +248,7 @@ def test_prior_error_falls_as_the_theory_says(kind: str, center: bool, slope: fl
 
 
 def test_exact_fields_are_the_fields_they_say() -> None:
-    """`empirical` is `pfgm.field` on the data; `gaussian_mixture` the toy's own law, or one Gaussian like other data."""
+    """`empirical` is `pfgm.field.empirical` on the data; `gaussian_mixture` the toy's own law, or one Gaussian."""
     x, t = torch.randn(6, 2, dtype=F64, generator=generator(9)), torch.full((6,), 0.3, dtype=F64)
     field, data = field_of("empirical", 8.0, n=300)
     torch.testing.assert_close(field.mean_source(x, t), mean_source(x, t, data.points[:].double(), n_aug=8.0))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from study.config import load_study_config
-from study.plan import make_plan
+from study.load import load_study_config
+from study.plan.make import make_plan
 from study.run import main
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,12 +21,12 @@ from conftest import Folder, same_rows
 from test_run import FOUR, LONG, family, files, wait_for
 
 from analysis import AnalysisError, load_study
-from pfgm.checkpoint import pack_tensors
-from study.fields import FieldStore
-from study.fields import main as fields_main
-from study.lease import DriverLease, LeaseLost, StudyHeld, read_holder
+from pfgm.flow.checkpoint import pack_tensors
+from study.fields.store import FieldStore
+from study.fields.__main__ import main as fields_main
+from study.host.lease import DriverLease, LeaseLost, StudyHeld, read_holder
+from study.rows.storage import Place
 from study.status import main as status_main
-from study.storage import Place
 
 
 def spoil(file: Path, how: str) -> None:

@@ -13,13 +13,14 @@ import torch
 from scipy.stats import energy_distance as scipy_energy_distance
 
 from pfgm.config import DataConfig, EvaluateConfig
-from pfgm.data import load_data
-from pfgm.metrics import energy_distance, frechet_distance, kernel_distance, moments, neighbour_gap
+from pfgm.data.dataset import load_data
 from pfgm.metrics import reference as reference_module
-from pfgm.metrics.classifiers import HERE, shipped_classifier
-from pfgm.metrics.evaluation import Evaluator
-from pfgm.metrics.features import check_features, default_features, feature_network
-from pfgm.metrics.kernels import unbiased_mmd2
+from pfgm.metrics.evaluator import Evaluator
+from pfgm.metrics.features.classifiers import HERE, shipped_classifier
+from pfgm.metrics.features.networks import check_features, default_features, feature_network
+from pfgm.metrics.frechet import frechet_distance, moments
+from pfgm.metrics.kernels import energy_distance, kernel_distance, unbiased_mmd2
+from pfgm.metrics.neighbours import neighbour_gap
 from pfgm.metrics.reference import FeatureStatistics, data_radii, feature_statistics, streamed_moments
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -209,8 +210,8 @@ def test_test_split_and_features_space_fill_their_columns():
 
 INCEPTION = """
 import sys, torch
-from pfgm.metrics.features import feature_network
-from pfgm.metrics.inception import _library
+from pfgm.metrics.features.networks import feature_network
+from pfgm.metrics.features.inception import _library
 
 assert "torchvision" not in sys.modules and "torch_fidelity" not in sys.modules
 FeatureExtractorInceptionV3 = _library().FeatureExtractorInceptionV3
@@ -298,7 +299,7 @@ def test_kernel_distance_agrees_with_torch_fidelitys_own():
 
 
 def test_inception_without_its_library_is_one_line_with_the_cure(monkeypatch):
-    from pfgm.metrics import inception
+    from pfgm.metrics.features import inception
 
     inception._library.cache_clear()
     monkeypatch.delitem(sys.modules, inception.LIBRARY, raising=False)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pfgm.analytic import PointCharges
-from pfgm.field import log_weights, mean_source, normalized_target, true_field
-from pfgm.lines import trajectories
-from pfgm.solvers import heights as heights_between
+from pfgm.field.analytic import PointCharges
+from pfgm.field.empirical import log_weights, mean_source, normalized_target, true_field
+from pfgm.field.lines import trajectories
+from pfgm.sampling.solvers import heights as heights_between
 
 GAMMA = 5.0
 

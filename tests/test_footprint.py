@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from pfgm.config import NetworkConfig, TrainConfig
-from pfgm.field import normalized_target
-from pfgm.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_peak
-from pfgm.networks import FieldNetwork, build_network
+from pfgm.field.empirical import normalized_target
+from pfgm.networks.build import FieldNetwork, build_network
+from pfgm.training.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_peak
 
 NETWORKS = [
     (NetworkConfig(width=64, depth=2), (1, 8, 8)),

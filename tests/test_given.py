@@ -12,9 +12,9 @@ from authors_layout import contents, random_network, saved
 from conftest import Folder
 
 from analysis import AnalysisError, load_study, power_table, summarize, tolerance_interval, write_report
-from pfgm.checkpoint import load_field
-from study.config import ConfigError
-from study.records import COLUMNS
+from pfgm.flow.checkpoint import load_field
+from study.config.yaml_source import ConfigError
+from study.rows.records import COLUMNS
 
 SAMPLER = {"T_ratio": {"choice": [0.5, 1, 2]}}
 

@@ -19,6 +19,8 @@ FORBIDDEN = {
     "study": {"analysis"},
     "analysis": {"torch", "ray", "pfgm"},
 }
+SHARED = {"pfgm.terminal", "pfgm.registry"}
+"""Modules of pfgm that every package may import: the standard library alone."""
 MAX_FILE, MAX_FUNCTION = 350, 60
 
 
@@ -56,17 +58,15 @@ def obvious(node: ast.FunctionDef | ast.ClassDef) -> bool:
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_imports_point_one_way(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
-    wrong = {m for m in imported(path) if m.split(".")[0] in FORBIDDEN[package]}
-    if package == "study" and path.name not in ("cluster.py", "scheduler.py", "searcher.py", "training_lease.py"):
+    wrong = {m for m in imported(path) if m.split(".")[0] in FORBIDDEN[package] and m not in SHARED}
+    if package == "study" and path.parent.name != "cluster":
         wrong |= {m for m in imported(path) if m.split(".")[0] == "ray"}
     if package == "analysis":
-        shared = ("study.records", "study.storage", "study.terminal")
-        wrong |= {m for m in imported(path) if m.startswith("study.") and not m.startswith(shared)}
-        wrong |= {"study"} & imported(path) if not any(m.startswith(shared) for m in imported(path)) else set()
+        wrong |= {m for m in imported(path) if m.split(".")[0] == "study" and not m.startswith("study.rows.")}
     assert not wrong
 
 
-@pytest.mark.parametrize("module", ["pfgm", "study", "study.records", "analysis"])
+@pytest.mark.parametrize("module", ["pfgm", "study", "study.rows.records", "analysis"])
 def test_import_is_light(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -83,11 +83,6 @@ def test_files_and_functions_are_short(path: Path) -> None:
             assert length <= MAX_FUNCTION, f"{name(path)}:{node.lineno}: {node.name} has {length} lines"
 
 
-def test_the_edges_of_all_commands_are_one_text() -> None:
-    """pfgm works without study, and analysis without pfgm, so each has its copy."""
-    assert (ROOT / "pfgm" / "terminal.py").read_bytes() == (ROOT / "study" / "terminal.py").read_bytes()
-
-
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_text_files_name_their_encoding(path: Path) -> None:
     """Without one, a file is read and written in the locale's, which on another machine is another."""
@@ -98,7 +93,7 @@ def test_text_files_name_their_encoding(path: Path) -> None:
             opened = isinstance(node.func, ast.Name) and node.func.id == "open"
             binary = opened and len(node.args) > 1 and "b'" in ast.unparse(node.args[1])
             text = called in ("read_text", "write_text") or "text" in keys or (opened and not binary)
-            own = called == "" and len(node.args) == 2 and not opened  # study.records.write_text is UTF-8
+            own = called == "" and len(node.args) == 2 and not opened  # study.rows.records.write_text is UTF-8
             assert not text or own or "encoding" in keys, f"{name(path)}:{node.lineno}"
 
 

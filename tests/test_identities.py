@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import yaml
 
-from study.config import load_study_config
-from study.identity import digest
-from study.plan import make_plan
+from study.load import load_study_config
+from study.plan.identity import digest
+from study.plan.make import make_plan
 
 GOLDEN = Path(__file__).parent / "golden_identities.json"
 NAMES = ("train_id", "point_id", "sampler_id", "cell_id")

@@ -11,20 +11,20 @@ import torch
 from exact_flow import ExactFlow, Gaussians, process_of
 from scipy import special, stats
 
-from pfgm.analytic import GaussianMixture, PointCharges
-from pfgm.checkpoint import Field
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.dequantization import dequantize
-from pfgm.exact import exact_field, exact_train
-from pfgm.field import mean_source
-from pfgm.latents import Latents, check_latents, interpolate, make_latents, with_temperature
-from pfgm.prior import PoissonPrior, latents
-from pfgm.process import Pfgm
-from pfgm.resolve import resolve_sampler
-from pfgm.sampling import encode, sample
-from pfgm.tails import RadiusTails
-from pfgm.training import Trainer
+from pfgm.data.dataset import load_data
+from pfgm.field.analytic import GaussianMixture, PointCharges
+from pfgm.field.empirical import mean_source
+from pfgm.flow.checkpoint import Field
+from pfgm.flow.exact import exact_field, exact_train
+from pfgm.prior.latent import Latents, check_latents, interpolate, make_latents, with_temperature
+from pfgm.prior.law import PoissonPrior, latents
+from pfgm.prior.tails import RadiusTails
+from pfgm.process.base import Pfgm
+from pfgm.process.resolve import resolve_sampler
+from pfgm.sampling.dequantization import dequantize
+from pfgm.sampling.integrate import encode, sample
+from pfgm.training.trainer import Trainer
 
 F64 = torch.float64
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,8 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from analysis import load_study, plot_learning_curves, plot_outlier_map, plot_perturbation_robustness, write_report
-from analysis.legends import draw_legend
-from analysis.testing import Truth, write_study
+from analysis.plots.legends import draw_legend
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
 
 pytestmark = pytest.mark.usefixtures("clean_figures")
 

@@ -12,22 +12,22 @@ import torch
 from exact_flow import ExactFlow, Gaussians, process_of
 from scipy import stats
 
-from pfgm.analytic import GaussianMixture, PointCharges
-from pfgm.checkpoint import Field
 from pfgm.config import METRICS, DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.dequantization import dequantize, quantization
-from pfgm.exact import exact_field, exact_train
-from pfgm.field import mean_source
-from pfgm.likelihood import bits_per_dim, log_likelihood, rademacher, source_and_divergence
-from pfgm.metrics.evaluation import Evaluator
+from pfgm.data.dataset import load_data
+from pfgm.field.analytic import GaussianMixture, PointCharges
+from pfgm.field.empirical import mean_source
+from pfgm.flow.checkpoint import Field
+from pfgm.flow.exact import exact_field, exact_train
+from pfgm.metrics.evaluator import Evaluator
 from pfgm.metrics.likelihood import some_points
-from pfgm.process import Pfgm
-from pfgm.training import Trainer
-from study.account import describe_plan
-from study.identity import evaluation
-from study.records import MEASUREMENTS, METRIC_COLUMNS
-from study.worklist import Worklist
+from pfgm.process.base import Pfgm
+from pfgm.sampling.dequantization import dequantize, quantization
+from pfgm.sampling.likelihood import bits_per_dim, log_likelihood, rademacher, source_and_divergence
+from pfgm.training.trainer import Trainer
+from study.describe import describe_plan
+from study.plan.identity import evaluation
+from study.plan.worklist import Worklist
+from study.rows.records import MEASUREMENTS, METRIC_COLUMNS
 
 F64 = torch.float64
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pfgm.analytic import PointCharges
-from pfgm.field import mean_source, true_field
-from pfgm.lines import electric_field, electric_lines, line_starts, trajectories
-from pfgm.prior import PoissonPrior, latents
-from pfgm.sampling import integrate
-from pfgm.solvers import heights
+from pfgm.field.analytic import PointCharges
+from pfgm.field.empirical import mean_source, true_field
+from pfgm.field.lines import electric_field, electric_lines, line_starts, trajectories
+from pfgm.prior.law import PoissonPrior, latents
+from pfgm.sampling.integrate import integrate
+from pfgm.sampling.solvers import heights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.field import _look_from, mean_source, normalized_target
+from pfgm.data.dataset import load_data
+from pfgm.field.empirical import _look_from, mean_source, normalized_target
 from pfgm.memory import ByRows, is_out_of_memory, n_splits
-from pfgm.metrics import precision_recall
-from pfgm.metrics.classifiers import shipped_classifier
-from pfgm.metrics.features import feature_network
-from pfgm.sampling import integrate
-from pfgm.training import InParts, Trainer
+from pfgm.metrics.features.classifiers import shipped_classifier
+from pfgm.metrics.features.networks import feature_network
+from pfgm.metrics.neighbours import precision_recall
+from pfgm.sampling.integrate import integrate
+from pfgm.training.trainer import InParts, Trainer
 
 MIB = 2**20
 NO_CUDA = "no CUDA device: it takes an NVIDIA GPU and its driver"

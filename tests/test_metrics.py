@@ -12,24 +12,18 @@ from scipy.linalg import sqrtm
 from scipy.spatial import cKDTree
 from sklearn.datasets import load_digits
 
-import pfgm.metrics.classifiers as classifiers
+import pfgm.metrics.features.classifiers as classifiers
 import pfgm.metrics.neighbours as neighbours
-from pfgm.checkpoint import Field
 from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.metrics import (
-    energy_distance,
-    frechet_distance,
-    moments,
-    nearest_distance,
-    neighbour_statistics,
-    own_distance,
-    precision_recall,
-    sliced_wasserstein,
-)
-from pfgm.metrics.evaluation import Evaluator
-from pfgm.metrics.features import feature_network
-from pfgm.training import Trainer
+from pfgm.data.dataset import load_data
+from pfgm.flow.checkpoint import Field
+from pfgm.metrics.evaluator import Evaluator
+from pfgm.metrics.features.networks import feature_network
+from pfgm.metrics.frechet import frechet_distance, moments
+from pfgm.metrics.kernels import energy_distance
+from pfgm.metrics.neighbours import nearest_distance, neighbour_statistics, own_distance, precision_recall
+from pfgm.metrics.sliced import sliced_wasserstein
+from pfgm.training.trainer import Trainer
 
 
 def normal(n: int, k: int, seed: int) -> torch.Tensor:

@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from conftest import Folder
 from torch import Tensor, nn
 
-from pfgm.checkpoint import pack_tensors, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
-from pfgm.data import Dataset, load_data
-from pfgm.networks import build_network, describe_network, network_cost
-from pfgm.networks.cost import with_prefix
+from pfgm.data.dataset import Dataset, load_data
+from pfgm.flow.checkpoint import pack_tensors, unpack_tensors
+from pfgm.flow.poisson_flow import AUTHORS
+from pfgm.networks.build import build_network, describe_network
+from pfgm.networks.cost import network_cost, with_prefix
 from pfgm.networks.ddpmpp import Attention, ChannelMap, DDPMpp, ResidualBlock, positional_embedding
-from pfgm.poisson_flow import AUTHORS
-from pfgm.training import TRAINING_VERSION, InParts, Trainer
-from study.config import ConfigError
-from study.plan import digest, make_plan
+from pfgm.training.trainer import TRAINING_VERSION, InParts, Trainer
+from study.config.yaml_source import ConfigError
+from study.plan.identity import digest
+from study.plan.make import make_plan
 
 TINY = NetworkConfig(name="ddpmpp", width=8, depth=1, channel_mult=(1, 2), dropout=0.3)
 TRAIN = TrainConfig(steps=6, batch_size=8, sigma=0.05, warmup_steps=2)
@@ -236,7 +237,7 @@ def test_cost_counts_matrix_products_and_convolutions() -> None:
 
 
 def test_the_trainer_tells_what_it_trains(images: Dataset, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="pfgm.training"):
+    with caplog.at_level(logging.INFO, logger="pfgm.training.trainer"):
         Trainer(images, TINY, TRAIN, seed=0)
     assert [record.message for record in caplog.records] == [describe_network(TINY, (1, 16, 16))]
 

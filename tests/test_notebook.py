@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from analysis import load_history, load_study, plot_samples, validate
-from analysis.testing import Truth, write_study
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
 
 mpl.use("Agg")
 

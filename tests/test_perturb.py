@@ -9,9 +9,9 @@ import torch
 from scipy import special, stats
 
 from pfgm.config import DataConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.perturb import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
-from pfgm.resolve import resolve_train
+from pfgm.data.dataset import load_data
+from pfgm.process.resolve import resolve_train
+from pfgm.process.training_points import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
 
 SIGMA, TAU, M = 0.1, 0.03, 100.0
 N = 40_000

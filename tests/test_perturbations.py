@@ -11,19 +11,19 @@ from conftest import Folder, same_rows
 from scipy import stats
 
 from analysis import load_study, write_report
-from analysis.report_yaml import run_yaml
-from pfgm.analytic import PointCharges
-from pfgm.clock import LOG_HEIGHT, VpClock
+from analysis.report.sections.runnable import run_yaml
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.networks import build_network
-from pfgm.perturbations import StepNoise, disturb_weights, quantize
-from pfgm.process import make_process
-from pfgm.resolve import resolve_train
-from pfgm.sampling import integrate, sample
-from study.config import load_study_config
-from study.plan import make_plan
-from study.yaml_source import ConfigError
+from pfgm.data.dataset import load_data
+from pfgm.field.analytic import PointCharges
+from pfgm.networks.build import build_network
+from pfgm.process.base import make_process
+from pfgm.process.clock import LOG_HEIGHT, VpClock
+from pfgm.process.resolve import resolve_train
+from pfgm.sampling.disturbances import StepNoise, disturb_weights, quantize
+from pfgm.sampling.integrate import integrate, sample
+from study.config.yaml_source import ConfigError
+from study.load import load_study_config
+from study.plan.make import make_plan
 
 F64 = torch.float64
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pfgm.pickles import named_globals
-from pfgm.poisson_flow import CURE, from_poisson_flow
+from pfgm.flow.pickles import named_globals
+from pfgm.flow.poisson_flow import CURE, from_poisson_flow
 
 
 class Touch:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import Folder
 
-from study.config import StudyConfig
-from study.plan import Trial, check_extremes, make_plan, points
-from study.yaml_source import ConfigError
+from study.config.study import StudyConfig
+from study.config.yaml_source import ConfigError
+from study.plan.make import Trial, check_extremes, make_plan, points
 
 SPACE = {
     "train": {

@@ -16,13 +16,13 @@ from authors_layout import Content, contents, random_network, saved
 from torch import Tensor
 
 import pfgm
-from pfgm.checkpoint import Field, from_poisson_flow, load_field, save_field
 from pfgm.config import NetworkConfig
-from pfgm.field import mean_source, normalized_target
-from pfgm.networks import FieldNetwork
+from pfgm.field.empirical import mean_source, normalized_target
+from pfgm.flow.checkpoint import Field, from_poisson_flow, load_field, save_field
+from pfgm.flow.poisson_flow import AUTHORS
+from pfgm.networks.build import FieldNetwork
 from pfgm.networks.ddpmpp import DDPMpp
 from pfgm.networks.heads import plain_length, root_magnitude
-from pfgm.poisson_flow import AUTHORS
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pfgm.poisson_flow import AUTHORS
-from study.config import ConfigError, load_study_config
-from study.plan import make_plan
-from study.records import read_table
-from study.yaml_source import read_source
+from pfgm.flow.poisson_flow import AUTHORS
+from study.config.yaml_source import ConfigError, read_source
+from study.load import load_study_config
+from study.plan.make import make_plan
+from study.rows.records import read_table
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 EMBEDDED = ("digits", "digits_base", "digits_bundle", "digits_study", "rings", "tau_null")

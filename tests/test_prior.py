@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from pfgm.prior import PoissonPrior, latents
+from pfgm.prior.law import PoissonPrior, latents
 
 T = 2.5
 

@@ -10,16 +10,16 @@ import torch
 from conftest import Folder
 from scipy import stats
 
-from pfgm.analytic import GaussianMixture, PointCharges
-from pfgm.clock import HEIGHT, LOG_HEIGHT, Height, VpClock
 from pfgm.config import DataConfig, SamplerConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.perturb import perturb
-from pfgm.process import PROCESSES, VP_EPSILON, Process, kernel_noise, make_process
-from pfgm.resolve import resolve_sampler, resolve_train
-from pfgm.sampling import integrate, sample
-from pfgm.solvers import heights
-from study.plan import make_plan
+from pfgm.data.dataset import load_data
+from pfgm.field.analytic import GaussianMixture, PointCharges
+from pfgm.process.base import PROCESSES, VP_EPSILON, Process, kernel_noise, make_process
+from pfgm.process.clock import HEIGHT, LOG_HEIGHT, Height, VpClock
+from pfgm.process.resolve import resolve_sampler, resolve_train
+from pfgm.process.training_points import perturb
+from pfgm.sampling.integrate import integrate, sample
+from pfgm.sampling.solvers import heights
+from study.plan.make import make_plan
 
 F64 = torch.float64
 VP = VpClock(0.1, 20.0)
@@ -232,7 +232,7 @@ def test_processes_on_equal_terms(folder: Folder) -> None:
         )
         == 1
     )
-    from pfgm.training import Trainer
+    from pfgm.training.trainer import Trainer
 
     data = load_data(config.data)
     parameters = set()

@@ -10,8 +10,8 @@ import torch
 from scipy import integrate
 from torch import Tensor
 
-from pfgm.objectives import raw
-from pfgm.raw_target import raw_target_variance, relative_variance
+from pfgm.field.raw_target import raw_target_variance, relative_variance
+from pfgm.training.objectives import raw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

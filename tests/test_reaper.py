@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from study import reaper
+from study.host import reaper
 
 
 def test_a_folder_that_fills_again_is_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

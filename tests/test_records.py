@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from study.records import (
+from study.rows.records import (
     EVALS,
     HISTORY,
     MANIFEST,
@@ -38,7 +38,7 @@ def test_no_rows_are_a_table_too(tmp_path: Path) -> None:
 
 
 def test_an_unknown_column_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match=r"metric_fud.*study/records\.py"):
+    with pytest.raises(KeyError, match=r"metric_fud.*study/rows/records\.py"):
         write_table(tmp_path / "a.parquet", [{"cell_id": "a", "metric_fud": 1.0}], EVALS)
     assert list(tmp_path.iterdir()) == []
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from analysis import write_report
-from analysis.report import write_reports
-from analysis.testing import Truth, write_study
+from analysis.report.write import write_reports
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).parent / "browser" / "node_modules" / "axe-core" / "axe.min.js"

@@ -13,21 +13,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import load_study
-from analysis.load import AnalysisError, find_axis
-from analysis.report import main, write_reports
-from analysis.report_build import rate
-from analysis.report_several import (
-    Study,
-    comparable,
-    default_output,
-    labels,
-    overlay_curves,
-    plot_overlay,
-    shared_parameters,
-)
-from analysis.testing import Truth, write_study
-from study.records import EVALS, read_table, write_table
-from study.storage import Place
+from analysis.report.__main__ import main
+from analysis.report.build import rate
+from analysis.report.several import Study, comparable, default_output, labels, overlay_curves, plot_overlay, shared_parameters
+from analysis.report.write import write_reports
+from analysis.rows.load import AnalysisError, find_axis
+from analysis.testing.studies import write_study
+from analysis.testing.truth import Truth
+from study.rows.records import EVALS, read_table, write_table
+from study.rows.storage import Place
 
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2, samples=False)
 

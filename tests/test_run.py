@@ -20,14 +20,14 @@ import pytest
 from conftest import Folder, same_rows
 
 from analysis import load_study
-from study.fields import FieldStore
-from study.plan import make_plan
-from study.provenance import _versions
-from study.records import read_table
+from study.cluster.scheduler import run_inline
+from study.fields.store import FieldStore
+from study.measure.provenance import _versions
+from study.plan.make import make_plan
+from study.plan.worklist import Worklist
+from study.rows.records import read_table
+from study.rows.storage import Place
 from study.run import main
-from study.scheduler import run_inline
-from study.storage import Place
-from study.worklist import Worklist
 
 LONG = {"steps": 200, "batch_size": 32}
 """A second of training on one core."""

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from analysis import AnalysisError, effective_sample_size, plot_effective_sample_size
-from analysis.sample_size import effective_sources
-from pfgm.field import log_weights
-from pfgm.prior import PoissonPrior
+from analysis.theory.sample_size import effective_sources
+from pfgm.field.empirical import log_weights
+from pfgm.prior.law import PoissonPrior
 
 mpl.use("Agg")
 
@@ -39,7 +39,7 @@ def test_equidistant_sources() -> None:
 
 
 def test_the_weights_are_the_fields() -> None:
-    """1/Σ w² with the weights of `pfgm.field`, row blocks or not."""
+    """1/Σ w² with the weights of `pfgm.field.empirical`, row blocks or not."""
     x, y = normal(200, 8), normal(70, 8, seed=1)
     for t in (0.05, 1.0, 20.0):
         w = log_weights(torch.from_numpy(x), t, torch.from_numpy(y)).exp().numpy()

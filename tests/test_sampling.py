@@ -5,16 +5,16 @@ import math
 import pytest
 import torch
 
-from pfgm.analytic import GaussianMixture, PointCharges
 from pfgm.config import ADAPTIVE_SOLVERS, FIXED_SOLVERS, SOLVERS, DataConfig, SamplerConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.field import mean_source
-from pfgm.metrics import nearest_distance
-from pfgm.prior import PoissonPrior, latents
-from pfgm.process import make_process
-from pfgm.resolve import resolve_sampler, resolve_train
-from pfgm.sampling import Solution, integrate, sample
-from pfgm.solvers import heights
+from pfgm.data.dataset import load_data
+from pfgm.field.analytic import GaussianMixture, PointCharges
+from pfgm.field.empirical import mean_source
+from pfgm.metrics.neighbours import nearest_distance
+from pfgm.prior.law import PoissonPrior, latents
+from pfgm.process.base import make_process
+from pfgm.process.resolve import resolve_sampler, resolve_train
+from pfgm.sampling.integrate import Solution, integrate, sample
+from pfgm.sampling.solvers import heights
 
 F64 = torch.float64
 

@@ -10,13 +10,13 @@ import pytest
 from conftest import Folder
 
 from pfgm.config import NetworkConfig
-from pfgm.footprint import CONTEXT, footprint
 from pfgm.metrics.frechet import frechet_bytes
-from pfgm.networks import describe_network
-from study import sharing
-from study.scheduler import gpus_per_trial, slots
-from study.sharing import MAX_A_GPU, USABLE, memory_needed, plan_lines, trials_per_gpu
-from study.worklist import Worklist
+from pfgm.networks.build import describe_network
+from pfgm.training.footprint import CONTEXT, footprint
+from study.cluster.scheduler import gpus_per_trial, slots
+from study.host import sharing
+from study.host.sharing import MAX_A_GPU, USABLE, memory_needed, plan_lines, trials_per_gpu
+from study.plan.worklist import Worklist
 
 UNET = {"name": "unet", "width": 32, "depth": 2}
 DIGITS: dict[str, Any] = {"data": {"name": "digits"}, "network": UNET, "train": {"batch_size": 512, "steps": 10}}
@@ -117,7 +117,7 @@ def test_the_plan_says_how_many(folder: Folder, gpus: Any, memory: float, resour
 
 
 def test_a_dry_run_shows_the_network(folder: Folder) -> None:
-    from study.account import describe_plan
+    from study.describe import describe_plan
 
     folder.write()
     config = folder.load()
@@ -132,10 +132,10 @@ def test_the_plan_says_what_a_distance_of_wide_points_takes(folder: Folder, monk
     config = folder.load(**wide)
     assert frechet_bytes(60, 60, 5000) < 20e6 < 8 * 5000**2 < frechet_bytes(60, 6000, 5000)
     assert not [line for line in plan_lines(config) if "metrics" in line]
-    monkeypatch.setattr("study.sharing.WORTH_A_LINE", 1_000_000)
+    monkeypatch.setattr("study.host.sharing.WORTH_A_LINE", 1_000_000)
     (line,) = [line for line in plan_lines(config) if "metrics" in line]
     assert line == "  metrics         fid in `pixels` (5,000 numbers a point) takes about 0.0 GB in each trial"
-    monkeypatch.setattr("study.sharing.psutil.virtual_memory", lambda: SimpleNamespace(total=5_000_000))
+    monkeypatch.setattr("study.host.sharing.psutil.virtual_memory", lambda: SimpleNamespace(total=5_000_000))
     (line,) = [line for line in plan_lines(config) if "metrics" in line]
     assert line.endswith("more than this machine has (0 GB): use other features, or leave fid out of evaluate.metrics")
     unmeasured = folder.load(**wide | {"evaluate": {"samples": 60, "metrics": ["sliced_wasserstein"]}})

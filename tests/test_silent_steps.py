@@ -15,13 +15,13 @@ from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import pfgm.process
-import pfgm.training
+import pfgm.process.base
+import pfgm.training.trainer
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.field import EXACT_ROWS, SILENT_ROWS, Doubts, mean_source, normalized_target
-from pfgm.process import gamma_on_device
-from pfgm.training import REPORT_EVERY, Trainer
+from pfgm.data.dataset import load_data
+from pfgm.field.empirical import EXACT_ROWS, SILENT_ROWS, Doubts, mean_source, normalized_target
+from pfgm.process.base import gamma_on_device
+from pfgm.training.trainer import REPORT_EVERY, Trainer
 
 QUESTIONS = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "_unique2"}
 """Operations whose result the host needs before it can go on."""
@@ -61,7 +61,7 @@ def silent_trainer(train: TrainConfig, data: str = "rings", network: NetworkConf
 
 @pytest.fixture
 def drawn_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pfgm.process, "gamma_on_host", gamma_on_device)
+    monkeypatch.setattr(pfgm.process.base, "gamma_on_host", gamma_on_device)
 
 
 @pytest.mark.usefixtures("drawn_on_the_device")
@@ -158,7 +158,7 @@ def test_the_count_is_heeded_once_and_kept(caplog: pytest.LogCaptureFixture) -> 
     """Too many doubtful rows: from the next look on the field asks, and so does a run that continues from there."""
     train = TrainConfig(batch_size=16, sigma=0.05, steps=3 * REPORT_EVERY)
     trainer = silent_trainer(train)
-    with caplog.at_level(logging.WARNING, logger="pfgm.training"):
+    with caplog.at_level(logging.WARNING, logger="pfgm.training.trainer"):
         for progress in trainer.run(10):
             if progress.step == 20:
                 assert trainer.doubts is not None
@@ -199,7 +199,7 @@ def test_the_target_is_computed_outside_of_bfloat16(monkeypatch: pytest.MonkeyPa
         made[torch.is_autocast_enabled("cpu")].append(target)
         return target
 
-    monkeypatch.setattr("pfgm.objectives.normalized_target", spy)
+    monkeypatch.setattr("pfgm.training.objectives.normalized_target", spy)
     for bf16 in (False, True):
         trainer = silent_trainer(TrainConfig(batch_size=16, bf16=bf16), "digits")
         first = trainer.network.get_submodule("backbone.first")

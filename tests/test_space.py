@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from study.space import RANGES, Distribution, SpaceError, parse, same
+from study.config.space import RANGES, Distribution, SpaceError, parse, same
 
 
 @pytest.mark.parametrize("kind", RANGES)

@@ -15,9 +15,9 @@ from test_run import alive, family, wait_for
 ROOT = Path(__file__).resolve().parents[1]
 DEAF = """\
 import ctypes, os, signal, sys, threading, time
-import pfgm.terminal, study.terminal
-pfgm.terminal.GRACE_S = study.terminal.GRACE_S = 1.0
-from study.stop import Stop
+import pfgm.terminal
+pfgm.terminal.GRACE_S = 1.0
+from study.host.stop import Stop
 
 def for_ever():
     '''A call of C that lets other threads run, and that no signal interrupts: a lock that this thread holds.'''
@@ -52,7 +52,7 @@ def dataset():
     pfgm.terminal.command(lambda arguments: for_ever())([])
 
 def report():
-    study.terminal.command(lambda arguments: for_ever())([])
+    pfgm.terminal.command(lambda arguments: for_ever())([])
 
 globals()[sys.argv[1]]()
 """

@@ -15,11 +15,11 @@ from conftest import Folder, same_rows
 from s3_server import Gate, s3_server
 
 from analysis import load_study
-from study.fields import FieldStore, listing
-from study.fields import main as fields_main
-from study.records import read_evals
+from study.fields.store import FieldStore, listing
+from study.fields.__main__ import main as fields_main
+from study.rows.records import read_evals
+from study.rows.storage import Place, StorageError, clean_temporary
 from study.status import main as status_main
-from study.storage import Place, StorageError, clean_temporary
 
 
 @pytest.fixture(scope="module")

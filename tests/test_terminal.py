@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pfgm.terminal import COMMANDS, INTERRUPTED, PLAIN, command, guard_start
 from study.run import main as run_study
-from study.terminal import COMMANDS, INTERRUPTED, PLAIN, command, guard_start
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """\
@@ -115,12 +115,12 @@ sys.meta_path.insert(0, Finder())
 @pytest.mark.parametrize(
     ("arguments", "module"),
     [
-        (("study.run", "search.yaml", "--dry-run"), "study.yaml_source"),
+        (("study.run", "search.yaml", "--dry-run"), "study.config.yaml_source"),
         (("study.run", "search.yaml", "--dry-run"), "torch"),
         (("study.status", "results/tiny"), "pyarrow"),
-        (("study.fields", "ls"), "study.storage"),
+        (("study.fields", "ls"), "study.rows.storage"),
         (("analysis.report", "results/tiny"), "pandas"),
-        (("analysis.power", "results/tiny"), "analysis.levels"),
+        (("analysis.power", "results/tiny"), "analysis.robustness.levels"),
         (("pfgm.data", "describe", "rings"), "argparse"),
         (("pfgm.data", "describe", "rings"), "torch"),
     ],
@@ -176,7 +176,7 @@ def test_commands_are_all_that_have_an_entry_point():
         for path in (ROOT / package).rglob("*.py")
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
     }
-    assert found == {*COMMANDS, "study.reaper"}  # the reaper is no command
+    assert found == {*COMMANDS, "study.host.reaper"}  # the reaper is no command
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from conftest import Folder
 
-from study import tpe
-from study.plan import make_plan, read_point
-from study.reach import joint_points, reach_lines
-from study.worklist import Worklist
+from study.plan.designs import tpe
+from study.plan.make import make_plan, read_point
+from study.plan.reach import joint_points, reach_lines
+from study.plan.worklist import Worklist
 
 SECTIONS: dict[str, Any] = {
     "search": {

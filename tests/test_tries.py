@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from conftest import Folder
 
-from study.plan import Trial
-from study.searcher import STARTS, ProgressCallback, WorklistSearcher
-from study.stop import Stop
-from study.worklist import Worklist
+from study.cluster.searcher import STARTS, ProgressCallback, WorklistSearcher
+from study.host.stop import Stop
+from study.plan.make import Trial
+from study.plan.worklist import Worklist
 
 
 class Display:
@@ -141,10 +141,10 @@ sys.meta_path.insert(0, Finder())
 """
 DIES_AS_IT_IS_TAKEN_OVER = """\
 import gc, os, sys
-import study.run, study.scheduler
+import study.run, study.cluster.scheduler
 
 def trial(handout, config, owner):
-    from study.scheduler import ray_trial
+    from study.cluster.scheduler import ray_trial
 
     def die(*arguments, **more):
         open(os.path.join(os.environ["MARKS"], f"next {os.getpid()}"), "w").close()
@@ -155,7 +155,7 @@ def trial(handout, config, owner):
             worker.reset_config = die
     ray_trial(handout, config, owner)
 
-study.scheduler.ray_trial = trial
+study.cluster.scheduler.ray_trial = trial
 sys.exit(study.run.main(["search.yaml", "--no-report"]))
 """
 

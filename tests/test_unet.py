@@ -9,13 +9,14 @@ import pytest
 import torch
 from conftest import Folder
 
-from pfgm.checkpoint import Field, load_field, pack_tensors, save_field, unpack_tensors
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
-from pfgm.data import load_data
-from pfgm.networks import build_network, check_network
-from pfgm.training import TRAINING_VERSION, Trainer
-from study.config import ConfigError
-from study.plan import digest, make_plan
+from pfgm.data.dataset import load_data
+from pfgm.flow.checkpoint import Field, load_field, pack_tensors, save_field, unpack_tensors
+from pfgm.networks.build import build_network, check_network
+from pfgm.training.trainer import TRAINING_VERSION, Trainer
+from study.config.yaml_source import ConfigError
+from study.plan.identity import digest
+from study.plan.make import make_plan
 
 PATCHED = NetworkConfig(name="unet", width=8, depth=2, patch=2)
 PLAIN = NetworkConfig(name="unet", width=8, depth=2)

@@ -24,12 +24,12 @@ import pandas as pd
 import yaml
 
 from analysis import compare, contrast, degradation, load_study, plot_perturbation_robustness
-from analysis.comparison import configuration
-from analysis.load import undisturbed
-from analysis.perturbation import series_of
-from analysis.statistics import BAD, metric_values
-from analysis.units import unit_key
-from analysis.variance import percent
+from analysis.rows.load import undisturbed
+from analysis.rows.units import unit_key
+from analysis.statistics.comparison import configuration
+from analysis.statistics.disturbances import series_of
+from analysis.statistics.summary import BAD, metric_values
+from analysis.statistics.variance import percent
 
 HERE = Path(__file__).resolve().parent
 ROWS, PAGE = HERE / "rows", HERE.parents[1] / "docs" / "claims.md"

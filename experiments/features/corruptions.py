@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pfgm.config import DataConfig
-from pfgm.data import load_data
-from pfgm.metrics import frechet_distance, moments
-from pfgm.metrics.features import feature_network
+from pfgm.data.dataset import load_data
+from pfgm.metrics.features.networks import feature_network
+from pfgm.metrics.frechet import frechet_distance, moments
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from sklearn.datasets import load_digits
 
-from pfgm.metrics.classifiers import DigitsFeatures
+from pfgm.metrics.features.classifiers import DigitsFeatures
 
 
 def train(epochs: int = 60, seed: int = 0) -> tuple[DigitsFeatures, float]:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor
 
-from pfgm.metrics.classifiers import FashionFeatures
+from pfgm.metrics.features.classifiers import FashionFeatures
 
 EPOCHS, BATCH = 6, 128
 

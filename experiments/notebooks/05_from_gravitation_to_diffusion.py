@@ -28,14 +28,19 @@ import torch
 from IPython.display import Markdown, display
 
 import analysis
-from pfgm.analytic import PointCharges
 from pfgm.config import DataConfig
 from pfgm.data import load_data
-from pfgm.field import log_sphere_area, true_field
-from pfgm.lines import electric_field, electric_lines, trajectories
-from pfgm.perturb import height_max, perturb, rule_M, rule_R_max, rule_T
+from pfgm.field import (
+    PointCharges,
+    electric_field,
+    electric_lines,
+    log_sphere_area,
+    raw_target_variance,
+    trajectories,
+    true_field,
+)
 from pfgm.prior import PoissonPrior, latents
-from pfgm.raw_target import raw_target_variance
+from pfgm.process import height_max, perturb, rule_M, rule_R_max, rule_T
 from pfgm.sampling import heights
 
 torch.set_default_dtype(torch.float64)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import load_study
-from analysis.plots import choose_cell
-from study.records import EVALS, HISTORY, MANIFEST, read_folder, read_table, write_table
+from analysis.plots.style import choose_cell
+from study.rows.records import EVALS, HISTORY, MANIFEST, read_folder, read_table, write_table
 
 HERE = Path(__file__).resolve().parent
 LIMIT = 300_000

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from pfgm.config import PROCESS_KEYS
-from pfgm.data.cifar import is_cifar_folder
 from pfgm.data.dataset import DataInfo, Dataset, chunks
 from pfgm.data.errors import DataError
-from pfgm.data.idx import is_idx_folder
-from pfgm.data.parquet import has_pictures
 from pfgm.data.points import Points
+from pfgm.data.readers.cifar import is_cifar_folder
+from pfgm.data.readers.idx import is_idx_folder
+from pfgm.data.readers.parquet import has_pictures
+from pfgm.data.readers.tables import is_table
 from pfgm.data.registry import READERS
-from pfgm.data.tables import is_table
-from pfgm.perturb import height_max, rule_M, rule_R_max, rule_T
+from pfgm.process.training_points import height_max, rule_M, rule_R_max, rule_T
 
 AUTHORS = (0.01, 0.03)
 """σ and τ of PFGM's experiments (arXiv 2209.11178)."""

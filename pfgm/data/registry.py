@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pfgm.data.arrays import read_npz, read_vectors
-from pfgm.data.cifar import read_cifar10
-from pfgm.data.digits import read_digits
-from pfgm.data.idx import read_fashion_mnist
-from pfgm.data.images import read_images
 from pfgm.data.items import Reader
-from pfgm.data.parquet import read_parquet
-from pfgm.data.toys import TOYS, toy_reader
+from pfgm.data.readers.arrays import read_npz, read_vectors
+from pfgm.data.readers.cifar import read_cifar10
+from pfgm.data.readers.digits import read_digits
+from pfgm.data.readers.idx import read_fashion_mnist
+from pfgm.data.readers.images import read_images
+from pfgm.data.readers.parquet import read_parquet
+from pfgm.data.readers.toys import TOYS, toy_reader
 
 PICTURES = frozenset({"path", "size", "crop", "channels"})
 ARRAYS = frozenset({"path", "key", "standardize"})

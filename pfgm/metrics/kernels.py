@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pfgm.field.sources import Sources
 from pfgm.metrics.neighbours import CHUNK, column_blocks
-from pfgm.sources import Sources
 
 BLOCK, MIN_BLOCKS = 1000, 5
 

@@ -1,8 +1,9 @@
 """Bits per dimension of a field at one sampler point, on held-out points where there are any.
 
 Likelihood is of the ODE, not of the solver: always from the whole prior, with dopri5 at an adaptive sampler's tolerances or,
-where the sampler has fixed steps, at `FIXED_RTOL`. Data of grey levels are dequantised (`pfgm.dequantization`), and every
-configuration sees the same points, the same u and the same probes of a seed: differences between configurations are less noisy.
+where the sampler has fixed steps, at `FIXED_RTOL`. Data of grey levels are dequantised (`pfgm.sampling.dequantization`), and
+every configuration sees the same points, the same u and the same probes of a seed: differences between configurations are less
+noisy.
 
 Fields are trained on the grey levels themselves, so far below their spacing 1/a the density is one of narrow peaks, and between
 two of them it tells the tail of a process's kernel, not what was learned: at t = 1e-3 a Gaussian kernel gives hundreds of bits.
@@ -18,11 +19,11 @@ import torch
 from torch import Tensor
 
 from pfgm.config import ADAPTIVE_SOLVERS, SamplerConfig
-from pfgm.data import Dataset
-from pfgm.dequantization import Quantization, dequantize, quantization
-from pfgm.flow import Flow
-from pfgm.likelihood import LogLikelihood, bits_per_dim, log_likelihood
-from pfgm.resolve import resolve_sampler
+from pfgm.data.dataset import Dataset
+from pfgm.flow.base import Flow
+from pfgm.process.resolve import resolve_sampler
+from pfgm.sampling.dequantization import Quantization, dequantize, quantization
+from pfgm.sampling.likelihood import LogLikelihood, bits_per_dim, log_likelihood
 
 logger = logging.getLogger(__name__)
 

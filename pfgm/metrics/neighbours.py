@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pfgm.field.sources import Sources
 from pfgm.memory import ByRows
-from pfgm.sources import Sources
 
 CHUNK = 1024
 """Rows of a block of distances."""

@@ -19,12 +19,13 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from pfgm.checkpoint import Damaged, pack_tensors, unpack_tensors
-from pfgm.data import Dataset, Points
-from pfgm.metrics.features import FeatureNetwork
+from pfgm.data.dataset import Dataset
+from pfgm.data.points import Points
+from pfgm.field.sources import Sources
+from pfgm.flow.checkpoint import Damaged, pack_tensors, unpack_tensors
+from pfgm.metrics.features.networks import FeatureNetwork
 from pfgm.metrics.frechet import Moments, frechet_distance, moments
 from pfgm.metrics.neighbours import K_NEAREST, median_own_distance, own_distance
-from pfgm.sources import Sources
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from pfgm.field.sources import Sources
 from pfgm.metrics.neighbours import CHUNK
-from pfgm.sources import Sources
 
 
 def sliced_wasserstein(x: Sources, y: Sources, n_directions: int = 256, seed: int = 0) -> float:

@@ -12,7 +12,7 @@ Weights are drawn uniformly with the variance of Glorot's rule, times 0.1 for th
 branch, or the network, ends: a fresh block returns its input over √2, a fresh network zero.
 
 The modules stand in one list, `all_modules`, in the order in which the forward pass uses them, which is that of the authors'
-checkpoints (`pfgm.poisson_flow`).
+checkpoints (`pfgm.flow.poisson_flow`).
 
 Sources: PFGM (arXiv 2209.11178), which takes DDPM++ from Song et al., *Score-based generative modeling through SDEs* (arXiv
 2011.13456); residual blocks of BigGAN (arXiv 1809.11096); embedding of *Attention is all you need* (arXiv 1706.03762).

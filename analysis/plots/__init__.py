@@ -1,0 +1,1 @@
+"""Frame → Axes. Nothing is computed here that another place could want to know."""

@@ -1,0 +1,1 @@
+"""A study in words: sections of blocks, written as HTML and Markdown."""

@@ -1,0 +1,1 @@
+"""A study as a frame: its rows, axes, units; other formats. Imports `study.rows` alone."""

@@ -1,0 +1,1 @@
+"""Frame → frame: means, variances, comparisons, importance. Neither matplotlib nor seaborn."""

@@ -1,0 +1,1 @@
+"""Many pictures on disk: decoded once, kept, downloaded with a checksum."""

@@ -1,0 +1,10 @@
+from pfgm.metrics.frechet import frechet_distance as frechet_distance
+from pfgm.metrics.frechet import moments as moments
+from pfgm.metrics.kernels import energy_distance as energy_distance
+from pfgm.metrics.kernels import kernel_distance as kernel_distance
+from pfgm.metrics.neighbours import nearest_distance as nearest_distance
+from pfgm.metrics.neighbours import neighbour_gap as neighbour_gap
+from pfgm.metrics.neighbours import neighbour_statistics as neighbour_statistics
+from pfgm.metrics.neighbours import own_distance as own_distance
+from pfgm.metrics.neighbours import precision_recall as precision_recall
+from pfgm.metrics.sliced import sliced_wasserstein as sliced_wasserstein

@@ -1,0 +1,1 @@
+"""Feature networks: what the distances see of a sample."""

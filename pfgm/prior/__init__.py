@@ -1,0 +1,5 @@
+"""The law of the points at t = T, and latents: coordinates that no law needs. Imports nothing of ours."""
+
+from pfgm.registry import public_names
+
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

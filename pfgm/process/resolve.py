@@ -1,0 +1,79 @@
+"""From what is declared to numbers: `rule`, `all`, ratios and `same` for one data set and one process."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pfgm.config import SamplerConfig, TrainConfig
+from pfgm.data.dataset import DataInfo
+from pfgm.process.base import Process
+from pfgm.process.training_points import rule_height, rule_M
+
+
+def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
+    """Replace `rule`, height_ratio and `all` by numbers.
+
+    Raises:
+        ValueError: a reference batch larger than the data, a height that is not above sigma (height_ratio too small, or sigma
+            too large for `rule`), or the raw objective above three dimensions.
+    """
+    changes: dict[str, object] = {}
+    if train.process == "pfgm":
+        assert train.sigma is not None and train.tau is not None
+        if train.height_ratio is not None:
+            rule = rule_height(info.mean_norm, info.dim, train.sigma)
+            height = train.height_ratio * rule
+            if height <= train.sigma:
+                raise ValueError(
+                    f"height_ratio: {train.height_ratio:.3g} puts the height {height:.3g} below sigma = {train.sigma:.3g};"
+                    f" at this sigma use at least {1.01 * train.sigma / rule:.3g}, or lower sigma"
+                )
+            changes["M"] = math.log(height / train.sigma) / math.log1p(train.tau)
+        elif train.M == "rule":
+            if rule_height(info.mean_norm, info.dim, train.sigma) <= train.sigma:
+                raise ValueError(
+                    f"sigma: {train.sigma:g} is too large for M: rule, whose height would lie below it; lower it or give M"
+                )
+            changes["M"] = float(rule_M(info.mean_norm, info.dim, train.sigma, train.tau))
+    reference = train.reference_batch_size
+    if reference == "all":
+        changes["reference_batch_size"] = info.n
+    elif isinstance(reference, int) and reference > info.n:
+        raise ValueError(
+            f"reference_batch_size: {reference} is larger than the data ({info.n} points); use `all` or a smaller number"
+        )
+    if train.objective == "raw" and info.dim > 3 and not train.force:
+        raise ValueError(
+            f"objective: raw has exploding variance in {info.dim} dimensions (at most 3); use normalized, or force: true"
+        )
+    return train.model_copy(update=changes)
+
+
+@dataclass(frozen=True)
+class ResolvedSampler:
+    """A sampler point with every number filled in for one field."""
+
+    T: float
+    T_ratio: float
+    rtol: float | None
+    atol: float | None
+    max_radius: float | None
+
+
+def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler:
+    """Numbers of a sampler point for one process: T and its ratio to the rule's, atol, the truncation radius.
+
+    Raises:
+        ValueError: T ≤ t_min or infinite once resolved, or a truncation that keeps no mass.
+    """
+    rule = process.rule_T
+    T = rule * sampler.T_ratio if sampler.T_ratio is not None else rule if sampler.T == "rule" else float(sampler.T)
+    if math.isinf(T):
+        raise ValueError(f"T_ratio: {sampler.T_ratio:g} times the rule's T, {rule:.3g}, is beyond all numbers; lower it")
+    if T <= sampler.t_min:
+        raise ValueError(f"T: resolves to {T:.3g}, not above t_min = {sampler.t_min:g}; raise T or lower t_min")
+    atol = sampler.rtol if sampler.atol == "same" else sampler.atol
+    radius = None if sampler.max_radius_ratio is None else sampler.max_radius_ratio * T
+    process.prior(T, radius)  # which may refuse it
+    return ResolvedSampler(T, T / rule, sampler.rtol, atol, radius)

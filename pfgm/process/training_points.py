@@ -1,0 +1,140 @@
+r"""Where a Poisson flow is trained: data points pushed off their plane.
+
+A data point y is moved to x = y + ‖ε_x‖ (1+τ)^m u at height t = |ε_t| (1+τ)^m, with (ε_x, ε_t) ~ N(0, σ² I_{d+1}),
+m ~ U[0, M] and u uniform on the unit sphere. The ratio ‖ε_x‖/|ε_t| has exactly the radial law of the Poisson kernel,
+r^{d−1}(1+r²)^{−(d+1)/2}, and (1+τ)^m = e^U with U ~ U[0, M ln(1+τ)]: only the product M ln(1+τ) matters. Random numbers
+are drawn in an order and a number that no parameter changes, so equal seeds with equal M ln(1+τ) give equal batches. The
+authors' rule for M, and the heights and radii that follow from it, are the small functions at the end.
+
+Source: PFGM (arXiv 2209.11178), Algorithm 2 and the rule for M, the starting height and the largest radius.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def perturb(
+    y: Tensor,
+    *,
+    sigma: float,
+    tau: float,
+    M: float,
+    generator: torch.Generator | None = None,
+    restrict_M: bool = False,
+) -> tuple[Tensor, Tensor]:
+    r"""Training points around the data: x = y + ‖ε_x‖ (1+τ)^m u,  t = |ε_t| (1+τ)^m,  m ~ U[0, M].
+
+    Args:
+        y: data points, shape (B, d), any floating dtype.
+        sigma: standard deviation σ > 0 of the noise before stretching, in data units.
+        tau: growth τ > 0 of the stretch per unit of m.
+        M: largest exponent, a positive real.
+        generator: source of randomness, on the device of ``y``.
+        restrict_M: draw m from [0, ⌊0.7 M⌋] where |ε_t| < σ/2, as the authors do.
+    Returns:
+        (x, shape (B, d); t, shape (B,)), in the dtype of ``y``.
+    Raises:
+        ValueError: if σ, τ or M is not positive, or y is not a matrix of floats.
+    Source: PFGM (arXiv 2209.11178), Algorithm 2.
+    """
+    _require_positive(sigma=sigma, tau=tau, M=M)
+    if y.ndim != 2 or not y.is_floating_point():
+        raise ValueError(f"y must be a floating matrix of rows, got {y.dtype} {tuple(y.shape)}: use y.flatten(1).float()")
+    dtype = y.dtype if y.dtype in (torch.float32, torch.float64) else torch.float32
+    epsilon_x = torch.randn(y.shape, dtype=dtype, device=y.device, generator=generator)
+    direction = torch.randn(y.shape, dtype=dtype, device=y.device, generator=generator)
+    # float64 whatever y is: a float32 normal is exactly 0 once in 2^24 draws, and a height must be positive.
+    epsilon_t = torch.randn(len(y), dtype=torch.float64, device=y.device, generator=generator).abs()
+    fraction = torch.rand(len(y), dtype=torch.float64, device=y.device, generator=generator)
+
+    limit = torch.full_like(fraction, M)
+    if restrict_M:
+        limit = torch.where(epsilon_t < 0.5, float(math.floor(0.7 * M)), limit)
+    scale = sigma * torch.exp(fraction * (limit * math.log1p(tau)))
+    radius = torch.linalg.vector_norm(epsilon_x, dim=1, dtype=torch.float64) * scale
+    direction_norm = torch.linalg.vector_norm(direction, dim=1, dtype=torch.float64)
+    x = y + direction * (radius / direction_norm)[:, None].to(dtype)
+    return x.to(y.dtype), (epsilon_t * scale).to(y.dtype)
+
+
+def height_max(sigma: float, tau: float, M: float) -> float:
+    """Height scale of the most stretched points: t_hi = σ (1+τ)^M.
+
+    Raises:
+        ValueError: if σ, τ or M is not positive.
+    Source: PFGM (arXiv 2209.11178), Algorithm 2.
+    """
+    _require_positive(sigma=sigma, tau=tau, M=M)
+    return sigma * math.exp(M * math.log1p(tau))
+
+
+def rule_height(norm: float, d: int, sigma: float) -> float:
+    """Height scale t_hi that the authors' rule aims at, before M is rounded: σ (‖y‖²/(2√d σ²))^{3/4}.
+
+    Args:
+        norm: mean norm ‖y‖ of the data as trained, in data units.
+        d: dimension of the data.
+        sigma: noise σ, in data units.
+    Raises:
+        ValueError: if an argument is not positive.
+    Source: PFGM (arXiv 2209.11178), the rule for M.
+    """
+    return sigma * math.exp(0.75 * _log_ratio(norm, d, sigma))
+
+
+def rule_M(norm: float, d: int, sigma: float, tau: float) -> float:
+    """The authors' rule: M = ⌊0.75 ln(‖y‖²/(2√d σ²)) / ln(1+τ)⌋ + 1.
+
+    Args:
+        norm: mean norm ‖y‖ of the data as trained, in data units.
+        d: dimension of the data.
+        sigma: noise σ, in data units.
+        tau: growth τ.
+    Returns:
+        M, a whole number as a float.
+    Raises:
+        ValueError: if an argument is not positive, or σ is so large that M would not be.
+    Source: PFGM (arXiv 2209.11178), the rule for M.
+    """
+    _require_positive(tau=tau)
+    M = float(math.floor(0.75 * _log_ratio(norm, d, sigma) / math.log1p(tau)) + 1)
+    if M <= 0:
+        raise ValueError(f"the rule gives M = {M} for sigma = {sigma} and data of norm {norm}: lower sigma or give M")
+    return M
+
+
+def rule_T(t_hi: float) -> float:
+    """Starting height of the authors' rule: T = E|N(0, t_hi²)| = √(2/π) t_hi.
+
+    Raises:
+        ValueError: if t_hi is not positive.
+    Source: PFGM (arXiv 2209.11178), choice of the starting height.
+    """
+    _require_positive(t_hi=t_hi)
+    return math.sqrt(2.0 / math.pi) * t_hi
+
+
+def rule_R_max(t_hi: float, d: int) -> float:
+    """Largest trained radius of the authors' rule: R_max = √d t_hi.
+
+    Raises:
+        ValueError: if t_hi or d is not positive.
+    Source: PFGM (arXiv 2209.11178), choice of the largest radius.
+    """
+    _require_positive(t_hi=t_hi, d=d)
+    return math.sqrt(d) * t_hi
+
+
+def _log_ratio(norm: float, d: int, sigma: float) -> float:
+    """ln(‖y‖²/(2√d σ²))."""
+    _require_positive(norm=norm, d=d, sigma=sigma)
+    return 2.0 * (math.log(norm) - math.log(sigma)) - math.log(2.0) - 0.5 * math.log(d)
+
+
+def _require_positive(**values: float) -> None:
+    """Refuse a value that is not a positive finite number."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a positive finite number, got {value}: give {name} > 0")

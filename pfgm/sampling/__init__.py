@@ -1,0 +1,5 @@
+"""From latents to samples and back: solvers, likelihood, disturbances. A new solver is one function and one line."""
+
+from pfgm.registry import public_names
+
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

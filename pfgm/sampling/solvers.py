@@ -1,0 +1,199 @@
+"""Solvers of a process's ODE: torchdiffeq's adaptive ones in log t or the process's own time, and fixed-step ones.
+
+A fixed step is straight in the clock's state over its time (`pfgm.process.clock`): in t itself for PFGM, where one Euler step
+is exact wherever D is constant; steps in log t are another, worse method. `multistep2` extrapolates D linearly in log t from
+the last two levels and integrates the linear part exactly: second order at one network call a step, the same in every clock.
+
+A disturbed solve has noise added before every step (`pfgm.sampling.disturbances.StepNoise`), which only a solver of fixed
+steps has.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torchdiffeq import odeint
+
+from pfgm.config import FIXED_SOLVERS
+from pfgm.memory import ByRows
+from pfgm.process.clock import HEIGHT, LOG_HEIGHT, Clock, VpClock
+
+MeanSource = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, d), t (B,)) → mean source D(x, t), shape (B, d)."""
+Disturb = Callable[[Tensor, float, int], Tensor]
+"""(x (B, d) in data units, its noise level t, number k of the step) → x disturbed, shape (B, d)."""
+
+RHO = 7.0
+"""Exponent of EDM's grid."""
+
+
+class Diverged(Exception):
+    """D, or a step, was not finite at some point of the batch."""
+
+
+class StepLimit(Exception):
+    """An adaptive solver used up its steps, or its step size underflowed."""
+
+
+class Ode:
+    """A process's ODE over one batch, with its calls of D counted; raises `Diverged` where D is not finite.
+
+    Args:
+        mean_source: D.
+        clock: time and state of the ODE.
+        disturb: applied to x before every step of a fixed-step solver.
+    """
+
+    def __init__(self, mean_source: MeanSource, clock: Clock, disturb: Disturb | None) -> None:
+        self.mean_source, self.clock, self.disturb = ByRows(mean_source), clock, disturb
+        self.nfe = 0
+        self.last: Tensor | None = None
+        """The latest x that D was called at, NaN where not finite."""
+
+    def source(self, x: Tensor, t: float) -> Tensor:
+        """D at x (B, d) in data units and the noise level t: one call."""
+        self.nfe += 1
+        d = self.mean_source(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device))
+        finite = torch.isfinite(d).all(1) & torch.isfinite(x).all(1)
+        self.last = torch.where(finite[:, None], x, torch.nan)
+        if not bool(finite.all()):
+            raise Diverged
+        return d
+
+    def source_of_state(self, z: Tensor, u: float) -> Tensor:
+        """D at a state of the clock."""
+        s = self.clock.scale(u)
+        return self.source(z if s == 1.0 else z / s, self.clock.level(u))
+
+    def slope(self, z: Tensor, u: float) -> Tensor:
+        """dz/du (B, d)."""
+        return self.clock.slope(z, self.source_of_state(z, u), u)
+
+    def before_step(self, z: Tensor, u: float, k: int) -> Tensor:
+        """The state from which step k starts."""
+        if self.disturb is None:
+            return z
+        s = self.clock.scale(u)
+        return s * self.disturb(z / s, self.clock.level(u), k)
+
+
+def heights(T: float, t_min: float, steps: int, grid: str = "log", clock: Clock = HEIGHT) -> Tensor:
+    """The ``steps`` + 1 noise levels from T to t_min, float64.
+
+    Args:
+        grid: ``log`` geometric, ``rho`` linear in t^(1/7), ``time`` linear in the clock's time.
+    """
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    if grid == "log":
+        t = torch.exp(math.log(T) + u * (math.log(t_min) - math.log(T)))
+    elif grid == "rho":
+        t = (T ** (1 / RHO) + u * (t_min ** (1 / RHO) - T ** (1 / RHO))) ** RHO
+    elif grid == "time":
+        start, end = clock.time(T), clock.time(t_min)
+        t = torch.tensor([clock.level(start + share * (end - start)) for share in u.tolist()], dtype=torch.float64)
+    else:
+        raise ValueError(f"grid: unknown '{grid}'; use log, rho or time")
+    t[0], t[-1] = T, t_min
+    return t
+
+
+@contextmanager
+def named_limits() -> Iterator[None]:
+    """Turn torchdiffeq's words for a solve that did not come through into `Diverged` or `StepLimit`."""
+    try:
+        yield
+    except AssertionError as error:  # its word for both limits
+        if "max_num_steps" in str(error) or "underflow in dt" in str(error):
+            raise StepLimit(str(error)) from error
+        if "non-finite values" in str(error):  # D was finite, the step overflowed
+            raise Diverged(str(error)) from error
+        raise
+
+
+def adaptive(ode: Ode, x: Tensor, start: float, end: float, solver: str, rtol: float, atol: float, max_steps: int) -> Tensor:
+    """x (B, d) from the noise level ``start`` to ``end`` with torchdiffeq: in log t, or in the time of the VP process.
+
+    Raises:
+        Diverged, StepLimit: the solve did not come through.
+    """
+    if not isinstance(ode.clock, VpClock):  # straight in t or not, an adaptive solver does best in log t
+        ode.clock = LOG_HEIGHT
+    clock = ode.clock
+    times = torch.tensor([clock.time(start), clock.time(end)], dtype=torch.float64, device=x.device)
+    options = {"max_num_steps": max_steps, "step_t": times[1:]}  # without step_t torchdiffeq steps past the end
+    # where the state is at rest at first, as data on the way up and the VP process at the top, the first probe would fly away
+    bottom, top = clock.time(min(start, end)), clock.time(max(start, end))
+    with named_limits():
+        path = odeint(
+            lambda u, z: ode.slope(z, min(max(float(u), bottom), top)), _to_state(clock, x, start), times, rtol=rtol, atol=atol,
+            method=solver, options=options,
+        )  # fmt: skip
+    final: Tensor = path[-1]
+    return _from_state(clock, final, end)
+
+
+def fixed(ode: Ode, x: Tensor, levels: list[float], solver: str) -> Tensor:
+    """x (B, d) along a grid of noise levels; raises `Diverged`."""
+    if solver == "multistep2":
+        return _multistep2(ode, x, levels)
+    clock = ode.clock
+    z, times = _to_state(clock, x, levels[0]), [clock.time(t) for t in levels]
+    for k, (u, v) in enumerate(itertools.pairwise(times)):
+        z = _STEPS[solver](ode, ode.before_step(z, u, k), u, v)
+    return _from_state(clock, z, levels[-1])
+
+
+def _to_state(clock: Clock, x: Tensor, t: float) -> Tensor:
+    s = clock.scale(clock.time(t))
+    return x if s == 1.0 else s * x
+
+
+def _from_state(clock: Clock, z: Tensor, t: float) -> Tensor:
+    s = clock.scale(clock.time(t))
+    return z if s == 1.0 else z / s
+
+
+def _euler(ode: Ode, z: Tensor, u: float, v: float) -> Tensor:
+    return ode.clock.straight(z, ode.source_of_state(z, u), u, v)
+
+
+def _midpoint(ode: Ode, z: Tensor, u: float, v: float) -> Tensor:
+    middle = (u + v) / 2
+    half = z + (middle - u) * ode.slope(z, u)
+    return z + (v - u) * ode.slope(half, middle)
+
+
+def _heun(ode: Ode, z: Tensor, u: float, v: float) -> Tensor:
+    slope = ode.slope(z, u)
+    ahead = z + (v - u) * slope
+    return z + (v - u) / 2 * (slope + ode.slope(ahead, v))
+
+
+def _rk4(ode: Ode, z: Tensor, u: float, v: float) -> Tensor:
+    h, middle = v - u, (u + v) / 2
+    k_1 = ode.slope(z, u)
+    k_2 = ode.slope(z + h / 2 * k_1, middle)
+    k_3 = ode.slope(z + h / 2 * k_2, middle)
+    k_4 = ode.slope(z + h * k_3, v)
+    return z + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
+
+
+def _multistep2(ode: Ode, x: Tensor, levels: list[float]) -> Tensor:
+    """x' = D̄ + (x − D̄) t'/t, D̄ = D + (h/2h₋)(D − D₋), h the step in log t; the first step is Euler's."""
+    d_before, h_before = None, 0.0
+    for k, (t, t_next) in enumerate(itertools.pairwise(levels)):
+        x = x if ode.disturb is None else ode.disturb(x, t, k)
+        d, h = ode.source(x, t), math.log(t_next / t)
+        d_bar = d if d_before is None else d + h / (2 * h_before) * (d - d_before)
+        x = d_bar + (x - d_bar) * (t_next / t)
+        d_before, h_before = d, h
+    return x
+
+
+_STEPS = {"euler": _euler, "midpoint": _midpoint, "heun2": _heun, "rk4": _rk4}
+assert (*_STEPS, "multistep2") == FIXED_SOLVERS

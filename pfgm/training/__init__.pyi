@@ -1,0 +1,1 @@
+from pfgm.training.trainer import Trainer as Trainer

@@ -1,0 +1,320 @@
+"""Training: Adam with linear warm-up and cosine decay to zero, gradient clipping, a ramped average of the weights.
+
+Streams of random numbers are separate by role (initial weights, data order, perturbation, dropout) and derive from (seed, role)
+alone, never from the configuration; their states are part of the training state, so a training that is stopped and continued
+ends with the weights, bit for bit, of one that never stopped (same machine type, one thread). The stream of dropout begins anew
+at each step, from (seed, role, step): layers draw from torch's global generator, which is left as it was.
+
+No step on a GPU waits for the device. What the field would ask it, how many rows of a target need exact distances, is counted
+there instead (`pfgm.field.empirical.Doubts`). The count is read every `REPORT_EVERY` steps, and where it was too large, the
+rest of the run asks; both are part of the state.
+
+A step that runs out of memory is repeated with the network called in parts of the batch (`InParts`), twice as many each time;
+the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding; with dropout, its masks are others.
+
+`TRAINING_VERSION` is part of a field's identity: a change to this file, the objectives or the networks that moves the numbers
+must raise it, and a golden test of twenty losses fails until it does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pfgm.config import NetworkConfig, TrainConfig
+from pfgm.data.dataset import Dataset
+from pfgm.field.empirical import SILENT_ROWS, Doubts
+from pfgm.field.sources import Sources
+from pfgm.memory import is_out_of_memory, record_split
+from pfgm.networks.build import FieldNetwork, build_network, check_network, describe_network
+from pfgm.process.base import make_process
+from pfgm.process.resolve import resolve_train
+from pfgm.training.adam import Adam
+from pfgm.training.compiled import Compiled
+from pfgm.training.objectives import OBJECTIVES
+
+TRAINING_VERSION = 1
+REPORT_EVERY = 50
+"""Steps between two reports, and between two looks at what the device counts."""
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss was not finite."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What has happened since the report before: mean loss and gradient norm, and where the training stands."""
+
+    step: int
+    steps: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    elapsed_s: float
+
+
+def derive_seed(seed: int, role: str) -> int:
+    """A 63-bit seed for one role; a function of (seed, role) alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{role}".encode()).digest()[:8], "big") >> 1
+
+
+def learning_rate(train: TrainConfig, step: int) -> float:
+    """Rate of step k = 0, 1, …: linear over ``warmup_steps``, then cosine to zero at the last step, or constant."""
+    warmup = min(train.warmup_steps, train.steps)
+    if step < warmup:
+        return train.learning_rate * (step + 1) / warmup
+    if train.constant_rate:
+        return train.learning_rate
+    return train.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
+
+
+def _global_generator(device: torch.device) -> torch.Generator:
+    if device.type != "cuda":
+        return torch.default_generator
+    generators: tuple[torch.Generator, ...] = torch.cuda.default_generators
+    return generators[torch.cuda.current_device() if device.index is None else device.index]
+
+
+class InParts(FieldNetwork):
+    """A network, sharing its weights, that is called on ``parts`` parts of its rows, one after the other.
+
+    Only inputs and outputs are kept: the backward pass computes the activations of one part at a time again.
+    The first call loads torch's compiler, as any checkpointing does: 70 MB of the host's memory.
+    """
+
+    def __init__(self, network: FieldNetwork, parts: int) -> None:
+        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip, network.root_below)
+        self.parts = parts
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        whole = super().forward
+        pieces = zip(x.chunk(self.parts), t.chunk(self.parts), strict=True)
+        return torch.cat([checkpoint(whole, *piece, use_reentrant=False) for piece in pieces])
+
+
+class Trainer:
+    """One training run that can be advanced, saved and continued.
+
+    Args:
+        data: the points; moved to ``device`` once.
+        network: architecture.
+        train: training point; `rule` and `all` are resolved here.
+        seed: train seed.
+        device: where the network and the data live.
+        compile: call a compiled network (`pfgm.training.compiled`); where that fails, the training goes on without.
+    Raises:
+        ValueError: a network, objective or device that does not go with the data or the process.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        network: NetworkConfig,
+        train: TrainConfig,
+        seed: int,
+        device: torch.device | str = "cpu",
+        compile: bool = False,
+    ) -> None:
+        self.process = make_process(resolve_train(train, data.info), data.info)
+        self.train, self.network_config, self.seed = self.process.train, network, seed
+        self.device = torch.device(device)
+        if self.device.type == "mps":
+            raise ValueError("device: mps has no float64, which the field needs; use cpu or cuda")
+        check_network(network, data.info.shape, self.train.process)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(describe_network(network, data.info.shape))
+        self.points = data.points.to(self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "init"))
+            self.network = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio).to(self.device)
+        self.compiled = Compiled(self.network) if compile else None
+        self.parameters: list[torch.Tensor] = list(self.network.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.optimizer = Adam(self.parameters)
+        self.generators = {
+            role: torch.Generator(self.device).manual_seed(derive_seed(seed, role)) for role in ("order", "perturb")
+        }
+        self.doubts = None if self.device.type == "cpu" else Doubts(self.device)
+        """Where the field counts what it does not ask; None where it asks."""
+        self.step, self.elapsed_s = 0, 0.0
+        self.parts = 1
+        """Parts of the batch that the network is called on; doubles where a step does not fit into the memory."""
+        self.history: list[Progress] = []
+
+    def run(self, report_every: int = REPORT_EVERY) -> Iterator[Progress]:
+        """Train to the last step, yielding a `Progress` every ``report_every`` steps and at the end.
+
+        Raises:
+            TrainingDiverged: when the mean loss since the last report is not finite.
+        """
+        losses = torch.zeros((), dtype=torch.float64, device=self.device)
+        norms = torch.zeros_like(losses)
+        since, started = 0, time.perf_counter()
+        while self.step < self.train.steps:
+            rate = learning_rate(self.train, self.step)
+            loss, norm = self._advance(rate)
+            losses += loss
+            norms += norm
+            since += 1
+            if self.step % REPORT_EVERY == 0:
+                self._heed_doubts()
+            if self.step % report_every == 0 or self.step == self.train.steps:
+                mean_loss = float(losses) / since
+                now = time.perf_counter()
+                self.elapsed_s += now - started
+                if not math.isfinite(mean_loss):
+                    raise TrainingDiverged(f"the loss was not finite between steps {self.step - since} and {self.step}")
+                progress = Progress(self.step, self.train.steps, mean_loss, float(norms) / since, rate, self.elapsed_s)
+                self.history.append(progress)
+                yield progress
+                losses.zero_()
+                norms.zero_()
+                since, started = 0, time.perf_counter()
+
+    def _advance(self, rate: float) -> tuple[Tensor, Tensor]:
+        before = {role: g.get_state() for role, g in self.generators.items()}
+        started = self.compiled.clock(self.device) if self.compiled is not None else 0.0
+        while (loss := self._differentiate()) is None:
+            self.optimizer.zero_grad()
+            for role, generator in self.generators.items():
+                generator.set_state(before[role])
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
+        self.optimizer.step(rate)
+        decay = min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+        self.step += 1
+        if self.compiled is not None and self.compiled.timed(self.compiled.clock(self.device) - started):
+            logger.info("compiling the network took %.1f s", self.compiled.cost_s)
+        return loss, norm.detach()
+
+    def _heed_doubts(self) -> None:
+        """Let the field ask from here on, if more rows were doubtful than it computes again unasked."""
+        if self.doubts is not None and int(self.doubts.most) > SILENT_ROWS:
+            logger.warning(
+                "step %d: up to %d points of a batch lie between nearly equal sources, which takes exact distances;"
+                " from here on every step waits for the device",
+                self.step,
+                int(self.doubts.most),
+            )
+            self.doubts = None
+
+    def _differentiate(self) -> Tensor | None:
+        """Loss of the next batch, whose gradients are left in the parameters.
+
+        None where the memory ran out, or the compiler failed: the next attempt is in more parts, or without it.
+        """
+        try:
+            y, sources = self._batch()
+            network = self.network if self.compiled is None else self.compiled
+            if self.parts > 1:
+                network = InParts(self.network, self.parts)
+            with self._dropout(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
+                objective = OBJECTIVES[str(self.train.objective)]
+                loss = objective(network, self.process, y, sources, self.generators["perturb"], self.doubts)
+            self.optimizer.zero_grad()
+            loss.backward()
+            return loss.detach()
+        except Exception as error:
+            full = is_out_of_memory(error)
+            split = full and self.parts < self.train.batch_size
+            if not split and (full or self.compiled is None or not self.compiled.untried):
+                raise
+            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if split:
+            self.parts *= 2
+            record_split()
+        else:
+            self.compiled = None
+            logger.warning("the network cannot be compiled, training goes on without (%s)", reason)
+        return None
+
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """torch's global generator as the stream of this step's dropout; afterwards it is what it was."""
+        if not self.network_config.dropout:
+            yield
+            return
+        generator = _global_generator(self.device)
+        before = generator.get_state()
+        generator.manual_seed(derive_seed(self.seed, f"dropout/{self.step}"))
+        try:
+            yield
+        finally:
+            generator.set_state(before)
+
+    def _batch(self) -> tuple[Tensor, Sources]:
+        """y (B, d) and the reference sources (N_ref, d), of which y is a part."""
+        n, size, g = len(self.points), self.train.batch_size, self.generators["order"]
+        reference = self.train.reference_batch_size
+        if reference is None or reference == n:
+            return self.points[torch.randint(n, (size,), generator=g, device=self.device)], self.points
+        assert isinstance(reference, int)
+        sources = self.points[torch.randperm(n, generator=g, device=self.device)[:reference]]
+        return sources[:size], sources
+
+    def averaged_network(self) -> FieldNetwork:
+        """A copy of the network with the averaged weights, in evaluation mode."""
+        network = build_network(
+            self.network_config, self.process.info.shape, self.process.info.sd, self.process.noise_ratio
+        ).to(self.device)
+        with torch.no_grad():
+            for parameter, value in zip(network.parameters(), self.average, strict=True):
+                parameter.copy_(value)
+        return network.eval().requires_grad_(False)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the rest of the run depends on, as plain tensors; take it right after a `Progress`."""
+        moments = self.optimizer.state
+        state = {
+            "step": torch.tensor(self.step),
+            "parts": torch.tensor(self.parts),
+            "doubtful": torch.tensor(-1) if self.doubts is None else self.doubts.most,
+            "elapsed_s": torch.tensor(self.elapsed_s, dtype=torch.float64),
+            "history": torch.tensor([astuple(p) for p in self.history], dtype=torch.float64).reshape(-1, len(fields(Progress))),
+        }
+        for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):
+            state |= {f"weight.{k}": p.detach(), f"average.{k}": a}
+            if p in moments:
+                state |= {f"adam.{name}.{k}": moments[p][name] for name in ("exp_avg", "exp_avg_sq", "step")}
+        return state | {f"generator.{role}": g.get_state() for role, g in self.generators.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a `state`; the configuration must be the one that made it.
+
+        Raises:
+            ValueError: the state was made on another kind of device, whose random numbers are others.
+        """
+        for role, generator in self.generators.items():
+            if len(state[f"generator.{role}"]) != len(generator.get_state()):
+                raise ValueError(
+                    f"the training state is of another kind of device than {self.device.type}; train from the start"
+                )
+        self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
+        self.parts = int(state.get("parts", 1))
+        if self.doubts is not None and "doubtful" in state:
+            self.doubts.most.copy_(state["doubtful"])
+            self.doubts = None if int(state["doubtful"]) < 0 else self.doubts
+        self.history = [Progress(int(row[0]), int(row[1]), *row[2:]) for row in state["history"].tolist()]
+        with torch.no_grad():
+            for k, (p, a) in enumerate(zip(self.parameters, self.average, strict=True)):
+                p.copy_(state[f"weight.{k}"])
+                a.copy_(state[f"average.{k}"])
+                if f"adam.step.{k}" in state:
+                    moments = {name: torch.empty_like(p).copy_(state[f"adam.{name}.{k}"]) for name in ("exp_avg", "exp_avg_sq")}
+                    step = state[f"adam.step.{k}"].to(self.device, copy=True)
+                    self.optimizer.state[p] = {"step": step} | moments  # in the order of p's numbers: fused Adam goes by it
+        for role, generator in self.generators.items():
+            generator.set_state(state[f"generator.{role}"].cpu())

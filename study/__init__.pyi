@@ -1,0 +1,4 @@
+from study.config.study import StudyConfig as StudyConfig
+from study.config.yaml_source import ConfigError as ConfigError
+from study.load import load_study_config as load_study_config
+from study.plan.make import make_plan as make_plan

@@ -1,0 +1,152 @@
+"""The Ray Tune side of a study: a Searcher that hands out missing trials, and a callback that follows them.
+
+Whether a trial is tried again is decided here and not by Tune, which counts a worker that could not be started as a death of
+the trial, and the death of one that is taken over from another trial twice. Imported once Ray's environment is set.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from study.config.study import StudyConfig
+from study.host.progress import Progress
+from study.host.stop import Stop
+from study.plan.make import Trial
+from study.plan.worklist import Worklist
+from study.rows.storage import StorageError
+
+
+class _Local:
+    """Never copied or saved with its contents: Tune pickles what it is given for a restore that is not used here."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+STARTS = 10
+"""Failed starts of one trial's worker before it is given up; they are no tries, and come and go on a busy node."""
+
+
+class WorklistSearcher(_Local, Searcher):
+    """Hands out the trials of a `Worklist`, at most ``slots`` at once; there is nothing to save, restore or learn."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        work: Worklist,
+        progress: Progress,
+        start: Callable[[Trial], None],
+        stop: Stop,
+        slots: int,
+    ) -> None:
+        super().__init__()
+        self.config, self.work, self.progress, self.start, self.stop, self.slots = config, work, progress, start, stop, slots
+        self.own: dict[str, str] = {}
+        self.began: set[str] = set()
+        """Ray trials whose worker has started."""
+        self.deaths, self.failed_starts = Counter[str](), Counter[str]()
+        """By our own trials."""
+        self.said: dict[str, dict[str, Any]] = {}
+        """The last report of each running trial."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The hand-out of the next trial, None to be asked again, FINISHED when nothing is left."""
+        trial = self.work.take() if len(self.own) < self.slots else None
+        if trial is None:
+            finished: Any = Searcher.FINISHED  # a word, though Ray declares a dictionary
+            return finished if self.work.finished else None
+        self.own[trial_id] = trial.trial_id
+        self.start(trial)
+        return {**trial.handout(), "todo": self.work.missing(trial)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A Ray trial ended; with ``error``, `failed` follows, which knows why."""
+        if error or trial_id not in self.own:
+            return
+        trial, said = self._take_back(trial_id)
+        elsewhere = said.get("phase") == "elsewhere"
+        if elsewhere:
+            self.work.postpone(trial)
+        self.progress.finish(trial.trial_id, postponed=elsewhere)
+
+    def failed(self, trial_id: str, reason: str, counts: bool = True) -> None:
+        """A worker died or could not be started: try the trial again, or write its missing rows if it has had its tries.
+
+        Args:
+            reason: what Ray says about it.
+            counts: False for an end that is nobody's fault, such as that of a node that was taken away.
+        """
+        counted = self.deaths if counts and trial_id in self.began else self.failed_starts
+        trial, said = self._take_back(trial_id)
+        if said.get("phase") == "storage":  # no row could be written: the trial is to be run again
+            self.stop.because(str(said["error"]))
+            self.progress.finish(trial.trial_id, lost=True)
+            return
+        counted[trial.trial_id] += 1
+        again = self.deaths[trial.trial_id] <= self.config.retries and self.failed_starts[trial.trial_id] < STARTS
+        if again:
+            self.work.postpone(trial)
+        else:
+            self._write_lost(trial, reason)
+        self.progress.finish(trial.trial_id, lost=not again, postponed=again)
+
+    def _take_back(self, trial_id: str) -> tuple[Trial, dict[str, Any]]:
+        self.began.discard(trial_id)
+        return self.work.give_back(self.own.pop(trial_id)), self.said.pop(trial_id, {})
+
+    def _write_lost(self, trial: Trial, reason: str) -> None:
+        from study.cluster.scheduler import write_lost
+
+        try:
+            write_lost(self.config, self.work, trial, self.deaths[trial.trial_id], self.failed_starts[trial.trial_id], reason)
+        except StorageError as error:
+            self.stop.because(str(error))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the rows are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the rows are the state."""
+
+
+class ProgressCallback(_Local, tune.Callback):
+    """Passes what trials report on to the display."""
+
+    def __init__(self, progress: Progress, searcher: WorklistSearcher, stop: Stop) -> None:
+        self.progress, self.searcher, self.stop = progress, searcher, stop
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Many times a second: the place where a run ends that is to stop."""
+        self.stop.check()
+        for trial in trials:
+            if trial.status == "ERROR" and trial.trial_id in self.searcher.own:
+                self._failed(trial)  # given up by Tune without a word, such as a worker that did not let go of the last trial
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The worker is there; what happens from now on is the trial's doing."""
+        self.searcher.began.add(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if trial.trial_id in self.searcher.own:
+            self._failed(trial)
+
+    def _failed(self, trial: Any) -> None:
+        there = trial.error_file and Path(trial.error_file).is_file()
+        preempted = getattr(trial.get_pickled_error(), "preempted", False)
+        self.searcher.failed(
+            trial.trial_id, Path(trial.error_file).read_text(encoding="utf-8") if there else "", counts=not preempted
+        )
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        if "own_id" in result:
+            self.searcher.said[trial.trial_id] = result
+            self.progress.update(str(result["own_id"]), result)

@@ -1,0 +1,238 @@
+"""Ray for one run of a study: a private one on this machine, or a standing cluster that is joined.
+
+A private Ray listens on 127.0.0.1 only, keeps everything under one temporary folder and ends with the driver, however that
+ends (`study.host.reaper`). A standing cluster is left as it was found; its token authentication is Ray's own and stays on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.host.reaper import Reaper
+from study.host.stop import SIGNALS
+from study.rows.storage import Place
+
+if TYPE_CHECKING:
+    from study.config.study import StudyConfig
+
+logger = logging.getLogger(__name__)
+
+QUIET = {
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "30",
+}
+WORKER = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "PYTHONWARNINGS": "ignore",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+}
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Off: Ray binds to 127.0.0.1 instead of every interface."""
+PROBE_S, KNOCK_S = 60.0, 10.0
+
+
+class ClusterError(RuntimeError):
+    """A cluster that cannot be joined, or a node of it that cannot run trials; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What there is for trials: CPUs and GPUs in all, and the folder for this run's temporary files."""
+
+    nodes: int
+    cpus: int
+    gpus: float
+    folder: Path
+    standing: bool
+    """Whether others may use this Ray too."""
+
+    def __str__(self) -> str:
+        what = "this machine" if self.nodes == 1 else f"{self.nodes} nodes"
+        return f"{what} ({self.cpus} CPUs, {self.gpus:g} GPUs)"
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use: its affinity, and a container's quota (cgroup v2) where there is one."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text(encoding="ascii").split()
+        if limit != "max":
+            cpus = min(cpus, max(int(limit) // int(period), 1))
+    return cpus
+
+
+def gpu_count() -> int:
+    """CUDA devices of this machine."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def for_workers(config: StudyConfig) -> StudyConfig:
+    """The same study with absolute paths: a worker's working directory is another."""
+    path = config.data.path
+    data = config.data if path is None else config.data.model_copy(update={"path": str(Path(path).absolute())})
+    return replace(config, storage=config.place.absolute().uri, data=data)
+
+
+@contextmanager
+def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, address_from: str = "--address") -> Iterator[Room]:
+    """Ray while the block runs.
+
+    Args:
+        address: of a standing cluster (host:port, or auto); None starts a private Ray with ``cpus_wanted`` CPUs.
+        address_from: what the address was given by, for errors.
+    Raises:
+        ClusterError: no cluster there, or a node of it cannot import this package or does not see the storage.
+    """
+    os.environ.update(QUIET | WORKER | ({} if address else LOOPBACK))
+    import ray
+
+    reaper, handlers = Reaper(), {number: signal.getsignal(number) for number in SIGNALS}
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # names trials of its own that came back as others
+    try:
+        if address is None:
+            ray.init(
+                address="local",  # never a cluster that happens to be there
+                num_cpus=cpus_wanted,
+                num_gpus=gpu_count() if config.resources.gpus != 0 else 0,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(reaper.folder / "ray"),
+            )
+        else:
+            _join(address, f"{address_from} {address}")
+            _check_nodes(config)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)  # in place of Ray's own
+        found = ray.cluster_resources()
+        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+        yield Room(nodes, int(found.get("CPU", 0)), found.get("GPU", 0.0), reaper.folder, address is not None)
+    finally:
+        ray.shutdown()
+        reaper.finish()
+
+
+def _join(address: str, shown: str) -> None:
+    """Join a standing cluster; ``shown`` is how errors call the address."""
+    import ray
+
+    try:
+        if "://" in address:
+            raise ValueError("name it as host:port, the port of its GCS, without a scheme")
+        if ":" in address:
+            _knock(address, shown)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": WORKER},
+        )
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        hint = "start one with `ray start --head`, or name another"
+        if "token" in reason.lower():
+            hint = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
+        raise ClusterError(f"{shown}: cannot join a Ray cluster there ({reason}); {hint}") from None
+
+
+def _knock(address: str, shown: str) -> None:
+    """Fail within seconds where nobody answers, or asks for another token, or this machine is none of the cluster's.
+
+    Ray itself tries for minutes, with a line for every try, or ends the process.
+
+    Raises:
+        OSError: nobody answers.
+        ValueError: no such port.
+        ray.exceptions.RayError: another token, or no Ray.
+        ClusterError: a cluster of other machines.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    sys.stderr.flush()
+    stderr = os.dup(2)  # the compiled part of Ray writes there
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            nodes = GcsClient(address=address).get_all_node_info().values()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    if not any(os.path.exists(node.raylet_socket_name) for node in nodes):
+        raise ClusterError(
+            f"{shown}: this machine is no node of that cluster; run the command on one,"
+            f" or make it one with `ray start --num-cpus=0 --address={address}`"
+        )
+
+
+def _check_nodes(config: StudyConfig) -> None:
+    """Every node must have this package, and must see the folder that the driver sees."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    mark = config.place / f".seen-by-{os.uname().nodename}-{os.getpid()}"
+    mark.write(b"")
+    try:
+        looks = []
+        for node in ray.nodes():
+            if node["Alive"]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                look = ray.remote(sees).options(num_cpus=0, scheduling_strategy=there)
+                looks.append((node, look.remote(mark.absolute().uri)))
+        for node, answer in looks:
+            address = node["NodeManagerAddress"]
+            try:
+                seen = ray.get(answer, timeout=PROBE_S)
+            except (ray.exceptions.RayError, ImportError) as error:
+                if not any(n["Alive"] for n in ray.nodes() if n["NodeID"] == node["NodeID"]):
+                    continue  # it was lost meanwhile; the trials go elsewhere
+                reason = " ".join(str(error).split())[-300:]
+                raise ClusterError(f"node {address} cannot run trials; install the same pfgm-study there ({reason})") from None
+            if not seen:
+                raise ClusterError(
+                    f"node {address} does not see {config.place.absolute()}: storage must be a directory that every node"
+                    " shares, or s3://bucket/prefix"
+                )
+    finally:
+        mark.delete()
+
+
+def sees(uri: str) -> bool:
+    """Whether a file is there, as seen from the node this runs on.
+
+    Raises:
+        ImportError: the node has no torch; one without this package cannot even begin.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ImportError("torch is not installed")
+    return Place.of(uri).is_file()

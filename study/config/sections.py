@@ -1,0 +1,114 @@
+"""The sections of a study file that say how it is measured: design, disturbances, seeds, resources, limits, analysis."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictBool, ValidationInfo, field_validator
+
+from pfgm.config import Integer, Model, Positive, PositiveInt
+from pfgm.sampling.disturbances import KINDS, check_level
+
+Seeds = PositiveInt | Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
+DESIGNS = ("one_at_a_time", "sobol", "grid", "random", "tpe")
+OPTIMIZABLE = ("fid", "nfe", "sliced_wasserstein")
+
+
+class DesignConfig(Model):
+    """Which points of the search space are measured."""
+
+    name: Literal[DESIGNS] = "one_at_a_time"  # type: ignore[valid-type]
+    trials: PositiveInt | None = None
+    """Training points of sobol, random and tpe, the default included (default 32)."""
+    sampler_points: PositiveInt | None = None
+    """Sampler points of sobol and random, the default included (default 8)."""
+    seed: Annotated[Integer, Field(ge=0)] = 0
+    arm_seeds: PositiveInt | None = None
+    """one_at_a_time: train seeds of each arm (default: as many as the default point)."""
+    optimize: dict[Literal[OPTIMIZABLE], Literal["minimize", "maximize"]] | None = None  # type: ignore[valid-type]
+    """tpe: metrics and directions (default {fid: minimize})."""
+
+
+Levels = tuple[Annotated[float, Field(strict=True)], ...]
+
+
+class PerturbConfig(Model):
+    """Disturbances under which the default sampler point of every field is measured too, paired by latent."""
+
+    noise: Levels = ()
+    """α of the noise added before every solver step, relative to its noise level; needs a fixed-step solver."""
+    weight_bits: tuple[Integer, ...] = ()
+    """Bits, 2 to 16, that every weight is rounded to, tensor by tensor."""
+    weight_noise: Levels = ()
+    """Noise on every weight, relative to the root mean square of its tensor."""
+    exempt: tuple[str, ...] = ()
+    """Names of weights that are left alone, or patterns such as `*.bias` (default: none is)."""
+
+    @field_validator("noise", "weight_bits", "weight_noise")
+    @classmethod
+    def _sensible(cls, value: tuple[float, ...], field: ValidationInfo) -> tuple[float, ...]:
+        try:
+            for level in value:
+                check_level(str(field.field_name), level)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(f"{field.field_name}: ")) from None
+        if len(set(value)) != len(value):
+            raise ValueError("names a level twice")
+        return value
+
+    @field_validator("noise", "weight_bits", "weight_noise", "exempt", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be a list, such as [{value}]")
+        return value
+
+    @property
+    def levels(self) -> list[tuple[str, float]]:
+        """(kind, level) of every disturbance; level 0 is the undisturbed row, which is measured anyway."""
+        return [(kind, float(level)) for kind in KINDS for level in getattr(self, kind) if level > 0]
+
+
+class SeedsConfig(Model):
+    """How often everything is repeated: a number k means seeds 0 … k − 1, a list names them."""
+
+    train: Seeds = 1
+    sample: Seeds = 1
+    disjoint: StrictBool = False
+    """Give training point i the train seeds shifted by 10,000 i: for null controls, whose points must not share seeds."""
+
+    @property
+    def train_seeds(self) -> list[int]:
+        return list(range(self.train)) if isinstance(self.train, int) else list(self.train)
+
+    @property
+    def sample_seeds(self) -> list[int]:
+        return list(range(self.sample)) if isinstance(self.sample, int) else list(self.sample)
+
+
+class ResourcesConfig(Model):
+    """What one trial takes, and how many run at once."""
+
+    cpus: PositiveInt = 1
+    gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | Literal["auto"] = "auto"
+    """GPUs a trial, fractions allowed; auto: on CUDA, the share whose memory a trial needs (`study.host.sharing`)."""
+    concurrent: PositiveInt | Literal["auto"] = "auto"
+    """Trials at once; auto: as many as the machine has room for."""
+    compile: StrictBool = False
+    """Train a compiled network: seconds to minutes before the first step of a trial, faster steps after it."""
+
+
+class LimitsConfig(Model):
+    """When a trial is given up, and how much of one a crash may cost."""
+
+    trial_minutes: Positive | None = None
+    """Minutes of one try of a trial, after which its remaining rows are `timeout` (default: no limit)."""
+    checkpoint_seconds: Positive = 30.0
+    """Seconds between two savings of a training's state: what a killed worker has to do again."""
+
+
+class AnalysisConfig(Model):
+    """What the report rates by."""
+
+    tolerance: Positive = 0.10
+    """Change of a metric, relative to the default's, that still counts as robust."""

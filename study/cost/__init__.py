@@ -1,0 +1,1 @@
+"""What a study will cost, measured on this machine before it runs."""

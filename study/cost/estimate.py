@@ -1,0 +1,137 @@
+"""What a study will cost, from a short calibration on this machine: no guess, and nothing trained for it.
+
+As many processes as the study will have trials at once measure, side by side (`study.cost.calibration`), seconds a training
+step, a network call on a batch, and the metrics of a row. How many calls an adaptive solver will need is counted on the exact
+field of the data.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+
+from pfgm.training.trainer import TrainingDiverged
+from study.config.study import StudyConfig
+from study.cost.calibration import kind_of_step, measure
+from study.fields.store import FieldStore
+from study.plan.make import SamplerPoint, Trial, make_trial
+from study.plan.worklist import Worklist
+
+START_S, REPORT_S = 15.0, 15.0
+"""Seconds for starting Ray and its workers, and for the report."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on this machine: a training step by its kind, and a row by sampler point."""
+
+    step_s: dict[str, float]
+    row_s: dict[str, float]
+    solution_s: dict[str, float]
+    reference_s: float
+    """The statistics of the data, once in every process."""
+
+    def trial_s(self, trial: Trial, rows: Iterable[str], trained: bool) -> float:
+        """One process's seconds for a trial whose rows (sampler ids) are still to be measured."""
+        wanted = list(rows)
+        solutions = {
+            _solution_key(p): _of(self.solution_s, p.sampler_id) for p in trial.sampler_points if p.sampler_id in wanted
+        }
+        training = 0.0 if trained else trial.train.steps * self.step_s[kind_of_step(trial)]
+        return training + sum(_of(self.row_s, s) for s in wanted) + sum(solutions.values())
+
+
+def _of(seconds: Mapping[str, float], sampler: str) -> float:
+    """A sampler point's own seconds, or the mean where it was not calibrated (tpe proposes points as it goes)."""
+    return seconds.get(sampler, sum(seconds.values()) / len(seconds))
+
+
+def _solution_key(point: SamplerPoint) -> tuple[object, ...]:
+    c = point.config
+    return (c.T, c.T_ratio, c.t_min, c.max_radius_ratio, c.denoise)
+
+
+def estimate_line(config: StudyConfig, work: Worklist, n_slots: int) -> str:
+    """What finishing the study will cost, or why that cannot be told."""
+    try:
+        wall, core = estimate(config, work, n_slots)
+    except TrainingDiverged as error:
+        return f"  no estimate: {error}; its rows would be `diverged`"
+    clock = f"{wall / 60:.0f} min" if wall >= 90 else f"{wall:.0f} s"
+    return f"  estimated cost  {clock} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
+
+
+def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, float]:
+    """(wall seconds, core seconds) to finish the study from here.
+
+    Raises:
+        TrainingDiverged: a training that was to be timed.
+    """
+    trials = [t for t in work.trials if work.missing(t)]
+    proposed = []
+    if work.points_to_ask:  # each like the default, and each with a field of its own
+        example = make_trial(config, "default", config.default("train"), 0, [("default", config.default("sampler"))])
+        proposed = [example] * work.points_to_ask * len(config.seeds.train_seeds)
+    if not trials and not proposed:
+        return 0.0, 0.0
+    cost = calibrate(config, trials + proposed, n_slots)
+    seen = FieldStore(config.place).published({t.train_id for t in trials})
+    seconds = [cost.trial_s(t, [str(c["sampler_id"]) for c in t.cells(config)], trained=False) for t in proposed]
+    for trial in trials:
+        missing = set(work.missing(trial))
+        rows = [str(c["sampler_id"]) for c in trial.cells(config) if c["cell_id"] in missing]
+        seconds.append(cost.trial_s(trial, rows, trial.train_id in seen))
+        seen.add(trial.train_id)
+    total, busy = sum(seconds), min(n_slots, len(seconds))
+    once = cost.reference_s
+    return max(total / n_slots, max(seconds)) + once + START_S + REPORT_S, total + busy * once
+
+
+def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
+    """Measure on as many processes as will run at once, and average."""
+    os.environ["OMP_NUM_THREADS"] = str(config.resources.cpus)
+    context = multiprocessing.get_context("spawn")
+    kinds = {kind_of_step(t): t for t in reversed(trials)}  # one of each cost, the default where it is one
+    job = (config, [t.handout() for t in kinds.values()])
+    with _without_interrupts():
+        pool = context.Pool(n_slots, initializer=_end_with_parent)
+    with pool:
+        measured = pool.map(functools.partial(measure, *job), range(n_slots))
+    steps, rows, solutions = ([getattr(m, name) for m in measured] for name in ("step_s", "row_s", "solution_s"))
+    return Cost(_mean(steps), _mean(rows), _mean(solutions), sum(m.reference_s for m in measured) / len(measured))
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes started meanwhile do not know Ctrl-C, which a terminal sends to all of them: they are ended by this one."""
+    resource_tracker.ensure_running()  # the start of it, which any first queue or lock makes, would unblock the signal again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """However the parent ends, kill -9 included; by itself a process would first finish its measurements."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _mean(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every entry over the processes."""
+    return {key: sum(m[key] for m in measured) / len(measured) for key in measured[0]}

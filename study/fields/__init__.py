@@ -1,0 +1,1 @@
+"""Where a field comes from: the store of trained fields, a checkpoint, an exact field."""

@@ -1,0 +1,1 @@
+"""This machine and this driver: slots, memory, signals, the driver's lease, live progress."""

@@ -1,0 +1,76 @@
+"""A trial's time limit, looked at between training steps, network calls of a solve and rows; nothing is killed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pfgm.flow.base import Flow, PriorError
+from pfgm.flow.checkpoint import Field
+from pfgm.flow.exact import ExactField
+from pfgm.process.base import Process
+
+
+class TimeLimitReached(Exception):
+    """The trial has had its time; what it finished stays."""
+
+
+@dataclass
+class Deadline:
+    """``minutes`` from the moment it is made; None never ends."""
+
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        self.started = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether the time has passed."""
+        return self.minutes is not None and time.monotonic() - self.started > 60 * self.minutes
+
+    def check(self) -> None:
+        """Raise `TimeLimitReached` when it has."""
+        if self.over:
+            raise TimeLimitReached(f"over limits.trial_minutes = {self.minutes:g}; raise it, then --retry-failed continues")
+
+
+@dataclass(frozen=True)
+class TimedFlow(Flow):
+    """A flow that looks at a deadline at every call, so that a solve that goes on and on ends."""
+
+    flow: Field | ExactField
+    deadline: Deadline
+
+    @property
+    def process(self) -> Process:  # type: ignore[override]
+        return self.flow.process
+
+    @property
+    def device(self) -> torch.device:
+        return self.flow.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.flow.dtype
+
+    def double(self) -> TimedFlow:
+        """The same in float64, with the same deadline."""
+        return TimedFlow(self.flow.double(), self.deadline)
+
+    def mean_source(self, x: Tensor, t: Tensor) -> Tensor:
+        """As the flow's; raises `TimeLimitReached`."""
+        self.deadline.check()
+        return self.flow.mean_source(x, t)
+
+    def prior_error(self, T: float, seed: int = 0) -> PriorError:
+        """As the flow's."""
+        return self.flow.prior_error(T, seed)
+
+    def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
+        """As the flow's; raises `TimeLimitReached`."""
+        self.deadline.check()
+        return self.flow.source_with_gradient(x, t)

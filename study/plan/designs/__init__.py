@@ -1,0 +1,1 @@
+"""One design a file: which points of the declared space are measured."""

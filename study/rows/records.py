@@ -1,0 +1,207 @@
+"""The row schema: one planned cell of a study is one row, and the rows are the only truth about what was measured.
+
+A study folder holds ``manifest.parquet`` (one row per planned cell: keys and parameters) and ``evals/*.parquet`` (one
+file per measured cell: keys, parameters, measurements). Both use the columns below, in this order; a column that does not
+apply is null. This module needs pyarrow alone, so that rows can be written and read without torch or ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from study.rows.storage import Place
+
+SCHEMA_VERSION = 1
+
+STATUSES = ("complete", "failed", "diverged", "solver_limit", "timeout")
+"""Terminal statuses of a measured cell. A planned cell without a row is `pending` in `analysis.load_study`."""
+
+_S, _F, _I, _B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+
+KEYS: dict[str, pa.DataType] = {
+    "study_id": _S, "cell_id": _S, "trial_id": _S, "point_id": _S, "train_id": _S, "sampler_id": _S,
+    "seed_train": _I, "seed_sample": _I, "step": _I, "is_final": _B,
+    "design_role": _S,          # role of the training point: default, arm:<parameter>[+arm:…], sobol, grid, random, tpe
+    "design_sampler_role": _S,  # role of the sampler point, same words
+    "design_point": _S,         # JSON of the declared searched values: {"train": {…}, "sampler": {…}}
+}  # fmt: skip
+
+PARAMETERS: dict[str, pa.DataType] = {
+    "data_name": _S, "data_hash": _S, "data_n": _I, "data_dim": _I, "data_center": _B,
+    "network_name": _S, "network_width": _I, "network_depth": _I, "network_skip": _B,
+    "network_root_below": _F, "network_patch": _I, "network_channel_mult": _S, "network_dropout": _F,
+    "train_process": _S, "train_objective": _S, "train_gamma": _F, "train_sigma": _F, "train_tau": _F,
+    "train_M": _F, "train_height_ratio": _F, "train_height_max": _F, "train_R_max": _F, "train_restrict_M": _B,
+    "train_n_aug": _F, "train_P_mean": _F, "train_P_std": _F,
+    "train_sigma_min": _F, "train_sigma_max": _F, "train_beta_min": _F, "train_beta_max": _F,
+    "train_reference_batch_size": _I, "train_steps": _I, "train_batch_size": _I, "train_learning_rate": _F,
+    "train_warmup_steps": _I, "train_constant_rate": _B, "train_gradient_clip": _F, "train_ema_decay": _F, "train_bf16": _B,
+    "sampler_T": _F, "sampler_T_ratio": _F, "sampler_t_min": _F, "sampler_solver": _S, "sampler_rtol": _F,
+    "sampler_atol": _F, "sampler_steps": _I, "sampler_grid": _S, "sampler_denoise": _B,
+    "sampler_max_radius_ratio": _F, "sampler_batch_size": _I,
+    "perturb_kind": _S, "perturb_level": _F,  # noise, weight_bits or weight_noise, and how much; null: unperturbed
+}  # fmt: skip
+
+MEASUREMENTS: dict[str, pa.DataType] = {
+    "metric_fid": _F, "metric_fid_floor": _F, "metric_fid_half": _F, "metric_fid_gaussian": _F,
+    "metric_fid_test": _F, "metric_n_test": _I,  # against held-out data, and how many of them
+    "metric_kid": _F, "metric_kid_se": _F,
+    "metric_precision": _F, "metric_recall": _F, "metric_density": _F, "metric_coverage": _F,
+    "metric_pr_space": _S, "metric_pr_k": _I, "metric_pr_n": _I, "metric_pr_n_data": _I,
+    "metric_nn_ratio": _F, "metric_nn_gap": _F, "metric_outlier_fraction": _F, "metric_nonfinite_fraction": _F,
+    "metric_solver_error": _F, "metric_solver_error_95": _F, "metric_solver_switched": _F,
+    "metric_prior_kl": _F, "metric_prior_kl_se": _F,  # nats, of starting an exact field at T
+    "metric_sliced_wasserstein": _F, "metric_energy": _F, "metric_n": _I, "metric_features": _S, "metric_names": _S,
+    "metric_bits_per_dim": _F, "metric_bits_per_dim_se": _F, "metric_nats_per_dim": _F, "metric_n_likelihood": _I,
+    "metric_likelihood_t": _F,  # the level whose density is meant: t_min, or half a grey level where that is higher
+    "metric_divergence": _S, "metric_dequantization": _S,  # exact or hutchinson; "(v + u)/8 − 1", none for data of floats
+    "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_compile_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
+    "cost_memory_mb": _F, "cost_memory_splits": _I,  # splits of work that was too big for memory, training's too
+    "diag_coverage": _F, "diag_prior_truncated": _F, "diag_outlier_radius": _F, "diag_train_loss": _F,
+    "status": _S, "error": _S, "error_log": _S,
+}  # fmt: skip
+
+PROVENANCE: dict[str, pa.DataType] = {
+    "prov_design": _S, "prov_training_version": _I, "prov_field_reused": _B, "prov_device": _S, "prov_host": _S,
+    "prov_threads": _I, "prov_torch": _S, "prov_python": _S, "prov_git": _S, "prov_version": _S, "prov_cpu": _S,
+    "prov_finished_at": _S, "schema_version": _I,
+}  # fmt: skip
+
+COLUMNS: dict[str, pa.DataType] = {**KEYS, **PARAMETERS, **MEASUREMENTS, **PROVENANCE}
+EVALS = pa.schema(list(COLUMNS.items()))
+MANIFEST = pa.schema([*KEYS.items(), *PARAMETERS.items(), ("prov_design", _S), ("schema_version", _I)])
+
+HISTORY = pa.schema(
+    [
+        ("train_id", _S), ("seed_train", _I), ("step", _I), ("loss", _F), ("gradient_norm", _F),
+        ("learning_rate", _F), ("elapsed_s", _F),
+    ]
+)  # fmt: skip
+"""history/<train_id>.parquet: the mean training loss and gradient norm over the steps since the row before."""
+
+
+def table(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of ``schema``; a key that the schema lacks is an error, a missing one is null."""
+    known = set(schema.names)
+    for row in rows:
+        unknown = sorted(set(row) - known)
+        if unknown:
+            raise KeyError(f"columns not in the row schema: {', '.join(unknown)}; add them to study/rows/records.py")
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+Where = str | os.PathLike[str] | Place
+
+
+class DamagedFile(ValueError):
+    """A Parquet file that is truncated or was changed; the message is one line."""
+
+
+_CHECKSUM = b"file.crc32="
+"""Before the eight hexadecimal digits of the CRC-32 of a file in which those digits are zeros: page checksums leave the
+footer out, and the footer is most of a file of one row."""
+
+
+def write_table(where: Where, rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> None:
+    """Write a Parquet file whole (see `study.rows.storage`), with a checksum on every page and one over the file."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink, schema, compression="zstd", write_statistics=False, use_dictionary=False, write_page_checksum=True
+    ) as writer:
+        writer.write_table(table(rows, schema))
+        writer.add_key_value_metadata({"checksum": f"{_CHECKSUM.decode()}{0:08x}"})
+    content = sink.getvalue().to_pybytes()
+    Place.of(where).write(content.replace(_CHECKSUM + b"0" * 8, _CHECKSUM + b"%08x" % zlib.crc32(content)))
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether the file is as it was written; a file that says nothing of it (another program's) is taken as whole."""
+    start = content.rfind(_CHECKSUM) + len(_CHECKSUM)
+    if start < len(_CHECKSUM):
+        return True
+    zeros = content[:start] + b"0" * 8 + content[start + 8 :]
+    return content[start : start + 8] == b"%08x" % zlib.crc32(zeros)
+
+
+def read_arrow(where: Where) -> pa.Table:
+    """One Parquet file as a table.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DamagedFile: not a whole Parquet file, or it does not match its checksums.
+    """
+    return _parse(Place.of(where).read(), where)
+
+
+def _parse(content: bytes, where: object) -> pa.Table:
+    if not _is_whole(content):
+        raise DamagedFile(f"{where}: not as it was written (its checksum differs)")
+    try:
+        return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False, page_checksum_verification=True).read(
+            use_threads=False
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFile(f"{where}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def read_table(where: Where) -> list[dict[str, object]]:
+    """Rows of one Parquet file as dictionaries; errors as `read_arrow`."""
+    rows: list[dict[str, object]] = read_arrow(where).to_pylist()
+    return rows
+
+
+def read_folder(where: Where, damaged: list[Place] | None = None) -> list[pa.Table]:
+    """Every Parquet file of a folder, in the order of their names.
+
+    Args:
+        damaged: takes the files that cannot be read; without it the first one is an error.
+    """
+    folder = Place.of(where)
+    names = [name for name in folder.files() if name.endswith(".parquet")]
+    tables = []
+    for name, content in zip(names, folder.read_all(names), strict=True):
+        try:
+            tables.append(_parse(content, folder / name))
+        except DamagedFile:
+            if damaged is None:
+                raise
+            damaged.append(folder / name)
+    return tables
+
+
+def read_evals(study: Where, damaged: list[Place] | None = None) -> list[dict[str, object]]:
+    """All measured rows of a study, duplicates (same ``cell_id``) kept; see `analysis.load_study` for one row a cell."""
+    return [row for rows in read_folder(Place.of(study) / "evals", damaged) for row in rows.to_pylist()]
+
+
+METRIC_COLUMNS = {
+    "fid": "metric_fid", "kid": "metric_kid", "precision_recall": "metric_precision", "neighbours": "metric_outlier_fraction",
+    "solver_error": "metric_solver_error", "sliced_wasserstein": "metric_sliced_wasserstein", "energy": "metric_energy",
+    "prior_error": "metric_prior_kl", "likelihood": "metric_nats_per_dim",
+}  # fmt: skip
+"""A column that each name of ``evaluate.metrics`` fills."""
+
+
+def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:
+    """Whether a row is terminal and, when complete, has all of these metrics; a metric that is asked for later is missing."""
+    if row["status"] != "complete":
+        return row["status"] in STATUSES
+    if row.get("metric_names") is not None:
+        return set(metrics) <= set(str(row["metric_names"]).split(","))
+    return all(row.get(METRIC_COLUMNS[name]) is not None for name in metrics if name != "solver_error")
+
+
+def write_text(where: Where, text: str) -> None:
+    """Write a text file whole, as `write_table` does."""
+    Place.of(where).write(text.encode())
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
