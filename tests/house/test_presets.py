@@ -1,0 +1,96 @@
+"""The studies that come with the toolkit: each can be read and planned, and the authors' settings are the authors'."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pfgm.flow.poisson_flow import AUTHORS
+from study.config.yaml_source import ConfigError, read_source
+from study.load import load_study_config
+from study.plan.make import make_plan
+from study.rows.records import read_table
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+EMBEDDED = ("digits", "digits_base", "digits_bundle", "digits_study", "rings", "tau_null")
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive in CIFAR-10's layout with a few random images."""
+    path, rng = tmp_path_factory.mktemp("cifar") / "cifar-10-python.tar.gz", np.random.default_rng(0)
+    with tarfile.open(path, "w:gz") as archive:
+        for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
+            batch = {b"data": rng.integers(0, 256, (1000, 3072), dtype=np.uint8), b"labels": [0] * 1000}
+            content = pickle.dumps(batch, protocol=2)
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_studies_of_embedded_data_can_be_planned(name: str) -> None:
+    assert make_plan(load_study_config(EXPERIMENTS / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "fashion_mnist_quick"])
+def test_studies_of_fashion_mnist(name: str) -> None:
+    if not Path("/usr/share/datasets/fashion-mnist").is_dir():
+        pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
+    trials = make_plan(load_study_config(EXPERIMENTS / f"{name}.yaml"))
+    assert len(trials) >= 4
+    assert all(len(t.sampler_points) >= 4 for t in trials)
+
+
+def test_the_papers_setting_is_the_authors(cifar: Path) -> None:
+    """Every number of cifar10_paper.yaml against the table of published settings, both ways."""
+    config = load_study_config(EXPERIMENTS / "cifar10_paper.yaml", [f"data.path={cifar}", "evaluate.features=random"])
+    published = AUTHORS["cifar10_ddpmpp"]
+    (trial,) = make_plan(config)
+    assert trial.train == published.train
+    assert config.network == published.network
+    (point,) = trial.sampler_points
+    assert point.config.model_copy(update={"batch_size": published.sampler.batch_size}) == published.sampler
+    assert config.info.shape == published.shape and not config.info.center
+    evaluate = read_source(EXPERIMENTS / "cifar10_paper.yaml").section("evaluate")
+    assert evaluate["features"] == "inception" and evaluate["samples"] == 50_000
+
+
+def test_the_checkpoints_sampler_is_the_authors(cifar: Path) -> None:
+    source = read_source(EXPERIMENTS / "cifar10_checkpoint.yaml")
+    with pytest.raises(ConfigError, match=r"field.checkpoint: nothing at checkpoints/cifar10_ddpmpp.pth"):
+        load_study_config(EXPERIMENTS / "cifar10_checkpoint.yaml", [f"data.path={cifar}"])
+    published = AUTHORS["cifar10_ddpmpp"].sampler
+    for key in ("T", "t_min", "solver", "rtol", "denoise", "max_radius_ratio"):
+        assert source.section("sampler")[key] == getattr(published, key), key
+    assert source.section("data")["center"] is False
+
+
+def test_the_template_needs_three_lines(tmp_path: Path, cache: Path) -> None:
+    text = (EXPERIMENTS / "images_template.yaml").read_text()
+    assert text.count("<--") == 4, "three lines, and the sentence about them"
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for k in range(60):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / f"pictures/{k}.png")
+    edited = text.replace("path: my_images", f"path: {tmp_path / 'pictures'}").replace("size: 32", "size: 16")
+    (tmp_path / "mine.yaml").write_text(edited.replace("name: my_images", "name: mine"))
+    config = load_study_config(tmp_path / "mine.yaml")
+    assert config.info.shape == (3, 16, 16)
+    assert len(make_plan(config)) == 4  # the default twice, two arms once
+
+
+def test_identities_stay() -> None:
+    """The committed study was planned before networks, features and schedules had the keys they have now."""
+    planned = make_plan(config := load_study_config(EXPERIMENTS / "digits_bundle.yaml"))
+    cells = {str(c["cell_id"]) for t in planned for c in t.cells(config)}
+    stored = read_table(EXPERIMENTS / "notebooks/digits_bundle/manifest.parquet")
+    assert cells == {row["cell_id"] for row in stored}
+    assert {t.train_id for t in planned} == {row["train_id"] for row in stored}

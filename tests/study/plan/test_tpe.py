@@ -1,0 +1,161 @@
+"""The tpe design: one point after another from Optuna, rebuilt from the rows at every start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from helpers.folder import Folder
+
+from study.plan.designs import tpe
+from study.plan.make import make_plan, read_point
+from study.plan.reach import joint_points, reach_lines
+from study.plan.worklist import Worklist
+
+SECTIONS: dict[str, Any] = {
+    "search": {
+        "train": {"sigma": {"log_uniform": [0.05, 0.2]}},
+        "sampler": {
+            "solver": {"choice": ["heun2", "dopri5"]},
+            "rtol": {"log_uniform": [1e-3, 1e-1], "when": {"solver": "dopri5"}},
+            "steps": {"choice": [4, 6], "when": {"solver": "heun2"}},
+        },
+    },
+    "seeds": {"train": 2},
+    "design": {"name": "tpe", "trials": 6, "optimize": {"fid": "minimize", "nfe": "minimize"}},
+}
+
+
+def declared(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The different points of some rows."""
+    return [read_point(point) for point in {str(row["design_point"]) for row in rows.values()}]
+
+
+@pytest.mark.slow
+def test_a_tpe_study_runs_continues_and_grows(folder: Folder) -> None:
+    config = folder.load(**SECTIONS)
+    folder.run("--inline")
+    rows = folder.rows()
+    assert len(rows) == 6 * 2 and {row["status"] for row in rows.values()} == {"complete"}
+    roles = {row["design_role"] for row in rows.values()}
+    assert roles == {"default", "tpe"}
+    default = [read_point(str(r["design_point"])) for r in rows.values() if r["design_role"] == "default"]
+    assert default == [{"train": config.default("train"), "sampler": config.default("sampler")}] * 2
+    for point in declared(rows):
+        sampler = point["sampler"]
+        assert ("rtol" in sampler, "steps" in sampler) == (sampler["solver"] == "dopri5", sampler["solver"] == "heun2")
+        assert config.search_train["sigma"].contains(point["train"]["sigma"])
+    out, _ = folder.run("--inline")
+    assert "finished, nothing to do" in out
+    assert folder.rows() == rows
+    folder.run("--inline", "--set", "design.trials=8")
+    grown = folder.rows()
+    assert len(declared(grown)) == 8 and len(grown) == 16
+    assert {cell_id: grown[cell_id] for cell_id in rows} == rows
+    folder.run("--inline", "--set", "design.trials=8", "--set", "seeds.train=3")
+    assert len(folder.rows()) == 24 and len(declared(folder.rows())) == 8
+
+
+def test_a_small_space_runs_out_of_points(folder: Folder) -> None:
+    """Choices only: after every combination the study is finished, though more points were asked for."""
+    search = {"train": {"sigma": {"choice": [0.1, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
+    work = Worklist(folder.load(search=search, design={"name": "tpe", "trials": 10}))
+    handed = []
+    while (trial := work.take()) is not None:
+        handed.append(work.give_back(trial.trial_id))
+    assert len({str(c["cell_id"]) for c in work.cells}) == len(work.cells) == len(handed) == 4
+    assert work.finished
+
+
+SMALL: dict[str, Any] = {
+    "search": {"train": {"sigma": {"choice": [0.1, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}},
+    "design": {"name": "tpe", "trials": 10},
+}
+SAID = "space           has 4 points in all, and all are measured; design.trials: 10 asks for more than there are"
+
+
+@pytest.mark.slow
+def test_a_space_with_fewer_points_than_trials_is_told_and_measured_whole(folder: Folder) -> None:
+    config = folder.load(**SMALL)
+    out, _ = folder.run("--inline", "--dry-run")
+    assert SAID in out and "4 points still to be proposed" in out and "4 planned, 0 measured" in out
+    out, _ = folder.run("--inline")
+    assert out.count(SAID) == 2  # in the plan and at the end
+    assert len(folder.rows()) == 4
+    out, _ = folder.run("--inline")
+    assert "finished, nothing to do" in out and "0 points still to be proposed" in out and SAID in out
+    assert Worklist(config).rows_left == 0
+    assert not reach_lines(folder.load(**{**SMALL, "design": {"name": "tpe", "trials": 4}}), [], Worklist(config).joint)
+
+
+def test_what_optuna_does_not_find_is_measured_too(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tpe, "ATTEMPTS", 0)
+    work = Worklist(folder.load(**SMALL))
+    while (trial := work.take()) is not None:
+        work.give_back(trial.trial_id)
+    assert len(work.cells) == 4 and work.points_to_ask == 0 and work.finished
+
+
+def test_points_of_a_space_are_counted_as_they_differ(folder: Folder) -> None:
+    """Inactive parameters make no points; whole numbers are counted, real ranges have no end."""
+    search = {"sampler": {"solver": {"choice": ["heun2", "euler", "dopri5"]},
+                          "steps": {"int_uniform": [4, 6], "when": {"solver": ["heun2", "euler"]}}}}  # fmt: skip
+    joint = joint_points(folder.load(search=search, sampler={"solver": "heun2", "steps": 4}))
+    assert joint is not None and len(joint) == 2 * 3 + 1
+    assert next(iter(joint.values())).sampler == {"solver": "heun2", "steps": 4}
+    assert joint_points(folder.load(**SECTIONS)) is None
+    rule = {"train": {"M": {"choice": ["rule", 60.0]}}}
+    named = joint_points(folder.load(search=rule))
+    assert named is not None and len(named) == 2
+
+
+@pytest.mark.parametrize(
+    ("search", "design", "words"),
+    [
+        ({"train": {"sigma": {"choice": [0.1, 0.2]}}}, {"name": "random", "trials": 9},
+         ["search.train gives 2 different points, not the 9 of design.trials: there are no more, and all are measured"]),
+        ({"sampler": {"steps": {"choice": [4, 6]}}}, {"name": "sobol"},
+         ["search.sampler gives 2 different points, not the 8 of design.sampler_points: there are no more, and all"]),
+        ({"train": {"sigma": {"choice": [0.1, 0.2, 0.3]}, "tau": {"choice": [0.03, 0.04, 0.05]}}},
+         {"name": "random", "trials": 6},
+         ["not the 6 of design.trials: draws repeat; design grid measures every combination"]),
+        ({"train": {"sigma": {"uniform": [0.1, 0.2]}}}, {"name": "sobol", "trials": 6}, []),
+        ({"sampler": {"steps": {"int_uniform": [4, 5], "levels": 4}}}, {"name": "grid"},
+         ["search.sampler.steps has 2 whole numbers, not 4 levels; all are measured"]),
+        ({"sampler": {"steps": {"int_uniform": [4, 5], "levels": 3}}}, {"name": "one_at_a_time"},
+         ["search.sampler.steps has 2 whole numbers, not 3 levels; all are measured"]),
+        ({"sampler": {"steps": {"int_uniform": [4, 9], "levels": 3}}}, {"name": "grid"}, []),
+    ],
+)  # fmt: skip
+def test_a_design_that_cannot_reach_its_number_says_so(
+    folder: Folder, search: dict[str, Any], design: dict[str, Any], words: list[str]
+) -> None:
+    config = folder.load(search=search, design=design)
+    lines = reach_lines(config, make_plan(config), None)
+    assert len(lines) == len(words) and all(word in line for word, line in zip(words, lines, strict=True))
+
+
+def test_failed_points_are_told_as_failed(folder: Folder) -> None:
+    config = folder.load(**SECTIONS)
+    point = {"train": {"sigma": 0.1}, "sampler": {"solver": "heun2", "steps": 4}}
+    good: dict[str, object] = {"status": "complete", "metric_fid": 0.5, "cost_nfe": 8.0}
+
+    def told(*rows: dict[str, object] | None) -> Any:
+        return tpe._known_trial(config, point, rows, ["fid", "nfe"])  # type: ignore[arg-type]
+
+    assert told(good, good).state.name == "COMPLETE"
+    assert told(good, {**good, "metric_fid": 2.0}).values == pytest.approx([0.0, 2.0794415])
+    assert told(good, {**good, "status": "diverged", "metric_fid": None}).state.name == "FAIL"
+    assert told(good, {**good, "metric_fid": None}).state.name == "FAIL"
+    assert told(good, None).state.name == "RUNNING"
+    assert told(good, good).params == {"train.sigma": 0.1, "sampler.solver": "heun2", "sampler.steps": 4}
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_after_a_point_that_fails(folder: Folder) -> None:
+    search = {"train": {"learning_rate": {"choice": [1e-3, 1e38]}, "sigma": {"choice": [0.1, 0.15, 0.2]}}}
+    folder.write(search=search, design={"name": "tpe", "trials": 6})
+    _, err = folder.run("--inline", expect=1)
+    statuses = [row["status"] for row in folder.rows().values()]
+    assert sorted(statuses) == ["complete"] * 3 + ["diverged"] * 3
+    assert "3 of 6 rows are not complete" in err
