@@ -7,9 +7,21 @@ these models, and a stored field carries them as JSON. Unknown keys are errors. 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+if TYPE_CHECKING:
+    pass
 
 T_ = TypeVar("T_")
 ADAPTIVE_SOLVERS = ("dopri5", "bosh3", "adaptive_heun", "dopri8")
@@ -342,3 +354,22 @@ class EvaluateConfig(Model):
         if self.samples < 50:
             raise ValueError(f"samples: must be at least 50 for a Fréchet distance, got {self.samples}")
         return self
+
+
+def sampler_point(sampler: dict[str, object]) -> SamplerConfig:
+    """Keywords as a sampler point.
+
+    Raises:
+        ValueError: an unknown keyword, a value out of range, or a keyword that the solver does not read.
+    """
+    try:
+        config = SamplerConfig.model_validate(sampler)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"][:1]))
+        text = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{key}: {text}, got {sampler.get(key)!r}" if key else text) from None
+    for key, value in sampler.items():
+        if value is not None and getattr(config, key) is None:
+            raise ValueError(f"{key}: not read by solver {config.solver}; remove it, or choose another solver")
+    return config

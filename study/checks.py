@@ -14,7 +14,7 @@ from pfgm.config import ADAPTIVE_SOLVERS, OBJECTIVES, foreign_train_keys
 from pfgm.metrics.features.inception import check_inception
 from pfgm.metrics.features.networks import check_features, default_features
 from pfgm.networks.build import build_network, check_network
-from pfgm.process.base import make_process
+from pfgm.process.registry import make_process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.sampling.disturbances import check_exempt
 from study.config.space import Distribution, Value

@@ -5,9 +5,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-from study.config.study import StudyConfig
+import psutil
+
+from pfgm.metrics.features.networks import default_features
+from pfgm.metrics.frechet import frechet_bytes
+from pfgm.networks.build import describe_network
+from study.config.study import NETWORK_SEARCH, StudyConfig
 from study.fields.store import FieldStore
-from study.host.sharing import plan_lines
+from study.host import machine
+from study.host.sharing import USABLE, memory_needed, searched_values
+from study.host.slots import trials_per_gpu
 from study.plan.make import check_extremes
 from study.plan.reach import reach_lines
 from study.plan.worklist import Worklist
@@ -69,3 +76,49 @@ def summarise(work: Worklist) -> int:
     hint += "; --retry-failed measures those again that failed or ran out of time" if bad.keys() & set(RETRIED) else ""
     print(f"{sum(bad.values())} of {len(work.cells)} rows are not complete{hint}", file=sys.stderr)
     return 1
+
+
+WORTH_A_LINE = 1_000_000_000
+"""Bytes above which the plan says what a metric takes."""
+
+
+def plan_lines(config: StudyConfig) -> list[str]:
+    """The network's size and cost and, where there is a GPU, what a trial takes of it."""
+    lines = []
+    if config.given is None or not config.given.exact:
+        lines = [f"  network         {_networks(config)}"]
+    lines += _metric_lines(config)
+    memory, declared = machine.gpu_memory(), config.resources.gpus
+    if memory is None or declared == 0:
+        return lines
+    needed = memory_needed(config)
+    shared = (
+        trials_per_gpu(config, machine.usable_cpus(), machine.gpu_count()) if declared == "auto" else int(1 / declared + 1e-9)
+    )
+    text = f"{needed / 1e9:.1f} GB a trial: " + (f"{shared} share a GPU" if shared > 1 else "one on a GPU")
+    if shared * needed > USABLE * memory:
+        text += f" of {memory / 1e9:.1f} GB, with work done in parts where that is too little"
+    return [*lines, f"  memory          {text}"]
+
+
+def _metric_lines(config: StudyConfig) -> list[str]:
+    """What the Fréchet distance takes in the space of the points themselves, whose dimension has no bound."""
+    info, measured = config.info, config.evaluate
+    features = measured.features or default_features(info.name, info.shape)
+    if "fid" not in measured.metrics or features != "pixels":
+        return []
+    needed, there = frechet_bytes(measured.samples, info.n, info.dim), psutil.virtual_memory().total
+    if needed < WORTH_A_LINE:
+        return []
+    cure = "use other features, or leave fid out of evaluate.metrics"
+    told = f", more than this machine has ({there / 1e9:.0f} GB): {cure}" if needed > there else ""
+    size = f"{needed / 1e9:.1f} GB in each trial{told}"
+    return [f"  metrics         fid in `pixels` ({info.dim:,} numbers a point) takes about {size}"]
+
+
+def _networks(config: StudyConfig) -> str:
+    """The study's network in words; the smallest and the largest where its size is searched."""
+    searched = {key: [v for v in searched_values(config, "train", key) if isinstance(v, int)] for key in NETWORK_SEARCH}
+    ends = [config.network_at({key: pick(values) for key, values in searched.items() if values}) for pick in (min, max)]
+    words = [describe_network(network, config.info.shape) for network in ends if network is not None]
+    return " to ".join(dict.fromkeys(words))

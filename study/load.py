@@ -56,7 +56,15 @@ def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyC
     Raises:
         ConfigError: one line with file, line, key, value and what to type instead.
     """
-    source = read_source(Path(path), tuple(overrides))
+    return load_source(read_source(Path(path), tuple(overrides)))
+
+
+def load_source(source: Source) -> StudyConfig:
+    """Complete and check a study file that has been read.
+
+    Raises:
+        ConfigError: as `load_study_config`.
+    """
     declared = read_study(source)
     data = _data(source, declared.data)
     config = replace(declared, info=data.info, data_notes=data.notes)

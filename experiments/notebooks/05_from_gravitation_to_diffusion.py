@@ -36,12 +36,12 @@ from pfgm.field import (
     electric_lines,
     log_sphere_area,
     raw_target_variance,
-    trajectories,
     true_field,
 )
 from pfgm.prior import PoissonPrior, latents
-from pfgm.process import height_max, perturb, rule_M, rule_R_max, rule_T
-from pfgm.sampling import heights
+from pfgm.process import perturb
+from pfgm.rules import height_max, rule_M, rule_R_max, rule_T
+from pfgm.sampling import heights, trajectories
 
 torch.set_default_dtype(torch.float64)
 plt.rcParams["figure.dpi"] = 72  # small enough to be committed

@@ -5,5 +5,4 @@ from pfgm.field.empirical import normalized_target as normalized_target
 from pfgm.field.empirical import true_field as true_field
 from pfgm.field.lines import electric_field as electric_field
 from pfgm.field.lines import electric_lines as electric_lines
-from pfgm.field.lines import trajectories as trajectories
 from pfgm.field.raw_target import raw_target_variance as raw_target_variance

@@ -8,23 +8,18 @@ class adds the units of the data and the words of `pfgm.config.SamplerConfig` to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from pfgm.config import SamplerConfig
+from pfgm.config import SamplerConfig, sampler_point
 from pfgm.prior.latent import Latents, check_latents
 from pfgm.prior.law import PoissonPrior
 from pfgm.process.base import Process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.sampling.integrate import encode, sample
-
-if TYPE_CHECKING:
-    from pfgm.sampling.likelihood import LogLikelihood
-
+from pfgm.sampling.likelihood import LogLikelihood, log_likelihood
 
 ROUND_TRIP = 100.0
 """How much tighter encode and decode are solved than their tolerance says: about 2.5 times the calls of dopri5."""
@@ -147,10 +142,9 @@ class Flow(ABC):
         assert config.atol is not None
         return sampler | {"rtol": rtol, "atol": float(config.atol) * rtol / config.rtol}
 
-    def log_likelihood(self, x: Tensor, **options: object) -> LogLikelihood:
+    def log_likelihood(self, x: Tensor, **options: Any) -> LogLikelihood:
         """log p of items in data units; see `pfgm.sampling.likelihood.log_likelihood`."""
-        found: LogLikelihood = import_module("pfgm.sampling.likelihood").log_likelihood(self, x, **options)
-        return found
+        return log_likelihood(self, x, **options)
 
     def to_training_units(self, x: Tensor) -> Tensor:
         """Items (n, *item shape) in data units as points (n, d), less the mean of centred data.
@@ -164,25 +158,6 @@ class Flow(ABC):
         if lost := int((~torch.isfinite(x)).sum()):
             raise ValueError(f"x has {lost} values that are not finite; remove their items, or put numbers in their place")
         return info.to_training_units(x.reshape(len(x), -1))
-
-
-def sampler_point(sampler: dict[str, object]) -> SamplerConfig:
-    """Keywords as a sampler point.
-
-    Raises:
-        ValueError: an unknown keyword, a value out of range, or a keyword that the solver does not read.
-    """
-    try:
-        config = SamplerConfig.model_validate(sampler)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"][:1]))
-        text = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{key}: {text}, got {sampler.get(key)!r}" if key else text) from None
-    for key, value in sampler.items():
-        if value is not None and getattr(config, key) is None:
-            raise ValueError(f"{key}: not read by solver {config.solver}; remove it, or choose another solver")
-    return config
 
 
 def _refuse_denoise(sampler: dict[str, object]) -> None:

@@ -8,101 +8,31 @@ weights are named by their content, so that two writers of one field never mix. 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, astuple, dataclass, replace
-from importlib import import_module
+from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
-from pfgm.flow.base import Flow
-from pfgm.networks.build import FieldNetwork, build_network
-from pfgm.process.base import Process, make_process
-from pfgm.training.trainer import TRAINING_VERSION, Progress, Trainer
-
-if TYPE_CHECKING:
-    from pfgm.flow.poisson_flow import from_poisson_flow as from_poisson_flow
+from pfgm.flow.packed import Damaged
+from pfgm.flow.trained import Field
+from pfgm.networks.build import build_network
+from pfgm.process.registry import make_process
+from pfgm.training.history import TRAINING_VERSION, Progress
 
 FORMAT = 3
 """1 had no checksum of ``field.json``, and its weights in ``field.safetensors``; 2 has no offset and no scale of the data, and
 is still written where there are none."""
 OF_DATA = ("mean", "offset", "scale")
 """Tensors of the data facts; they are kept beside the weights."""
-
-
-@dataclass(frozen=True)
-class Field(Flow):
-    """A trained field: network, process and data facts; ready to sample."""
-
-    network: FieldNetwork
-    process: Process
-    network_config: NetworkConfig
-    seed: int
-    history: tuple[Progress, ...] = ()
-
-    @classmethod
-    def from_trainer(cls, trainer: Trainer) -> Field:
-        """The field with a trainer's averaged weights."""
-        history = tuple(trainer.history)
-        return cls(trainer.averaged_network(), trainer.process, trainer.network_config, trainer.seed, history)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.network.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.network.dtype
-
-    def double(self) -> Field:
-        """The same field computed in float64."""
-        return replace(self, network=copy.deepcopy(self.network).double())
-
-    @torch.no_grad()
-    def mean_source(self, x: Tensor, t: Tensor) -> Tensor:
-        """D(x, t), shape (B, d), in the units of training."""
-        return self.process.mean_source(self.network, x, t)
-
-    def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.process.mean_source(self.network, x, t)
-
-
-def __getattr__(name: str) -> object:
-    if name == "from_poisson_flow":  # its module makes fields, so it imports this one
-        return import_module("pfgm.flow.poisson_flow").from_poisson_flow
-    raise AttributeError(f"module 'pfgm.flow.checkpoint' has no attribute '{name}'")
-
-
-class Damaged(ValueError):
-    """Stored weights or training state that do not match their checksum; the message is one line."""
-
-
-def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Tensors as bytes: 32 bytes of SHA-256, then safetensors."""
-    content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    return hashlib.sha256(content).digest() + content
-
-
-def unpack_tensors(content: bytes) -> dict[str, Tensor]:
-    """Read what `pack_tensors` made.
-
-    Raises:
-        Damaged: truncated, or changed since.
-    """
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
-        raise Damaged("the checksum does not match: the file is truncated or damaged")
-    tensors: dict[str, Tensor] = load(content[32:])
-    return tensors
 
 
 def pack_field(field: Field) -> dict[str, bytes]:

@@ -29,9 +29,11 @@ from pfgm.data.readers.toys import gaussians_law
 from pfgm.field.analytic import GaussianMixture, PointCharges
 from pfgm.field.empirical import mean_source
 from pfgm.flow.base import Flow, PriorError
-from pfgm.process.base import Process, kernel_noise, make_process
+from pfgm.process.base import Process
+from pfgm.process.kernel import kernel_noise
+from pfgm.process.registry import make_process
 from pfgm.process.resolve import resolve_train
-from pfgm.training.trainer import Progress
+from pfgm.training.history import Progress
 
 SIGMA = 0.2
 """σ of an exact Poisson field over the data's sd: it sets the T of `rule`, and nothing else."""

@@ -42,11 +42,12 @@ from torch import Tensor
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
 from pfgm.data.readers.kinds import WORDS, kind_of
-from pfgm.flow.checkpoint import Field
 from pfgm.flow.pickles import named_globals
-from pfgm.networks.build import FieldNetwork, build_network
+from pfgm.flow.trained import Field
+from pfgm.networks.base import FieldNetwork
+from pfgm.networks.build import build_network
 from pfgm.networks.ddpmpp import ATTENTION_RESOLUTION
-from pfgm.process.base import make_process
+from pfgm.process.registry import make_process
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from pfgm.data.dataset import Dataset
 from pfgm.data.points import Points
 from pfgm.field.sources import Sources
-from pfgm.flow.checkpoint import Damaged, pack_tensors, unpack_tensors
+from pfgm.flow.packed import Damaged, pack_tensors, unpack_tensors
 from pfgm.metrics.features.networks import FeatureNetwork
 from pfgm.metrics.frechet import Moments, frechet_distance, moments
 from pfgm.metrics.neighbours import K_NEAREST, median_own_distance, own_distance

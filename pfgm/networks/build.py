@@ -13,68 +13,16 @@ from __future__ import annotations
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pfgm.config import NetworkConfig
 from pfgm.networks import ddpmpp, unet
+from pfgm.networks.base import EMBEDDING, FieldNetwork
 from pfgm.networks.cost import network_cost, with_prefix
 from pfgm.networks.embedding import LevelEmbedding
-from pfgm.networks.heads import denoiser_head, noise_level
 from pfgm.networks.mlp import ResidualMLP
 
 __all__ = ["FieldNetwork", "build_network", "check_network", "describe_network", "network_cost"]
-
-EMBEDDING = 128
-"""Numbers that the two levels become."""
-
-
-class FieldNetwork(nn.Module):
-    """Scale the input, embed the two levels, run the backbone.
-
-    Args:
-        backbone: maps (B, d) and an embedding (B, e) to (B, d + 1).
-        embedding: (log t, log n̂) → (B, e); None: the backbone is given x and t as they are.
-        sd: root mean square of the data's coordinates, in data units.
-        noise_ratio: noise per coordinate over t, in the median (`pfgm.networks.heads.median_noise_ratio`).
-        skip: read a field output through the head with a skip, not as it is (`pfgm.networks.heads`).
-        root_below: height, in data units, below which a plain head is read by the root (None: γ).
-    """
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        embedding: LevelEmbedding | None,
-        sd: float,
-        noise_ratio: float,
-        skip: bool,
-        root_below: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.backbone, self.embedding = backbone, embedding
-        self.sd, self.noise_ratio, self.skip, self.root_below = sd, noise_ratio, skip, root_below
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (B, d), t (B,) → (B, d + 1) raw numbers (see `pfgm.networks.heads`), in x's dtype."""
-        if self.embedding is None:
-            out: Tensor = self.backbone(x, t)
-        else:
-            scale = (self.sd**2 + x.square().mean(1, keepdim=True)).rsqrt()
-            levels = torch.stack([t, self.level(x, t)], 1).log()
-            out = self.backbone(x * scale, self.embedding(levels))
-        return out.to(x.dtype)  # float32 even under autocast: the heads subtract nearly equal numbers
-
-    def level(self, x: Tensor, t: Tensor) -> Tensor:
-        """n̂ (B,) at x (B, d), t (B,)."""
-        return noise_level(x, t, self.sd, self.noise_ratio)
-
-    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
-        """D(x, t), shape (B, d), of the head with a skip."""
-        raw = self(x.to(self.dtype), t.to(self.dtype))
-        return denoiser_head(raw, x, self.level(x, t), self.sd)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
 
 
 def check_network(config: NetworkConfig, shape: tuple[int, ...], process: str = "pfgm") -> None:

@@ -22,12 +22,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 
+from pfgm.prior.streams import stream
+
 if TYPE_CHECKING:
-    from pfgm.prior.law import PoissonPrior
+    pass
 
 AGREE = 1e-4
 """Parts of a latent differ by less: they may have been kept in float32, or in a dtype that is coarser still."""
@@ -116,23 +119,6 @@ def interpolate(a: Latents, b: Latents, n: int) -> Latents:
     return path
 
 
-def with_temperature(latents: Latents, temperature: float, prior: PoissonPrior) -> Latents:
-    """The latents whose starting points are ``temperature`` times as far out: x_T ← temperature · x_T.
-
-    Args:
-        prior: the law at the top, `pfgm.process.base.Process.prior`; the same point has another quantile in another law.
-    Raises:
-        ValueError: a temperature that is not positive, another dimension, or points beyond a truncated prior.
-    """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a positive number, got {temperature}; 1 changes nothing")
-    check_latents(latents, prior.dim)
-    if temperature == 1:
-        return latents
-    moved = prior.to_latent(temperature * prior.from_latent(*latents))
-    return moved._replace(direction=latents.direction)
-
-
 def _great_circle(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
     """Unit vectors at the fractions s (n,) of the arcs from a (m, d) to b (m, d), shape (m, n, d)."""
     angle = 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))  # accurate at 0 and at π
@@ -150,3 +136,26 @@ def _of_score(score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     z = score.cpu().numpy()
     quantile, tail = (torch.from_numpy(special.ndtr(sign * z)).to(score.device) for sign in (1, -1))
     return quantile, tail, score
+
+
+def latents(n: int, dim: int, seed: int) -> Latents:
+    """Law-free latents: directions ω uniform on the unit sphere and quantiles q ~ U[0, 1), before any prior is chosen.
+
+    The two come from separate counter-based streams, derived from (seed, role) alone, and each is drawn row by row: the
+    first k latents do not depend on n, nor on T, truncation, n_aug, batch size or device.
+
+    Args:
+        n: number of latents.
+        dim: dimension d.
+        seed: a non-negative integer.
+    Returns:
+        Latents of directions ω (n, d) and quantiles q (n,), float64 on the CPU.
+    Raises:
+        ValueError: if n < 0, dim < 1 or seed < 0.
+    """
+    if n < 0 or dim < 1 or seed < 0:
+        raise ValueError(f"latents need n >= 0, dim >= 1 and seed >= 0, got n = {n}, dim = {dim}, seed = {seed}")
+    normal = stream(seed, "latents/direction").standard_normal((n, dim))
+    direction = normal / np.sqrt(np.square(normal).sum(axis=1, keepdims=True))
+    quantile = stream(seed, "latents/quantile").random(n)
+    return make_latents(torch.from_numpy(direction), torch.from_numpy(quantile))

@@ -12,7 +12,6 @@ encoded points lie wherever the field sends them.
 Sources: PFGM (arXiv 2209.11178), the prior; PFGM++ (arXiv 2302.04265), its n_aug-dimensional form.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 
@@ -22,7 +21,7 @@ from scipy import special
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pfgm.prior.latent import Latents, make_latents
+from pfgm.prior.latent import Latents, check_latents, make_latents
 from pfgm.prior.tails import RadiusTails
 
 Array = np.ndarray
@@ -242,37 +241,25 @@ class PoissonPrior(Distribution):
             return 1.0 / (1.0 + 1.0 / squared), 1.0 / (1.0 + squared)
 
 
-def latents(n: int, dim: int, seed: int) -> Latents:
-    """Law-free latents: directions ω uniform on the unit sphere and quantiles q ~ U[0, 1), before any prior is chosen.
-
-    The two come from separate counter-based streams, derived from (seed, role) alone, and each is drawn row by row: the
-    first k latents do not depend on n, nor on T, truncation, n_aug, batch size or device.
-
-    Args:
-        n: number of latents.
-        dim: dimension d.
-        seed: a non-negative integer.
-    Returns:
-        Latents of directions ω (n, d) and quantiles q (n,), float64 on the CPU.
-    Raises:
-        ValueError: if n < 0, dim < 1 or seed < 0.
-    """
-    if n < 0 or dim < 1 or seed < 0:
-        raise ValueError(f"latents need n >= 0, dim >= 1 and seed >= 0, got n = {n}, dim = {dim}, seed = {seed}")
-    normal = stream(seed, "latents/direction").standard_normal((n, dim))
-    direction = normal / np.sqrt(np.square(normal).sum(axis=1, keepdims=True))
-    quantile = stream(seed, "latents/quantile").random(n)
-    return make_latents(torch.from_numpy(direction), torch.from_numpy(quantile))
-
-
-def stream(seed: int, role: str) -> np.random.Generator:
-    """A counter-based stream that depends on the seed and the role's name only."""
-    role_key = int.from_bytes(hashlib.sha256(role.encode()).digest()[:8], "little")
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, role_key])))
-
-
 def _map(function: Callable[[Array], Array], value: Tensor | float) -> Tensor:
     """Apply a float64 numpy function to a tensor or a number; the result is float64 on the tensor's device."""
     tensor = torch.as_tensor(value, dtype=torch.float64)
     array = np.asarray(function(tensor.detach().cpu().numpy()), dtype=np.float64)
     return torch.from_numpy(array.copy()).to(tensor.device)
+
+
+def with_temperature(latents: Latents, temperature: float, prior: PoissonPrior) -> Latents:
+    """The latents whose starting points are ``temperature`` times as far out: x_T ← temperature · x_T.
+
+    Args:
+        prior: the law at the top, `pfgm.process.base.Process.prior`; the same point has another quantile in another law.
+    Raises:
+        ValueError: a temperature that is not positive, another dimension, or points beyond a truncated prior.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be a positive number, got {temperature}; 1 changes nothing")
+    check_latents(latents, prior.dim)
+    if temperature == 1:
+        return latents
+    moved = prior.to_latent(temperature * prior.from_latent(*latents))
+    return moved._replace(direction=latents.direction)

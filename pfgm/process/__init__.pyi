@@ -1,10 +1,6 @@
-from pfgm.process.base import PROCESSES as PROCESSES
 from pfgm.process.base import Process as Process
-from pfgm.process.base import make_process as make_process
+from pfgm.process.registry import PROCESSES as PROCESSES
+from pfgm.process.registry import make_process as make_process
 from pfgm.process.resolve import resolve_sampler as resolve_sampler
 from pfgm.process.resolve import resolve_train as resolve_train
-from pfgm.process.training_points import height_max as height_max
 from pfgm.process.training_points import perturb as perturb
-from pfgm.process.training_points import rule_M as rule_M
-from pfgm.process.training_points import rule_R_max as rule_R_max
-from pfgm.process.training_points import rule_T as rule_T

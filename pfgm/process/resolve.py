@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
 from pfgm.process.base import Process
-from pfgm.process.training_points import rule_height, rule_M
+from pfgm.rules import rule_height, rule_M
 
 
 def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:

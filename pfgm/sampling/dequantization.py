@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pfgm.data.dataset import Dataset
 from pfgm.data.points import GREY_LEVELS
-from pfgm.prior.law import stream
+from pfgm.prior.streams import stream
 
 DIGIT_LEVELS = 8.0
 """`digits` are v/8 − 1, v from 0 to 16."""

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pfgm.prior.law import stream
+from pfgm.prior.streams import stream
 
 KINDS = ("noise", "weight_bits", "weight_noise")
 """Kinds of disturbance, as in the column ``perturb_kind``."""

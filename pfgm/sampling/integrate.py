@@ -22,9 +22,10 @@ from torch import Tensor
 
 from pfgm.config import ADAPTIVE_SOLVERS, SOLVERS, SamplerConfig
 from pfgm.prior.latent import Latents, check_latents
-from pfgm.prior.law import latents as draw_latents
-from pfgm.process.base import PROCESSES, Process
+from pfgm.prior.latent import latents as draw_latents
+from pfgm.process.base import Process
 from pfgm.process.clock import HEIGHT, Clock
+from pfgm.process.registry import PROCESSES
 from pfgm.process.resolve import resolve_sampler
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.solvers import Disturb, Diverged, MeanSource, Ode, StepLimit, adaptive, fixed, heights

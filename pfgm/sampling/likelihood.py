@@ -25,16 +25,17 @@ Sources: Chen et al., Neural ODEs (arXiv 1806.07366), the change of density; Hut
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from pfgm.config import ADAPTIVE_SOLVERS
-from pfgm.flow.base import Flow, sampler_point
+from pfgm.config import ADAPTIVE_SOLVERS, sampler_point
 from pfgm.memory import ByRows
-from pfgm.prior.law import EDGE, PoissonPrior, stream
+from pfgm.prior.law import EDGE, PoissonPrior
+from pfgm.prior.streams import stream
+from pfgm.process.base import Process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.sampling.integrate import MAX_STEPS, check_encodes
 from pfgm.sampling.solvers import Diverged, MeanSource, StepLimit, named_limits
@@ -42,6 +43,24 @@ from pfgm.sampling.solvers import Diverged, MeanSource, StepLimit, named_limits
 DIVERGENCES = ("exact", "hutchinson")
 EXACT_DIM = 16
 """Most coordinates whose divergence is exact where nothing is said."""
+
+
+class Followed(Protocol):
+    """What the likelihood asks of a flow (`pfgm.flow.base.Flow`)."""
+
+    @property
+    def process(self) -> Process:
+        """Kernel, clock and prior."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where D is computed."""
+
+    def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
+        """D(x, t), shape (B, d), differentiable in x."""
+
+    def to_training_units(self, x: Tensor) -> Tensor:
+        """Items in data units as points (n, d)."""
 
 
 class LogLikelihood(NamedTuple):
@@ -58,7 +77,7 @@ class LogLikelihood(NamedTuple):
 
 
 def log_likelihood(
-    flow: Flow,
+    flow: Followed,
     x: Tensor,
     *,
     T: float | None = None,

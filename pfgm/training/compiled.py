@@ -11,7 +11,7 @@ import time
 import torch
 from torch import Tensor
 
-from pfgm.networks.build import FieldNetwork
+from pfgm.networks.base import FieldNetwork
 
 
 class Compiled(FieldNetwork):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pfgm.field.empirical import Doubts, mean_source, normalized_target
 from pfgm.field.sources import Sources
-from pfgm.networks.build import FieldNetwork
+from pfgm.networks.base import FieldNetwork
 from pfgm.networks.heads import denoiser_head, field_head, raw_field_head
 from pfgm.process.base import Process
 

@@ -18,66 +18,32 @@ must raise it, and a golden test of twenty losses fails until it does.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset
 from pfgm.field.empirical import SILENT_ROWS, Doubts
 from pfgm.field.sources import Sources
 from pfgm.memory import is_out_of_memory, record_split
-from pfgm.networks.build import FieldNetwork, build_network, check_network, describe_network
-from pfgm.process.base import make_process
+from pfgm.networks.base import FieldNetwork
+from pfgm.networks.build import build_network, check_network, describe_network
+from pfgm.process.registry import make_process
 from pfgm.process.resolve import resolve_train
 from pfgm.training.adam import Adam
 from pfgm.training.compiled import Compiled
+from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged, derive_seed, learning_rate
 from pfgm.training.objectives import OBJECTIVES
-
-TRAINING_VERSION = 1
-REPORT_EVERY = 50
-"""Steps between two reports, and between two looks at what the device counts."""
+from pfgm.training.parts import InParts
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss was not finite."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What has happened since the report before: mean loss and gradient norm, and where the training stands."""
-
-    step: int
-    steps: int
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    elapsed_s: float
-
-
-def derive_seed(seed: int, role: str) -> int:
-    """A 63-bit seed for one role; a function of (seed, role) alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{role}".encode()).digest()[:8], "big") >> 1
-
-
-def learning_rate(train: TrainConfig, step: int) -> float:
-    """Rate of step k = 0, 1, …: linear over ``warmup_steps``, then cosine to zero at the last step, or constant."""
-    warmup = min(train.warmup_steps, train.steps)
-    if step < warmup:
-        return train.learning_rate * (step + 1) / warmup
-    if train.constant_rate:
-        return train.learning_rate
-    return train.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
 
 
 def _global_generator(device: torch.device) -> torch.Generator:
@@ -85,23 +51,6 @@ def _global_generator(device: torch.device) -> torch.Generator:
         return torch.default_generator
     generators: tuple[torch.Generator, ...] = torch.cuda.default_generators
     return generators[torch.cuda.current_device() if device.index is None else device.index]
-
-
-class InParts(FieldNetwork):
-    """A network, sharing its weights, that is called on ``parts`` parts of its rows, one after the other.
-
-    Only inputs and outputs are kept: the backward pass computes the activations of one part at a time again.
-    The first call loads torch's compiler, as any checkpointing does: 70 MB of the host's memory.
-    """
-
-    def __init__(self, network: FieldNetwork, parts: int) -> None:
-        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip, network.root_below)
-        self.parts = parts
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        whole = super().forward
-        pieces = zip(x.chunk(self.parts), t.chunk(self.parts), strict=True)
-        return torch.cat([checkpoint(whole, *piece, use_reentrant=False) for piece in pieces])
 
 
 class Trainer:

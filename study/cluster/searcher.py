@@ -14,6 +14,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
+from study.cluster.lost import write_lost
 from study.config.study import StudyConfig
 from study.host.progress import Progress
 from study.host.stop import Stop
@@ -104,8 +105,6 @@ class WorklistSearcher(_Local, Searcher):
         return self.work.give_back(self.own.pop(trial_id)), self.said.pop(trial_id, {})
 
     def _write_lost(self, trial: Trial, reason: str) -> None:
-        from study.cluster.scheduler import write_lost
-
         try:
             write_lost(self.config, self.work, trial, self.deaths[trial.trial_id], self.failed_starts[trial.trial_id], reason)
         except StorageError as error:

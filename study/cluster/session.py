@@ -19,6 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from study.cluster.environment import WORKER, ClusterError, prepare
+from study.host.machine import gpu_count
 from study.host.reaper import Reaper
 from study.host.stop import SIGNALS
 from study.rows.storage import Place
@@ -28,32 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-QUIET = {
-    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_THRESHOLD_S": "30",
-}
-WORKER = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    "PYTHONWARNINGS": "ignore",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
-}
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Off: Ray binds to 127.0.0.1 instead of every interface."""
 PROBE_S, KNOCK_S = 60.0, 10.0
-
-
-class ClusterError(RuntimeError):
-    """A cluster that cannot be joined, or a node of it that cannot run trials; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +50,6 @@ class Room:
     def __str__(self) -> str:
         what = "this machine" if self.nodes == 1 else f"{self.nodes} nodes"
         return f"{what} ({self.cpus} CPUs, {self.gpus:g} GPUs)"
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use: its affinity, and a container's quota (cgroup v2) where there is one."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text(encoding="ascii").split()
-        if limit != "max":
-            cpus = min(cpus, max(int(limit) // int(period), 1))
-    return cpus
-
-
-def gpu_count() -> int:
-    """CUDA devices of this machine."""
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def for_workers(config: StudyConfig) -> StudyConfig:
@@ -107,9 +69,7 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, addr
     Raises:
         ClusterError: no cluster there, or a node of it cannot import this package or does not see the storage.
     """
-    os.environ.update(QUIET | WORKER | ({} if address else LOOPBACK))
-    import ray
-
+    prepare(address)
     reaper, handlers = Reaper(), {number: signal.getsignal(number) for number in SIGNALS}
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # names trials of its own that came back as others
@@ -141,8 +101,6 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, addr
 
 def _join(address: str, shown: str) -> None:
     """Join a standing cluster; ``shown`` is how errors call the address."""
-    import ray
-
     try:
         if "://" in address:
             raise ValueError("name it as host:port, the port of its GCS, without a scheme")
@@ -175,8 +133,9 @@ def _knock(address: str, shown: str) -> None:
     """
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    # Ray promises nothing about these two modules, and only joining a cluster needs them
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, without types
 
     ensure_token_if_auth_enabled(create_token_if_missing=False)
     sys.stderr.flush()
@@ -197,9 +156,6 @@ def _knock(address: str, shown: str) -> None:
 
 def _check_nodes(config: StudyConfig) -> None:
     """Every node must have this package, and must see the folder that the driver sees."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     mark = config.place / f".seen-by-{os.uname().nodename}-{os.getpid()}"
     mark.write(b"")
     try:

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from study.config.study import StudyConfig
-from study.config.yaml_source import ConfigError, Source, parse_source
-from study.load import read_study
-from study.rows.records import DamagedFile, read_table
-
 FROZEN, GROWING, FREE = "frozen", "growing", "free"
 KEY_RULES: tuple[tuple[str, str], ...] = (
     ("design.trials", GROWING),
@@ -33,41 +28,6 @@ KEY_RULES: tuple[tuple[str, str], ...] = (
 )
 """Rules by longest matching prefix: *frozen* keys would change the meaning of finished rows, *growing* ones add what is
 missing, *free* ones change nothing that is measured."""
-
-
-def check_against_existing(source: Source, config: StudyConfig) -> None:
-    """Refuse a study file that would change what the rows already in its folder mean.
-
-    Raises:
-        ConfigError: at the first differing frozen key, with every one's old and new value.
-        StorageError: the folder cannot be read.
-    """
-    stored = config.folder / "study.yaml"
-    try:
-        text = stored.read()
-    except FileNotFoundError:
-        return
-    try:
-        old = read_study(parse_source(text, str(stored))).dump()
-    except ConfigError as error:
-        cure = f"restore it, or delete it if {source.file} is what the rows there were measured with"
-        raise ConfigError(f"{error}: the stored study cannot be read; {cure}") from None
-    differences = [(k, a, b) for k, a, b in compare(old, config.dump()) if rule_of(k) == FROZEN]
-    if differences:
-        (key, was, now), *others = differences
-        words = f"was {was!r} in {config.folder}, now {now!r}" + "".join(f"; {k} was {a!r}, now {b!r}" for k, a, b in others)
-        raise source.error(
-            tuple(key.split(".")), f"{words}: the rows there would change meaning; undo that, or give a new name"
-        )
-    try:
-        planned = read_table(config.folder / "manifest.parquet")
-    except (FileNotFoundError, DamagedFile):  # it is written anew
-        return
-    if {r["data_hash"] for r in planned} - {config.info.hash}:
-        raise source.error(("data",), f"have changed since {config.folder} was measured; restore them, or give a new name")
-    if config.given is not None and {r["train_id"] for r in planned} - {config.given.train_id}:
-        other = f"is another checkpoint than {config.folder} was measured with; restore it, or give a new name"
-        raise source.error(("field", "checkpoint"), other)
 
 
 def rule_of(key: str) -> str:

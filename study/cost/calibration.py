@@ -19,8 +19,8 @@ from pfgm.config import ADAPTIVE_SOLVERS, SamplerConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.data.points import Points
 from pfgm.field.empirical import mean_source
-from pfgm.flow.checkpoint import Field
 from pfgm.flow.exact import ExactField, exact_field
+from pfgm.flow.trained import Field
 from pfgm.metrics.evaluator import REFERENCE_RTOL, Evaluator
 from pfgm.metrics.frechet import frechet_distance, frechet_flops, moments
 from pfgm.metrics.likelihood import FIXED_RTOL
@@ -31,7 +31,8 @@ from pfgm.process.base import Process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.sampling.integrate import sample
 from pfgm.sampling.likelihood import EXACT_DIM
-from pfgm.training.trainer import Trainer, TrainingDiverged
+from pfgm.training.history import TrainingDiverged
+from pfgm.training.trainer import Trainer
 from study.config.study import StudyConfig
 from study.fields.given import load_given
 from study.measure.trial import pick_device, prepare_torch

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 
-from pfgm.training.trainer import TrainingDiverged
+from pfgm.training.history import TrainingDiverged
 from study.config.study import StudyConfig
 from study.cost.calibration import kind_of_step, measure
 from study.fields.store import FieldStore

@@ -21,7 +21,7 @@ from pfgm.data.dataset import DataInfo
 from pfgm.flow.exact import KINDS, exact_train
 
 if TYPE_CHECKING:
-    from pfgm.flow.checkpoint import Field
+    from pfgm.flow.trained import Field
     from study.fields.store import FieldStore
 
 

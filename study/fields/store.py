@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from pfgm.flow.checkpoint import Field
+    from pfgm.flow.trained import Field
 
 logger = logging.getLogger(__name__)
 SLOTS = (0, 1)
@@ -53,7 +53,8 @@ class FieldStore:
         Raises:
             ValueError: it was written by a newer version.
         """
-        from pfgm.flow.checkpoint import Damaged, unpack_field
+        from pfgm.flow.checkpoint import unpack_field
+        from pfgm.flow.packed import Damaged
 
         folder = self.root / train_id
         if train_id not in self:
@@ -84,7 +85,7 @@ class FieldStore:
 
     def save_training(self, train_id: str, state: Mapping[str, Tensor]) -> None:
         """Keep the state of an unfinished training, beside the one before."""
-        from pfgm.flow.checkpoint import pack_tensors
+        from pfgm.flow.packed import pack_tensors
 
         slot = self.next_slot.get(train_id, 0)
         self._training(train_id, slot).write(pack_tensors(state))
@@ -92,7 +93,7 @@ class FieldStore:
 
     def load_training(self, train_id: str) -> dict[str, Tensor] | None:
         """The newest good state of an unfinished training, if there is one."""
-        from pfgm.flow.checkpoint import Damaged, unpack_tensors
+        from pfgm.flow.packed import Damaged, unpack_tensors
 
         best: dict[str, Tensor] | None = None
         self.next_slot[train_id] = 0

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pfgm.flow.base import Flow, PriorError
-from pfgm.flow.checkpoint import Field
 from pfgm.flow.exact import ExactField
+from pfgm.flow.trained import Field
 from pfgm.process.base import Process
 
 

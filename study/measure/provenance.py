@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pfgm.training.trainer import TRAINING_VERSION
+from pfgm.training.history import TRAINING_VERSION
 from study.config.study import StudyConfig
 
 

@@ -22,11 +22,12 @@ import torch
 from pfgm import memory
 from pfgm.config import DataConfig, EvaluateConfig, SamplerConfig
 from pfgm.data.dataset import Dataset, load_data
-from pfgm.flow.checkpoint import Field
 from pfgm.flow.exact import ExactField, exact_field
+from pfgm.flow.trained import Field
 from pfgm.metrics.evaluator import Evaluator, Measured
 from pfgm.sampling.disturbances import StepNoise, disturb_weights
-from pfgm.training.trainer import Trainer, TrainingDiverged
+from pfgm.training.history import TrainingDiverged
+from pfgm.training.trainer import Trainer
 from study.config.study import StudyConfig
 from study.fields.store import FieldStore
 from study.measure.limits import Deadline, TimedFlow, TimeLimitReached

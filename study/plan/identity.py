@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pfgm.config import EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.metrics.features.networks import default_features, default_space
-from pfgm.training.trainer import TRAINING_VERSION
+from pfgm.training.history import TRAINING_VERSION
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.rows.records import canonical_json

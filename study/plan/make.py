@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
-from pfgm.process.base import HEIGHT_MARGIN, T_EXTREME, make_process
+from pfgm.process.base import HEIGHT_MARGIN, T_EXTREME
+from pfgm.process.registry import make_process
 from pfgm.process.resolve import resolve_sampler
 from study.config.space import Distribution, Value
 from study.config.study import StudyConfig, activate, moved, network_part, reason

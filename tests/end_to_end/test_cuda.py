@@ -14,9 +14,10 @@ from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.analytic import PointCharges
 from pfgm.field.empirical import SILENT_ROWS, Doubts, normalized_target
-from pfgm.flow.checkpoint import Field, pack_tensors, unpack_tensors
 from pfgm.flow.exact import exact_field, exact_train
-from pfgm.process.base import gamma_on_device
+from pfgm.flow.packed import pack_tensors, unpack_tensors
+from pfgm.flow.trained import Field
+from pfgm.process.kernel import gamma_on_device
 from pfgm.sampling.disturbances import StepNoise, disturb_weights
 from pfgm.sampling.integrate import sample
 from pfgm.training.footprint import footprint

@@ -21,7 +21,7 @@ from helpers.folder import Folder, same_rows
 from helpers.processes import FOUR, LONG, family, files, wait_for
 
 from analysis import AnalysisError, load_study
-from pfgm.flow.checkpoint import pack_tensors
+from pfgm.flow.packed import pack_tensors
 from study.fields.__main__ import main as fields_main
 from study.fields.store import FieldStore
 from study.host.lease import DriverLease, LeaseLost, StudyHeld, read_holder

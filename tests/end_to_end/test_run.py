@@ -20,8 +20,8 @@ from helpers.folder import Folder, same_rows
 from helpers.processes import FOUR, LONG, alive, family, files, wait_for, worker_pid
 
 from analysis import load_study
-from study.cluster.scheduler import run_inline
 from study.fields.store import FieldStore
+from study.inline import run_inline
 from study.measure.provenance import _versions
 from study.plan.make import make_plan
 from study.plan.worklist import Worklist

@@ -11,7 +11,7 @@ from pfgm.config import DataConfig
 from pfgm.data.__main__ import main
 from pfgm.data.dataset import load_data
 from pfgm.data.describe import describe, guess, recommend, text
-from pfgm.process.training_points import height_max, rule_M
+from pfgm.rules import height_max, rule_M
 
 pytestmark = pytest.mark.usefixtures("cache")
 

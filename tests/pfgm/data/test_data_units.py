@@ -13,8 +13,9 @@ from pfgm.data.dataset import load_data
 from pfgm.data.describe import describe, text
 from pfgm.data.errors import DataError
 from pfgm.data.units import FAR, stored, units_of
-from pfgm.flow.checkpoint import Field, load_field, pack_field, save_field
+from pfgm.flow.checkpoint import load_field, pack_field, save_field
 from pfgm.flow.exact import exact_field, exact_train
+from pfgm.flow.trained import Field
 from pfgm.metrics.evaluator import Evaluator
 from pfgm.training.trainer import Trainer
 

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from pfgm.field.analytic import PointCharges
 from pfgm.field.empirical import mean_source, true_field
-from pfgm.field.lines import electric_field, electric_lines, line_starts, trajectories
-from pfgm.prior.law import PoissonPrior, latents
+from pfgm.field.lines import electric_field, electric_lines, line_starts
+from pfgm.prior.latent import latents
+from pfgm.prior.law import PoissonPrior
 from pfgm.sampling.integrate import integrate
 from pfgm.sampling.solvers import heights
+from pfgm.sampling.trajectories import trajectories
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,7 +16,7 @@ import pfgm.metrics.features.classifiers as classifiers
 import pfgm.metrics.neighbours as neighbours
 from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import load_data
-from pfgm.flow.checkpoint import Field
+from pfgm.flow.trained import Field
 from pfgm.metrics.evaluator import Evaluator
 from pfgm.metrics.features.networks import feature_network
 from pfgm.metrics.frechet import frechet_distance, moments

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
-from pfgm.flow.checkpoint import pack_tensors, unpack_tensors
+from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.flow.poisson_flow import AUTHORS
 from pfgm.networks.build import build_network, describe_network
 from pfgm.networks.cost import network_cost, with_prefix
 from pfgm.networks.ddpmpp import Attention, ChannelMap, DDPMpp, ResidualBlock, positional_embedding
-from pfgm.training.trainer import TRAINING_VERSION, InParts, Trainer
+from pfgm.training.history import TRAINING_VERSION
+from pfgm.training.parts import InParts
+from pfgm.training.trainer import Trainer
 from study.config.yaml_source import ConfigError
 from study.plan.identity import digest
 from study.plan.make import make_plan

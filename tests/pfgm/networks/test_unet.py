@@ -11,9 +11,12 @@ from helpers.folder import Folder
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
-from pfgm.flow.checkpoint import Field, load_field, pack_tensors, save_field, unpack_tensors
+from pfgm.flow.checkpoint import load_field, save_field
+from pfgm.flow.packed import pack_tensors, unpack_tensors
+from pfgm.flow.trained import Field
 from pfgm.networks.build import build_network, check_network
-from pfgm.training.trainer import TRAINING_VERSION, Trainer
+from pfgm.training.history import TRAINING_VERSION
+from pfgm.training.trainer import Trainer
 from study.config.yaml_source import ConfigError
 from study.plan.identity import digest
 from study.plan.make import make_plan

@@ -15,12 +15,12 @@ from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.analytic import GaussianMixture, PointCharges
 from pfgm.field.empirical import mean_source
-from pfgm.flow.checkpoint import Field
 from pfgm.flow.exact import exact_field, exact_train
-from pfgm.prior.latent import Latents, check_latents, interpolate, make_latents, with_temperature
-from pfgm.prior.law import PoissonPrior, latents
+from pfgm.flow.trained import Field
+from pfgm.prior.latent import Latents, check_latents, interpolate, latents, make_latents
+from pfgm.prior.law import PoissonPrior, with_temperature
 from pfgm.prior.tails import RadiusTails
-from pfgm.process.base import Pfgm
+from pfgm.process.pfgm import Pfgm
 from pfgm.process.resolve import resolve_sampler
 from pfgm.sampling.dequantization import dequantize
 from pfgm.sampling.integrate import encode, sample

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from pfgm.prior.law import PoissonPrior, latents
+from pfgm.prior.latent import latents
+from pfgm.prior.law import PoissonPrior
 
 T = 2.5
 

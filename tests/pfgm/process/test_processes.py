@@ -13,8 +13,11 @@ from scipy import stats
 from pfgm.config import DataConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.analytic import GaussianMixture, PointCharges
-from pfgm.process.base import PROCESSES, VP_EPSILON, Process, kernel_noise, make_process
+from pfgm.process.base import Process
 from pfgm.process.clock import HEIGHT, LOG_HEIGHT, Height, VpClock
+from pfgm.process.diffusion import VP_EPSILON
+from pfgm.process.kernel import kernel_noise
+from pfgm.process.registry import PROCESSES, make_process
 from pfgm.process.resolve import resolve_sampler, resolve_train
 from pfgm.process.training_points import perturb
 from pfgm.sampling.integrate import integrate, sample

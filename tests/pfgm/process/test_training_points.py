@@ -11,7 +11,8 @@ from scipy import special, stats
 from pfgm.config import DataConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.process.resolve import resolve_train
-from pfgm.process.training_points import height_max, perturb, rule_height, rule_M, rule_R_max, rule_T
+from pfgm.process.training_points import perturb
+from pfgm.rules import height_max, rule_height, rule_M, rule_R_max, rule_T
 
 SIGMA, TAU, M = 0.1, 0.03, 100.0
 N = 40_000

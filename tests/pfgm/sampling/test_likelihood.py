@@ -16,11 +16,11 @@ from pfgm.config import METRICS, DataConfig, EvaluateConfig, NetworkConfig, Samp
 from pfgm.data.dataset import load_data
 from pfgm.field.analytic import GaussianMixture, PointCharges
 from pfgm.field.empirical import mean_source
-from pfgm.flow.checkpoint import Field
 from pfgm.flow.exact import exact_field, exact_train
+from pfgm.flow.trained import Field
 from pfgm.metrics.evaluator import Evaluator
 from pfgm.metrics.likelihood import some_points
-from pfgm.process.base import Pfgm
+from pfgm.process.pfgm import Pfgm
 from pfgm.sampling.dequantization import dequantize, quantization
 from pfgm.sampling.likelihood import bits_per_dim, log_likelihood, rademacher, source_and_divergence
 from pfgm.training.trainer import Trainer

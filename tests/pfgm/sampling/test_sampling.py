@@ -10,8 +10,9 @@ from pfgm.data.dataset import load_data
 from pfgm.field.analytic import GaussianMixture, PointCharges
 from pfgm.field.empirical import mean_source
 from pfgm.metrics.neighbours import nearest_distance
-from pfgm.prior.law import PoissonPrior, latents
-from pfgm.process.base import make_process
+from pfgm.prior.latent import latents
+from pfgm.prior.law import PoissonPrior
+from pfgm.process.registry import make_process
 from pfgm.process.resolve import resolve_sampler, resolve_train
 from pfgm.sampling.integrate import Solution, integrate, sample
 from pfgm.sampling.solvers import heights

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
-from pfgm.flow.checkpoint import pack_tensors, unpack_tensors
+from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.memory import n_splits
 from pfgm.training.trainer import Trainer
 from study.config.yaml_source import ConfigError

@@ -13,7 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.field.empirical import normalized_target
-from pfgm.networks.build import FieldNetwork, build_network
+from pfgm.networks.base import FieldNetwork
+from pfgm.networks.build import build_network
 from pfgm.training.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_peak
 
 NETWORKS = [

@@ -25,7 +25,8 @@ from pfgm.metrics.features.classifiers import shipped_classifier
 from pfgm.metrics.features.networks import feature_network
 from pfgm.metrics.neighbours import precision_recall
 from pfgm.sampling.integrate import integrate
-from pfgm.training.trainer import InParts, Trainer
+from pfgm.training.parts import InParts
+from pfgm.training.trainer import Trainer
 
 MIB = 2**20
 NO_CUDA = "no CUDA device: it takes an NVIDIA GPU and its driver"

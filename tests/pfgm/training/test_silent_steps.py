@@ -20,8 +20,9 @@ import pfgm.training.trainer
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.empirical import EXACT_ROWS, SILENT_ROWS, Doubts, mean_source, normalized_target
-from pfgm.process.base import gamma_on_device
-from pfgm.training.trainer import REPORT_EVERY, Trainer
+from pfgm.process.kernel import gamma_on_device
+from pfgm.training.history import REPORT_EVERY
+from pfgm.training.trainer import Trainer
 
 QUESTIONS = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "_unique2"}
 """Operations whose result the host needs before it can go on."""

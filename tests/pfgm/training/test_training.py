@@ -14,13 +14,18 @@ from pfgm import load_field
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.empirical import mean_source, normalized_target
-from pfgm.flow.checkpoint import Damaged, Field, pack_tensors, save_field, unpack_tensors
+from pfgm.flow.checkpoint import save_field
+from pfgm.flow.packed import Damaged, pack_tensors, unpack_tensors
+from pfgm.flow.trained import Field
 from pfgm.networks.build import build_network
 from pfgm.networks.heads import field_head, median_noise_ratio, plain_length, root_magnitude
-from pfgm.process.base import Pfgm, kernel_noise, make_process
+from pfgm.process.kernel import kernel_noise
+from pfgm.process.pfgm import Pfgm
+from pfgm.process.registry import make_process
 from pfgm.process.resolve import resolve_sampler, resolve_train
+from pfgm.training.history import TrainingDiverged, derive_seed, learning_rate
 from pfgm.training.objectives import OBJECTIVES, raw
-from pfgm.training.trainer import Trainer, TrainingDiverged, derive_seed, learning_rate
+from pfgm.training.trainer import Trainer
 
 SMALL = NetworkConfig(width=32, depth=1)
 RINGS = DataConfig(name="rings", n=200)
@@ -60,7 +65,7 @@ def test_golden_losses():
     TRAINING_VERSION, then write the new numbers: run this file with python. Tolerance 1e-4: instruction sets differ
     in the last digits."""
     version, *numbers = GOLDEN.read_text().split()
-    assert int(version) == pfgm.training.trainer.TRAINING_VERSION, "TRAINING_VERSION was raised: write the new golden losses"
+    assert int(version) == pfgm.training.history.TRAINING_VERSION, "TRAINING_VERSION was raised: write the new golden losses"
     np.testing.assert_allclose(
         one_thread(golden_losses), [float(n) for n in numbers], rtol=1e-4, err_msg="training changed: raise TRAINING_VERSION"
     )
@@ -472,6 +477,6 @@ if __name__ == "__main__":
     version, *known = GOLDEN.read_text().split()
     losses = one_thread(golden_losses)
     same = np.allclose(losses[: len(known)], [float(v) for v in known], rtol=1e-4)
-    if int(version) == pfgm.training.trainer.TRAINING_VERSION and not same:
+    if int(version) == pfgm.training.history.TRAINING_VERSION and not same:
         raise SystemExit("the losses moved: trained fields no longer mean the same; raise TRAINING_VERSION first")
-    GOLDEN.write_text("\n".join([str(pfgm.training.trainer.TRAINING_VERSION), *(f"{v:.9g}" for v in losses)]) + "\n")
+    GOLDEN.write_text("\n".join([str(pfgm.training.history.TRAINING_VERSION), *(f"{v:.9g}" for v in losses)]) + "\n")

@@ -17,7 +17,7 @@ from helpers.cluster import Cluster, below, end, hiding
 from helpers.folder import Folder
 from helpers.processes import wait_for
 
-from study.cluster.scheduler import slots
+from study.host.slots import slots
 
 THREE = {"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
 ENDLESS = {"steps": 1_000_000, "batch_size": 32}
@@ -167,6 +167,6 @@ def test_trials_at_once(
     folder: Folder, gpus: Any, concurrent: Any, room: tuple[int, float], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a tiny network, where GPUs have 16 GB."""
-    monkeypatch.setattr("study.host.sharing.gpu_memory", lambda: 16 * 10**9)
+    monkeypatch.setattr("study.host.machine.gpu_memory", lambda: 16 * 10**9)
     config = folder.load(resources={"gpus": gpus, "concurrent": concurrent})
     assert slots(config, *room) == expected

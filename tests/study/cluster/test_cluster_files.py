@@ -19,7 +19,7 @@ import yaml
 from helpers.cluster import BIN, CLEAN, end, trials_of, wait_for
 from helpers.folder import Folder
 
-from study.cluster.scheduler import slots
+from study.host.slots import slots
 from study.load import load_study_config
 from study.run import parser
 

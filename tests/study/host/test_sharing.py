@@ -13,9 +13,10 @@ from pfgm.config import NetworkConfig
 from pfgm.metrics.frechet import frechet_bytes
 from pfgm.networks.build import describe_network
 from pfgm.training.footprint import CONTEXT, footprint
-from study.cluster.scheduler import gpus_per_trial, slots
-from study.host import sharing
-from study.host.sharing import MAX_A_GPU, USABLE, memory_needed, plan_lines, trials_per_gpu
+from study.describe import plan_lines
+from study.host import machine
+from study.host.sharing import MAX_A_GPU, USABLE, memory_needed
+from study.host.slots import gpus_per_trial, slots, trials_per_gpu
 from study.plan.worklist import Worklist
 
 UNET = {"name": "unet", "width": 32, "depth": 2}
@@ -27,9 +28,9 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let this machine have GPUs of so many bytes; None: it has none."""
 
     def have(memory: float | None, count: int = 1, cpus: int = 64) -> None:
-        monkeypatch.setattr(sharing, "gpu_memory", lambda: memory)
-        monkeypatch.setattr(sharing, "gpu_count", lambda: count)
-        monkeypatch.setattr(sharing, "usable_cpus", lambda: cpus)
+        monkeypatch.setattr(machine, "gpu_memory", lambda: memory)
+        monkeypatch.setattr(machine, "gpu_count", lambda: count)
+        monkeypatch.setattr(machine, "usable_cpus", lambda: cpus)
 
     return have
 
@@ -132,10 +133,10 @@ def test_the_plan_says_what_a_distance_of_wide_points_takes(folder: Folder, monk
     config = folder.load(**wide)
     assert frechet_bytes(60, 60, 5000) < 20e6 < 8 * 5000**2 < frechet_bytes(60, 6000, 5000)
     assert not [line for line in plan_lines(config) if "metrics" in line]
-    monkeypatch.setattr("study.host.sharing.WORTH_A_LINE", 1_000_000)
+    monkeypatch.setattr("study.describe.WORTH_A_LINE", 1_000_000)
     (line,) = [line for line in plan_lines(config) if "metrics" in line]
     assert line == "  metrics         fid in `pixels` (5,000 numbers a point) takes about 0.0 GB in each trial"
-    monkeypatch.setattr("study.host.sharing.psutil.virtual_memory", lambda: SimpleNamespace(total=5_000_000))
+    monkeypatch.setattr("study.describe.psutil.virtual_memory", lambda: SimpleNamespace(total=5_000_000))
     (line,) = [line for line in plan_lines(config) if "metrics" in line]
     assert line.endswith("more than this machine has (0 GB): use other features, or leave fid out of evaluate.metrics")
     unmeasured = folder.load(**wide | {"evaluate": {"samples": 60, "metrics": ["sliced_wasserstein"]}})

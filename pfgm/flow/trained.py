@@ -1,0 +1,57 @@
+"""A trained network with its process and the facts of its data."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pfgm.config import NetworkConfig
+from pfgm.flow.base import Flow
+from pfgm.networks.base import FieldNetwork
+from pfgm.process.base import Process
+from pfgm.training.history import Progress
+from pfgm.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from pfgm.flow.poisson_flow import from_poisson_flow as from_poisson_flow
+
+
+@dataclass(frozen=True)
+class Field(Flow):
+    """A trained field: network, process and data facts; ready to sample."""
+
+    network: FieldNetwork
+    process: Process
+    network_config: NetworkConfig
+    seed: int
+    history: tuple[Progress, ...] = ()
+
+    @classmethod
+    def from_trainer(cls, trainer: Trainer) -> Field:
+        """The field with a trainer's averaged weights."""
+        history = tuple(trainer.history)
+        return cls(trainer.averaged_network(), trainer.process, trainer.network_config, trainer.seed, history)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    def double(self) -> Field:
+        """The same field computed in float64."""
+        return replace(self, network=copy.deepcopy(self.network).double())
+
+    @torch.no_grad()
+    def mean_source(self, x: Tensor, t: Tensor) -> Tensor:
+        """D(x, t), shape (B, d), in the units of training."""
+        return self.process.mean_source(self.network, x, t)
+
+    def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.process.mean_source(self.network, x, t)

@@ -1,0 +1,65 @@
+"""What every network of a field has in common: the scaled input, the two levels, the backbone.
+
+At a point of Poisson flow the noise is not determined by t: ‖x − y‖/t has infinite variance. So the input is scaled by x
+itself, 1/√(sd² + ‖x‖²/d), and the network is told two numbers: log t, and the log of the noise level that x shows, n̂
+(`pfgm.networks.heads.noise_level`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pfgm.networks.embedding import LevelEmbedding
+from pfgm.networks.heads import denoiser_head, noise_level
+
+EMBEDDING = 128
+"""Numbers that the two levels become."""
+
+
+class FieldNetwork(nn.Module):
+    """Scale the input, embed the two levels, run the backbone.
+
+    Args:
+        backbone: maps (B, d) and an embedding (B, e) to (B, d + 1).
+        embedding: (log t, log n̂) → (B, e); None: the backbone is given x and t as they are.
+        sd: root mean square of the data's coordinates, in data units.
+        noise_ratio: noise per coordinate over t, in the median (`pfgm.networks.heads.median_noise_ratio`).
+        skip: read a field output through the head with a skip, not as it is (`pfgm.networks.heads`).
+        root_below: height, in data units, below which a plain head is read by the root (None: γ).
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        embedding: LevelEmbedding | None,
+        sd: float,
+        noise_ratio: float,
+        skip: bool,
+        root_below: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.embedding = backbone, embedding
+        self.sd, self.noise_ratio, self.skip, self.root_below = sd, noise_ratio, skip, root_below
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x (B, d), t (B,) → (B, d + 1) raw numbers (see `pfgm.networks.heads`), in x's dtype."""
+        if self.embedding is None:
+            out: Tensor = self.backbone(x, t)
+        else:
+            scale = (self.sd**2 + x.square().mean(1, keepdim=True)).rsqrt()
+            levels = torch.stack([t, self.level(x, t)], 1).log()
+            out = self.backbone(x * scale, self.embedding(levels))
+        return out.to(x.dtype)  # float32 even under autocast: the heads subtract nearly equal numbers
+
+    def level(self, x: Tensor, t: Tensor) -> Tensor:
+        """n̂ (B,) at x (B, d), t (B,)."""
+        return noise_level(x, t, self.sd, self.noise_ratio)
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """D(x, t), shape (B, d), of the head with a skip."""
+        raw = self(x.to(self.dtype), t.to(self.dtype))
+        return denoiser_head(raw, x, self.level(x, t), self.sd)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype

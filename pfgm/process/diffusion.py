@@ -1,0 +1,88 @@
+"""Diffusion of variance-exploding and variance-preserving kind. Source: score-based SDEs (arXiv 2011.13456)."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from pfgm.prior.law import PoissonPrior
+from pfgm.process.base import Process
+from pfgm.process.clock import LOG_HEIGHT, Clock, VpClock
+from pfgm.process.kernel import kernel_noise
+
+VP_EPSILON = 1e-5
+"""Smallest time that the VP process is trained at, as published: t = 1e-3 at the default rates."""
+
+
+class GaussianDiffusion(Process):
+    """What `ve` and `vp` share: a Gaussian kernel and levels drawn from u ~ U[0, 1)."""
+
+    @property
+    def n_aug(self) -> float:
+        return math.inf
+
+    @property
+    def rule_T(self) -> float:
+        """The largest trained level, where the published samplers start."""
+        return self.height_max
+
+    @abstractmethod
+    def levels(self, u: Tensor) -> Tensor:
+        """Noise levels (B,) of u in [0, 1), float64."""
+
+    def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """t from its law, the noise t · normal."""
+        t = self.levels(torch.rand(len(y), generator=generator, device=y.device, dtype=torch.float64))
+        return y + kernel_noise(y.shape[1], t, math.inf, generator).to(y), t.to(y)
+
+
+class Ve(GaussianDiffusion):
+    """The variance-exploding SDE: log t uniform between σ_min and σ_max."""
+
+    @property
+    def height_max(self) -> float:
+        """σ_max."""
+        return self._ends()[1]
+
+    @property
+    def clock(self) -> Clock:
+        return LOG_HEIGHT
+
+    def levels(self, u: Tensor) -> Tensor:
+        """σ_min (σ_max/σ_min)^u."""
+        low, high = self._ends()
+        return low * (u * math.log(high / low)).exp()
+
+    def _ends(self) -> tuple[float, float]:
+        assert self.train.sigma_min is not None and self.train.sigma_max is not None
+        return self.train.sigma_min, self.train.sigma_max
+
+
+class Vp(GaussianDiffusion):
+    """The variance-preserving SDE: time uniform in [ε, 1], t = √(e^B − 1), B = ½(β₁ − β₀)u² + β₀u."""
+
+    native_grid = "time"
+
+    @property
+    def height_max(self) -> float:
+        """The level at time 1."""
+        return self.clock.level(1.0)
+
+    @property
+    def clock(self) -> VpClock:
+        """The SDE's time and its state s x."""
+        assert self.train.beta_min is not None and self.train.beta_max is not None
+        return VpClock(self.train.beta_min, self.train.beta_max)
+
+    def prior(self, T: float, max_radius: float | None = None) -> PoissonPrior:
+        """x = z/s with z ~ N(0, I), s the scale at level T: standard deviation √(1 + T²)."""
+        return PoissonPrior(self.info.dim, math.hypot(1.0, T), max_radius=max_radius, n_aug=math.inf)
+
+    def levels(self, u: Tensor) -> Tensor:
+        """The levels at the times ε + (1 − ε) u."""
+        clock, time = self.clock, VP_EPSILON + (1 - VP_EPSILON) * u
+        total = (0.5 * (clock.beta_max - clock.beta_min) * time + clock.beta_min) * time
+        return total.expm1().sqrt()

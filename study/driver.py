@@ -1,0 +1,210 @@
+"""One run of a study from start to end: hold the lease, run what is missing, report.
+
+Whatever ends it, a signal, a lost lease or a storage that cannot be written, what is finished stays, and the same command
+continues.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+from pfgm.terminal import STOPPED
+from study.cluster.environment import ClusterError, prepare
+from study.config.options import Options
+from study.config.study import StudyConfig
+from study.config.yaml_source import ConfigError, Source
+from study.cost.estimate import estimate_line
+from study.describe import RETRIED, describe_plan, summarise
+from study.existing import check_against_existing
+from study.fields.given import publish_given
+from study.fields.store import FieldStore
+from study.host.lease import DriverLease, LeaseLost, StudyHeld
+from study.host.machine import gpu_count, usable_cpus
+from study.host.progress import Progress
+from study.host.slots import slots, warn_without_gpu
+from study.host.stop import Stop
+from study.inline import run_inline
+from study.load import load_source
+from study.measure.trial import one_line
+from study.plan.make import Trial
+from study.plan.worklist import Worklist
+from study.rows.records import read_evals, write_text
+from study.rows.storage import Place, StorageError, clean_temporary
+
+
+def start(source: Source, options: Options) -> int:
+    """Do what the command line asks for; returns the exit code.
+
+    Raises:
+        ConfigError: the study file, or what it would change, is refused, or its storage cannot be used.
+    """
+    config = load_source(source)
+    try:
+        check_against_existing(source, config)
+        work = Worklist(config)
+        if options.dry_run:
+            return stoppable_dry_run(config, work, options.pilot)
+        if work.rows_left == 0 and not options.retry_failed and is_written(config, options.no_report):
+            print(f"{describe_plan(config, work)}\nfinished, nothing to do", flush=True)
+            return summarise(work)
+        return hold_and_drive(source, config, options)
+    except StorageError as error:
+        raise source.error(("storage",), f"{error}; name a storage that you may read and write") from error
+
+
+def stoppable_dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
+    """`dry_run`, ended by a signal with one line and nothing left behind."""
+    with Stop() as stop:
+        try:
+            return dry_run(config, work, pilot)
+        except KeyboardInterrupt:
+            print(STOPPED if stop.signal != signal.SIGTERM else "stopped by SIGTERM", file=sys.stderr)
+            return stop.exit_code
+
+
+def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
+    """Print the plan, what it would cost on this machine, and what it could tell if there is a pilot's noise to go by."""
+    n_slots = slots(config, usable_cpus(), gpu_count())
+    print(describe_plan(config, work), flush=True)
+    try:
+        print(estimate_line(config, work, n_slots), flush=True)
+    except ValueError as error:  # what cannot be had here, such as weights that must be downloaded
+        raise ConfigError(f"{config.name}: {one_line(error)}") from error
+    if pilot is None:
+        return 0
+    kind = "train" if config.given is None else "sample"  # samplings are the units of a field that is given
+    n_seeds = len(config.seeds.train_seeds if config.given is None else config.seeds.sample_seeds)
+    if n_seeds < 2:
+        print(f"  power           none: one {kind} seed has no noise to compare with; raise seeds.{kind}")
+        return 0
+    roles = [p.role for t in work.trials for p in t.sampler_points]
+    if config.given is None:
+        roles = list({t.point_id: t.role for t in work.trials}.values())
+    arms = Counter(arm for role in roles for arm in role.split("+"))
+    values = max((n for arm, n in arms.items() if arm.startswith("arm:")), default=1)
+    told = {"seeds": n_seeds, "comparisons": values, "tolerance": config.analysis.tolerance}
+    command = [sys.executable, "-m", "analysis.power", pilot, *(f"--{name}={value}" for name, value in told.items())]
+    return subprocess.run(command, check=False).returncode
+
+
+def is_written(config: StudyConfig, no_report: bool) -> bool:
+    """Whether the stored study is this one, word by word, and its report is there: a finished one then stays untouched."""
+    try:
+        same = (config.folder / "study.yaml").read().decode() == config.to_yaml()
+    except FileNotFoundError:
+        return False
+    reported = no_report or (config.folder / "report" / "report.html").is_file()
+    return same and reported and (config.folder / "manifest.parquet").is_file()
+
+
+def hold_and_drive(source: Source, config: StudyConfig, options: Options) -> int:
+    """Take the study's lease and run what is missing; nothing that is finished is lost, however this ends."""
+    with Stop() as stop:
+        try:
+            with DriverLease(config.folder, options.take_over, stop.because) as lease:
+                return drive(source, config, options, stop, lease)
+        except (StudyHeld, ClusterError) as error:
+            raise ConfigError(str(error)) from None
+        except KeyboardInterrupt:
+            if stop.error is not None:
+                print(f"stopped: {stop.error}", file=sys.stderr)
+            print(f"\n{_progress_made(config)}; the same command continues: {options.command}", flush=True)
+            return stop.exit_code
+
+
+def drive(source: Source, config: StudyConfig, options: Options, stop: Stop, lease: DriverLease) -> int:
+    """Run what is missing, then the report. The lease is ours."""
+    check_against_existing(source, config)  # again: another driver may just have finished
+    work = Worklist(config)
+    if options.retry_failed and drop_failed(config.folder, {str(c["cell_id"]) for c in work.cells}):
+        work = Worklist(config)
+    print(describe_plan(config, work), flush=True)
+    write_study(config, work)
+    try:
+        if work.rows_left == 0:
+            print("finished, nothing to do")
+        else:
+            execute(config, work, options, stop)
+        lease.check()  # what went wrong since the last renewal
+        work.refresh()
+        reported = options.no_report or write_report(config.folder)
+        return summarise(work) or int(not reported)
+    except (StorageError, LeaseLost) as error:
+        stop.error = str(error)
+        raise KeyboardInterrupt from error
+
+
+def _progress_made(config: StudyConfig) -> str:
+    try:
+        work = Worklist(config)
+        return f"stopped with {work.rows_planned - work.rows_left} of {work.rows_planned} rows"
+    except StorageError as error:
+        return f"stopped; the rows cannot be counted now ({error})"
+
+
+FOLDERS = ("evals", "history", "samples", "logs")
+
+
+def drop_failed(folder: Place, planned: Collection[str]) -> int:
+    """Remove the files of planned rows that failed or ran out of time, so that they are measured again; how many."""
+    failed = [str(r["cell_id"]) for r in read_evals(folder, []) if r["status"] in RETRIED and r["cell_id"] in planned]
+    for cell in failed:
+        (folder / "evals" / f"{cell}.parquet").delete()
+    return len(failed)
+
+
+def execute(config: StudyConfig, work: Worklist, options: Options, stop: Stop) -> None:
+    """Run what is missing, with the display."""
+    if options.inline:
+        with display(config, work, 1) as (progress, start):
+            run_inline(config, work, progress, start)
+        return
+    prepare(options.address)
+    # ray reads its settings when it is imported, and a run without it must not load it
+    from study.cluster.scheduler import run_with_ray
+    from study.cluster.session import ray_session
+
+    local = None if options.address else slots(config, usable_cpus(), gpu_count())
+    with ray_session(config, options.address, (local or 1) * config.resources.cpus, options.address_from) as room:
+        n_slots = local or slots(config, room.cpus, room.gpus)
+        warn_without_gpu(config, room.gpus)
+        print(f"  running         {n_slots} trials at once on {room}", flush=True)
+        with display(config, work, n_slots) as (progress, start):
+            run_with_ray(config, work, progress, start, stop, room)
+
+
+@contextmanager
+def display(config: StudyConfig, work: Worklist, n_slots: int) -> Iterator[tuple[Progress, Callable[[Trial], None]]]:
+    """Show a run while the block lasts; yields the display, and what to call with every trial that is handed out."""
+    store = FieldStore(config.place)
+    before, steps_left = work.rows_planned - work.rows_left, work.steps_left(store)
+    with Progress(config.folder, work.rows_planned, before, work.rows_left, steps_left, n_slots) as progress:
+
+        def start(trial: Trial) -> None:
+            trained = config.given is not None or trial.train_id in store
+            progress.start(trial, len(work.missing(trial)), 0 if trained else trial.train.steps)
+
+        yield progress, start
+
+
+def write_study(config: StudyConfig, work: Worklist) -> None:
+    """study.yaml and the manifest, before anything runs; files that killed processes left half-written are removed."""
+    for folder in (config.folder, *(config.folder / name for name in FOLDERS), config.place / "fields" / ".training"):
+        clean_temporary(folder)
+    write_text(config.folder / "study.yaml", config.to_yaml())
+    work.write_manifest()
+    if config.given is not None and work.rows_left:
+        publish_given(config.given, config.info, FieldStore(config.place))
+
+
+def write_report(folder: Place) -> bool:
+    """Make the report in a process of its own (analysis needs neither torch nor ray); whether it was made."""
+    done = subprocess.run([sys.executable, "-m", "analysis.report", folder.uri], check=False)
+    if done.returncode != 0:
+        print(f"the rows are safe, but the report failed; try: python -m analysis.report {folder}", file=sys.stderr)
+    return done.returncode == 0

@@ -1,0 +1,46 @@
+"""How many trials run at once, and what each declares to Ray."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from study.config.study import StudyConfig
+from study.host import machine
+from study.host.sharing import MAX_A_GPU, USABLE, memory_needed
+
+logger = logging.getLogger(__name__)
+
+
+def slots(config: StudyConfig, cpus: int, gpus: float) -> int:
+    """Trials at once where there are so many CPUs and GPUs."""
+    if config.resources.concurrent != "auto":
+        return config.resources.concurrent
+    by_cpu = max(cpus // config.resources.cpus, 1)
+    share = gpus_per_trial(config, cpus, gpus)
+    return by_cpu if share == 0 else max(min(by_cpu, int(gpus / share + 1e-9)), 1)
+
+
+def gpus_per_trial(config: StudyConfig, cpus: int, gpus: float) -> float:
+    """GPUs a trial declares to Ray where there are so many CPUs and GPUs; GPUs that are not there become the CPU."""
+    declared = config.resources.gpus
+    if declared == 0 or gpus == 0:
+        return 0.0
+    if declared != "auto":
+        return float(declared)
+    return 10_000 // trials_per_gpu(config, cpus, gpus) / 10_000  # Ray counts in ten thousandths: seven of 0.1429 are too many
+
+
+def warn_without_gpu(config: StudyConfig, found: float) -> None:
+    """Say once that a declared GPU is not there."""
+    if config.resources.gpus not in (0, "auto") and found == 0:
+        logger.warning("resources.gpus: %s declared, no CUDA device found; using the CPU", config.resources.gpus)
+
+
+def trials_per_gpu(config: StudyConfig, cpus: int, gpus: float) -> int:
+    """Trials that share a GPU where there are so many CPUs and GPUs, for ``resources.gpus: auto``."""
+    memory = machine.gpu_memory()
+    if memory is None or gpus == 0:
+        return 1
+    fed = math.ceil(max(cpus // config.resources.cpus, 1) / gpus)
+    return max(min(MAX_A_GPU, int(USABLE * memory / memory_needed(config)), fed), 1)

@@ -1,0 +1,39 @@
+"""The trials of a study one after another in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from study.config.study import StudyConfig
+from study.host.progress import Progress
+from study.measure.trial import REPORT_S, Report, run_trial
+from study.plan.make import Trial
+from study.plan.worklist import Worklist
+
+Start = Callable[[Trial], None]
+"""Called with a trial as it is handed out."""
+
+
+def throttled(report: Report) -> Report:
+    """Pass on at most one report every `REPORT_S` seconds, and every change of phase."""
+    last_at, last_phase = 0.0, ""
+
+    def say(said: Mapping[str, object]) -> None:
+        nonlocal last_at, last_phase
+        now, phase = time.monotonic(), str(said["phase"])
+        if phase != "train" or phase != last_phase or now - last_at > REPORT_S:
+            last_at, last_phase = now, phase
+            report(said)
+
+    return say
+
+
+def run_inline(config: StudyConfig, work: Worklist, progress: Progress, start: Start) -> None:
+    """The same trials one after another in this process, for a debugger."""
+    while (trial := work.take()) is not None:
+        start(trial)
+        todo = work.missing(trial)
+        run_trial(config, trial, todo, throttled(lambda said, t=trial: progress.update(t.trial_id, said)))  # type: ignore[misc]
+        work.give_back(trial.trial_id)
+        progress.finish(trial.trial_id)
