@@ -112,9 +112,9 @@ class NetworkConfig(Model):
     depth: PositiveInt = 2
     """mlp: residual blocks. unet: resolutions. ddpmpp: residual blocks a resolution."""
     skip: StrictBool = True
-    """Process pfgm: add a denoiser's skip to the output; false: the raw numbers are the field, as in papers and in ddpmpp."""
+    """Process pfgm: add a denoiser's skip to the output; false: raw numbers are the field, as in the papers and ddpmpp."""
     root_below: Positive | None = None
-    """skip: false: height, in data units, where the reading passes from the quadratic's root to the network's v_t (default γ)."""
+    """skip: false: height, in data units, where the reading passes from the quadratic's root to v_t (default γ)."""
     patch: PositiveInt | None = None
     """unet: squares of patch × patch pixels become channels before the first convolution (default 1)."""
     channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
@@ -275,7 +275,7 @@ class SamplerConfig(Model):
     steps: PositiveInt | None = None
     """Steps of a fixed-step solver (default 16)."""
     grid: Literal["log", "rho", "time", "native"] | None = None
-    """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), time (equal steps of the process's own time), or native,
+    """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), time (equal steps of its own time), or native,
     as the process was published: log for pfgm and ve, rho for pfgmpp, time for vp."""
     denoise: StrictBool = True
     """End with one more network call that returns D(x, t_min)."""
