@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from generate import keys
 from generate.column_words import WORDS
-
-from study.rows.records import COLUMNS, HISTORY, KEYS, MEASUREMENTS, PARAMETERS, PROVENANCE
+from study.rows.records import HISTORY, KEYS, MEASUREMENTS, PARAMETERS, PROVENANCE
 
 TYPES = {"string": "text", "double": "number", "int64": "whole number", "bool": "true or false"}
 
@@ -38,14 +37,21 @@ def meaning(column: str) -> str:
 
 def table(columns: dict[str, object]) -> str:
     """A table of columns."""
-    lines = [f"| `{name}` | {TYPES[str(type_)]} | {meaning(name).replace('|', chr(92) + '|')} |" for name, type_ in columns.items()]
+    lines = [
+        f"| `{name}` | {TYPES[str(type_)]} | {meaning(name).replace('|', chr(92) + '|')} |" for name, type_ in columns.items()
+    ]
     return "\n".join(["| column | type | meaning |", "|---|---|---|", *lines, ""])
 
 
 def pages() -> dict[str, str]:
     """The page of all columns."""
     parts = [LEAD]
-    for title, columns in (("Keys", KEYS), ("What was done", PARAMETERS), ("What came out", MEASUREMENTS), ("Provenance", PROVENANCE)):
+    for title, columns in (
+        ("Keys", KEYS),
+        ("What was done", PARAMETERS),
+        ("What came out", MEASUREMENTS),
+        ("Provenance", PROVENANCE),
+    ):
         parts += [f"## {title}\n", table(dict(columns))]
     names = ", ".join(f"`{name}`" for name in HISTORY.names)
     parts.append(f"## Training history\n\n`history/<train_id>.parquet` holds {names}: means since the row before.\n")

@@ -10,10 +10,10 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from generate import names
-from generate.pictures import FIELD_PICTURES, SETUP, STUDY_PICTURES
 
 import analysis
+from generate import names
+from generate.pictures import FIELD_PICTURES, SETUP, STUDY_PICTURES
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_LINES = 5

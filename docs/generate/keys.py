@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import annotated_types as at
-from generate.key_words import EXAMPLES, UNITS, WORDS
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from generate.key_words import EXAMPLES, UNITS, WORDS
 from pfgm.config import NETWORK_KEYS, PROCESS_KEYS, DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from study.config.changes import rule_of
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
@@ -80,7 +80,7 @@ DESIGNS = """### Designs { #designs }
 
 | design | points | use it to |
 |---|---|---|
-| `one_at_a_time` | the default, and every value of one parameter with all others at their default | rate parameters with few fields |
+| `one_at_a_time` | the default, and each parameter in turn at its other values | rate parameters with few fields |
 | `sobol` | the default, and points that fill the box evenly | rank effects, importance, shares of the box |
 | `random` | the default, and independent points | the same, as a plain baseline |
 | `grid` | every combination | few parameters with few values |
@@ -174,7 +174,9 @@ def entry(key: Key) -> str:
         "Unit": UNITS.get(key.name, "none"),
         "Default": key.default,
         "Process": f"`{owner}` only" if owner else "",
-        "Searched": "yes" if name in SEARCHABLE.get(f"search.{section}", []) or key.name in ("network.width", "network.depth") else "",
+        "Searched": "yes"
+        if name in SEARCHABLE.get(f"search.{section}", []) or key.name in ("network.width", "network.depth")
+        else "",
         "Change": CHANGES[rule_of(key.name)],
     }
     line = " · ".join(f"**{word}** {value}" for word, value in facts.items() if value)

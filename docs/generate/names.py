@@ -67,7 +67,9 @@ QUESTIONS = (
         "plot_field_lines plot_directions plot_field_strength plot_far_field plot_trajectories plot_radius_law"
         " plot_radius_tail plot_training_points plot_target_variance",
     ),
-    Question("reference/analysis-report.md", "Reports", "What `python -m analysis.report` calls.", "write_report write_reports"),
+    Question(
+        "reference/analysis-report.md", "Reports", "What `python -m analysis.report` calls.", "write_report write_reports",
+    ),
 )  # fmt: skip
 
 
@@ -109,7 +111,9 @@ def top(package: str) -> str:
         anchor = f'<a id="{package}.{name}"></a>'
         owner = next((r for r in ROOMS if package == "pfgm" and name in public_of(r)), None)
         if home == package and name in ROOMS:
-            lines.append(f"- {anchor}[`{package}.{name}`]({package}-{name}.md): a room. {docstring(f'{package}.{name}', first=True)}")
+            lines.append(
+                f"- {anchor}[`{package}.{name}`]({package}-{name}.md): a room. {docstring(f'{package}.{name}', first=True)}"
+            )
         elif owner is not None:
             lines.append(f"- {anchor}[`{package}.{name}`]({package}-{owner}.md#{package}.{owner}.{name})")
         elif home == package:
@@ -117,6 +121,13 @@ def top(package: str) -> str:
         else:
             full.append(entry(package, name))
     return "\n".join([*lines, "", *full])
+
+
+def study() -> str:
+    """The page of `study`: its own names, and those that only its rooms make public."""
+    known = set(public("study"))
+    more = [entry(p, n) for p in ("study.config", "study.plan") for n in sorted(public(p)) if n not in known]
+    return "\n".join([top("study"), *more])
 
 
 def public_of(name: str) -> dict[str, str]:
@@ -134,11 +145,9 @@ def docstring(module: str, first: bool = False) -> str:
 
 def pages() -> dict[str, str]:
     """Every page of the reference of names."""
-    rooms = {
-        f"reference/pfgm-{name}.md": room(f"pfgm.{name}", f"pfgm.{name}", docstring(f"pfgm.{name}")) for name in ROOMS
-    }
+    rooms = {f"reference/pfgm-{name}.md": room(f"pfgm.{name}", f"pfgm.{name}", docstring(f"pfgm.{name}")) for name in ROOMS}
     testing = room("analysis.testing", "Synthetic studies", docstring("analysis.testing"))
-    own = {"reference/pfgm.md": top("pfgm"), "reference/study.md": top("study"), "reference/analysis-testing.md": testing}
+    own = {"reference/pfgm.md": top("pfgm"), "reference/study.md": study(), "reference/analysis-testing.md": testing}
     return questions() | rooms | own
 
 
