@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import torch
 
 import analysis
 from generate import names
@@ -41,6 +42,7 @@ def pieces() -> dict[str, str]:
 def draw() -> dict[str, bytes]:
     """Run every piece, in order, in the folder of the repository; {name: PNG}."""
     mpl.use("Agg")
+    torch.set_num_threads(1)  # small work; more threads would wait for each other
     scope: dict[str, Any] = {}
     pictures = {}
     with contextlib.chdir(ROOT), mpl.rc_context({"figure.dpi": 90, "savefig.bbox": "tight", "figure.max_open_warning": 0}):
