@@ -773,7 +773,9 @@ def test_a_word_that_yaml_reads_as_a_number_wants_quotes(tmp_path: Path, was: st
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "start" / "own-data.md", ROOT / "docs" / "howto" / "processes.md"]
-STUDIES = [text for page in PAGES for text in re.findall(r"```yaml\n(name: .*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+STUDIES = [
+    text for page in PAGES for text in re.findall(r"```yaml\n(name: .*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
 @pytest.mark.parametrize("text", STUDIES, ids=lambda text: text.split()[1])
