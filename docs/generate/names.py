@@ -115,7 +115,8 @@ def top(package: str) -> str:
                 f"- {anchor}[`{package}.{name}`]({package}-{name}.md): a room. {docstring(f'{package}.{name}', first=True)}"
             )
         elif owner is not None:
-            lines.append(f"- {anchor}[`{package}.{name}`]({package}-{owner}.md#{package}.{owner}.{name})")
+            link = f"[`{package}.{name}`]({package}-{owner}.md#{package}.{owner}.{name})"
+            lines.append(f"- {anchor}{link}: {summary(home, name)}")
         elif home == package:
             lines.append(f"- {anchor}`{package}.{name}`: a module. {docstring(f'{package}.{name}', first=True)}")
         else:
@@ -135,11 +136,22 @@ def public_of(name: str) -> dict[str, str]:
     return public(f"pfgm.{name}")
 
 
-def docstring(module: str, first: bool = False) -> str:
-    """The docstring of a module or package, or its first paragraph as one line."""
+def source(module: str) -> ast.Module:
+    """The code of a module or package."""
     base = ROOT.joinpath(*module.split("."))
     path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def summary(module: str, name: str) -> str:
+    """The first line of the docstring of a function or class."""
+    nodes = (n for n in source(module).body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name)
+    return next(((ast.get_docstring(node) or "").split("\n")[0] for node in nodes), "")
+
+
+def docstring(module: str, first: bool = False) -> str:
+    """The docstring of a module or package, or its first paragraph as one line."""
+    text = ast.get_docstring(source(module)) or ""
     return " ".join(text.split("\n\n")[0].split()) if first else text
 
 
