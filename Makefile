@@ -48,7 +48,7 @@ bench: $(STAMP)
 
 # The documentation, into site/: open site/index.html. A broken link or a public name without an entry ends it with an error.
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 notebooks: $(STAMP)
 	$(BIN)/python experiments/notebooks/build.py

@@ -145,8 +145,8 @@ def shown(value: object) -> str:
 def default(name: str, field: FieldInfo, words: str) -> str:
     """The default in words: the model's own, that of the process or network that owns the key, or what the docstring says."""
     section, key = name.split(".")
-    tables = {"train": PROCESS_KEYS, "network": NETWORK_KEYS}.get(section, {})
-    own: dict[str, object] = {k: v for keys in tables.values() for k, v in keys.items()}
+    tables: dict[str, dict[str, Any]] = {"train": dict(PROCESS_KEYS), "network": dict(NETWORK_KEYS)}
+    own: dict[str, object] = {k: v for keys in tables.get(section, {}).values() for k, v in keys.items()}
     value = own.get(key) if field.default is None else field.default
     if value is not None:
         return f"`{shown(value)}`"

@@ -142,6 +142,12 @@ def test_every_page_is_in_the_navigation_and_the_reverse() -> None:
     assert len(declared) == len(set(declared)) and set(declared) == there
 
 
+def test_a_warning_ends_the_build() -> None:
+    command = re.search(r"^\t.*mkdocs build.*$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert command is not None and "--strict" in command[0]
+    assert "--quiet" not in command[0], "mkdocs counts no warning that it does not print"
+
+
 def test_the_readme_is_short_and_its_links_and_map_lead_somewhere() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
