@@ -37,10 +37,9 @@ def meaning(column: str) -> str:
 
 def table(columns: dict[str, object]) -> str:
     """A table of columns."""
-    lines = [
-        f"| `{name}` | {TYPES[str(type_)]} | {meaning(name).replace('|', chr(92) + '|')} |" for name, type_ in columns.items()
-    ]
-    return "\n".join(["| column | type | meaning |", "|---|---|---|", *lines, ""])
+    told = {name: meaning(name).replace("|", "\\|") for name in columns}
+    lines = [f"| `{name}` {TYPES[str(type_)]} | {told[name]} |" for name, type_ in columns.items()]
+    return "\n".join(["| column and type | meaning |", "|---|---|", *lines, ""])
 
 
 def pages() -> dict[str, str]:

@@ -14,7 +14,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from generate.key_words import EXAMPLES, UNITS, WORDS
-from pfgm.config import NETWORK_KEYS, PROCESS_KEYS, DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.config import (
+    MIN_N_AUG,
+    NETWORK_KEYS,
+    PROCESS_KEYS,
+    DataConfig,
+    EvaluateConfig,
+    NetworkConfig,
+    SamplerConfig,
+    TrainConfig,
+)
 from study.config.changes import rule_of
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.fields.given import FieldConfig
@@ -160,7 +169,7 @@ def keys(section: str) -> list[Key]:
     found = []
     for name, field in model.model_fields.items():
         full = f"{section}.{name}"
-        words = told.get(name) or WORDS.get(full, "")
+        words = (told.get(name) or WORDS.get(full, "")).replace("`MIN_N_AUG`", f"{MIN_N_AUG:g}")
         found.append(Key(full, words, kind(field.annotation, field.metadata), default(full, field, words)))
     return found
 
