@@ -1,10 +1,10 @@
-# make demo | test | faults | lint | type | bench — each sets up .venv first, from the pinned constraints.txt.
+# make demo | test | docs | faults | lint | type | bench — each sets up .venv first, from the pinned constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-small test test-tools faults lint type bench notebooks setup clean
+.PHONY: demo demo-small test test-tools docs faults lint type bench notebooks setup clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -12,7 +12,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebooks,fid]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,notebooks,fid]'
 	touch $@
 
 demo: $(STAMP)
@@ -46,8 +46,12 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/shared_fields.py
 	$(BIN)/python benchmarks/analysis_scale.py
 
+# The documentation, into site/: open site/index.html. A broken link or a public name without an entry ends it with an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 notebooks: $(STAMP)
 	$(BIN)/python experiments/notebooks/build.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

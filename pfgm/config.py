@@ -1,8 +1,6 @@
-"""Validated, frozen models of one run: data, network, training, sampler, evaluation.
+"""Validated, frozen models of one run. Every key is declared here once, with its unit, range and default.
 
-Every key of a run is declared here once, with its unit, domain and default; ``study`` builds search.yaml on top of
-these models, and a stored field carries them as JSON. Unknown keys are errors. A key that belongs to one process only
-(``sigma`` to ``pfgm``, ``n_aug`` to ``pfgmpp``, ``beta_max`` to ``vp``) is ``None`` under any other and refused when given.
+A stored field carries these models as JSON. An unknown key is an error; a key of another process is refused, and else ``None``.
 """
 
 from __future__ import annotations
@@ -87,10 +85,7 @@ class DataConfig(Model):
     """Which data set, and how it is brought to data units (images: [−1, 1], mean image subtracted)."""
 
     name: str = "digits"
-    """digits, fashion_mnist, cifar10, images, parquet, npz, vectors, or a toy: rings, spiral, two_moons, gaussians, shell.
-
-    vectors: arrays of any shape, or a table of numbers (.csv, .tsv, .parquet).
-    """
+    """digits, fashion_mnist, cifar10, images, parquet, npz, vectors; or a toy: rings, spiral, two_moons, gaussians, shell."""
     path: str | None = None
     """File or folder of a data set that is read from one."""
     download: StrictBool = False
@@ -129,13 +124,9 @@ class NetworkConfig(Model):
     depth: PositiveInt = 2
     """mlp: residual blocks. unet: resolutions. ddpmpp: residual blocks a resolution."""
     skip: StrictBool = True
-    """Process pfgm: add a denoiser's skip to the field output; false: the raw numbers are the field, as in the papers.
-
-    ddpmpp: false, also by default.
-    """
+    """Process pfgm: add a denoiser's skip to the output; false: raw numbers are the field, as in the papers and ddpmpp."""
     root_below: Positive | None = None
-    """skip: false: height, in data units, around which the reading of the output passes from the quadratic's root to the
-    network's own v_t (default γ; `pfgm.networks.heads.plain_length`)."""
+    """skip: false: height, in data units, where the reading passes from the quadratic's root to v_t (default γ)."""
     patch: PositiveInt | None = None
     """unet: squares of patch × patch pixels become channels before the first convolution (default 1)."""
     channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
@@ -167,16 +158,21 @@ class TrainConfig(Model):
     """One training point: process, objective and optimisation."""
 
     process: Literal["pfgm", "pfgmpp", "ve", "vp"] = "pfgm"
+    """Which generative process is trained: PFGM, PFGM++, or diffusion as the probability-flow ODE of the VE or VP SDE."""
     objective: Literal["normalized", "raw", "denoise", "reference"] | None = None
     """Default: `normalized` for pfgm, `denoise` for the others."""
     gamma: Positive | None = None
     """Normalisation constant γ in data units (objective `normalized` only, default 5)."""
     sigma: Positive | None = None
+    """pfgm: standard deviation σ of the noise on training points at the lowest level, in data units, above 0 (default 0.1)."""
     tau: Positive | None = None
+    """pfgm: growth τ of the noise between levels, no unit, above 0: level m has σ(1+τ)^m (default 0.03)."""
     M: Positive | Literal["rule"] | None = None
+    """pfgm: highest level M, no unit, above 0: the largest height is σ(1+τ)^M; rule (default): as the authors choose."""
     height_ratio: Positive | None = None
     """σ(1+τ)^M as a multiple of the rule's height before rounding; sets M (give M or height_ratio, not both)."""
     restrict_M: StrictBool | None = None
+    """pfgm: draw training points of small height (|ε_t| < σ/2) from lower levels only, as the authors do (default false)."""
     n_aug: Annotated[float, Field(ge=MIN_N_AUG, strict=True)] | None = None
     """PFGM++: extra dimensions D, any number from `MIN_N_AUG` or .inf (EDM's diffusion)."""
     P_mean: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
@@ -194,15 +190,21 @@ class TrainConfig(Model):
     reference_batch_size: PositiveInt | Literal["all"] | None = None
     """Sources over which the target is computed (default `all`; objectives `normalized` and `reference`)."""
     steps: PositiveInt = 2500
+    """Training steps (batches), 1 or more."""
     batch_size: PositiveInt = 128
+    """Training points in one step, 1 or more."""
     learning_rate: Positive = 1e-3
+    """Largest learning rate of Adam, no unit, above 0; it is reached at the end of the warm-up."""
     warmup_steps: Annotated[Integer, Field(ge=0)] = 100
+    """Steps over which the learning rate grows linearly to its largest value, 0 or more."""
     constant_rate: StrictBool = False
     """Keep the learning rate after the warm-up, as the papers do; false: cosine to zero at the last step."""
     gradient_clip: Positive = 1.0
+    """Largest norm of the gradient of all weights together, above 0; a longer gradient is shortened to it."""
     ema_decay: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.999
     """Ceiling of the ramped decay min(ema_decay, (1+k)/(10+k)) at step k."""
     bf16: StrictBool = False
+    """Compute convolutions and matrix products of a training step in bfloat16; the target stays in float64."""
     force: StrictBool = False
     """Allow the `raw` objective above three dimensions."""
 
@@ -275,7 +277,9 @@ class SamplerConfig(Model):
     T_ratio: Positive | None = None
     """Multiple of the rule's T; give T or T_ratio, not both."""
     t_min: Positive = 1e-3
+    """Height where the ODE ends, in data units, above 0 and below T."""
     solver: Literal[SOLVERS] = "dopri5"  # type: ignore[valid-type]
+    """Adaptive: dopri5, bosh3, adaptive_heun, dopri8. Fixed steps: euler, midpoint, heun2, rk4, multistep2."""
     rtol: Positive | None = None
     """Relative tolerance of an adaptive solver (default 1e-4)."""
     atol: Positive | Literal["same"] | None = None
@@ -283,15 +287,14 @@ class SamplerConfig(Model):
     steps: PositiveInt | None = None
     """Steps of a fixed-step solver (default 16)."""
     grid: Literal["log", "rho", "time", "native"] | None = None
-    """Heights of a fixed-step solver: geometric (default), EDM's ρ = 7 spacing, or equal steps of the process's own time.
-
-    native: what each process was published with: log for pfgm and ve, rho for pfgmpp, time for vp.
-    """
+    """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), time (equal steps of its own time), or native,
+    as the process was published: log for pfgm and ve, rho for pfgmpp, time for vp."""
     denoise: StrictBool = True
     """End with one more network call that returns D(x, t_min)."""
     max_radius_ratio: Positive | None = None
     """Truncate the prior at R = max_radius_ratio · T (null: not truncated)."""
     batch_size: PositiveInt = 600
+    """Samples that are solved for together, 1 or more; an adaptive solver takes one step size for the whole batch."""
 
     @model_validator(mode="before")
     @classmethod
@@ -329,7 +332,9 @@ class EvaluateConfig(Model):
     """What is measured on the samples of one row."""
 
     samples: PositiveInt = 1797
+    """Samples that are drawn for each row, 50 or more."""
     metrics: tuple[Literal[METRICS], ...] = ("fid", "precision_recall", "neighbours", "solver_error")  # type: ignore[valid-type]
+    """What is measured of the samples of each row; every name once."""
     features: Literal[FEATURES] | None = None  # type: ignore[valid-type]
     """Feature network of the distances (default: the data set's own, else `random` for images and `pixels` for vectors)."""
     weights: str | None = None
@@ -337,6 +342,7 @@ class EvaluateConfig(Model):
     pr_space: Literal["pixels", "features"] | None = None
     """Where precision and recall look for neighbours (default: pixels up to 256 coordinates, else features)."""
     solver_error_samples: PositiveInt = 256
+    """Latents whose samples are compared with a nearly exact solution, 1 or more."""
     pr_samples: PositiveInt = 10_000
     """Most samples, and most data, that precision and recall use."""
     likelihood_samples: PositiveInt = 256

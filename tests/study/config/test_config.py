@@ -771,17 +771,19 @@ def test_a_word_that_yaml_reads_as_a_number_wants_quotes(tmp_path: Path, was: st
     assert load_study_config(write(tmp_path, TINY.replace("name: tiny", 'name: "2024"'))).name == "2024"
 
 
-README = Path(__file__).parents[3] / "README.md"
-STUDIES = re.findall(r"```yaml\n(name: .*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "start" / "own-data.md", ROOT / "docs" / "howto" / "processes.md"]
+STUDIES = [
+    text for page in PAGES for text in re.findall(r"```yaml\n(name: .*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
 @pytest.mark.parametrize("text", STUDIES, ids=lambda text: text.split()[1])
-def test_studies_of_the_readme_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_studies_of_the_first_pages_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "my_vectors.npz", x=np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32))
     assert make_plan(load_study_config(write(tmp_path, text)))
 
 
-def test_every_study_of_the_readme_is_complete() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert len(STUDIES) == text.count("```yaml") == 2
+def test_every_study_of_the_first_pages_is_complete() -> None:
+    assert len(STUDIES) == sum(page.read_text(encoding="utf-8").count("```yaml") for page in PAGES) == 3

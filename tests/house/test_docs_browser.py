@@ -1,0 +1,89 @@
+"""The documentation in a real browser: no page is wider than its window, on a desk and on a phone, light and dark.
+
+Skipped where Chromium is missing, unless ``REPORT_BROWSER=required``: then its absence is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+REQUIRED = os.environ.get("REPORT_BROWSER") == "required"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+WIDTHS = (1280, 390)
+"""Pixels: a desk and a phone."""
+WIDTH = "[document.documentElement.scrollWidth, window.innerWidth]"
+LOST = "[...document.images].filter(i => i.complete && i.naturalWidth === 0).map(i => i.src)"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    why = "no Chromium: apt-get install chromium" if CHROMIUM is None else None
+    if why is not None and REQUIRED:
+        pytest.fail(why)
+    if why is not None:
+        pytest.skip(why)
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built strictly: a broken link is an error."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def pages(site: Path) -> list[Path]:
+    return sorted(path for path in site.rglob("*.html") if path.name != "404.html")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_is_wider_than_its_window(browser: Any, site: Path, scheme: str) -> None:
+    page = browser.new_page(color_scheme=scheme)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    problems = []
+    for path in pages(site):
+        page.set_viewport_size({"width": WIDTHS[0], "height": 900})  # a page that grows moves its menus for a moment
+        page.goto(path.as_uri())
+        lost = page.evaluate(LOST)
+        problems += [f"{path.relative_to(site)}: pictures lost: {lost}"] if lost else []
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            needed, given = page.evaluate(WIDTH)
+            problems += [f"{path.relative_to(site)}: {needed} px of {given}"] if needed > given else []
+    page.close()
+    assert not problems, "\n".join(problems)
+    assert {url.split(":")[0] for url in asked} <= {"file", "data", "blob"}, "a page asks the network"
+
+
+def test_the_search_finds_a_key_in_pages_from_the_disk(browser: Any, site: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((site / "index.html").as_uri())
+    page.click(".md-search__input")
+    page.keyboard.type("height_ratio")
+    page.wait_for_selector(".md-search-result__link", timeout=20_000)
+    found = page.eval_on_selector_all(".md-search-result__link", "links => links.map(link => link.href)")
+    page.close()
+    assert any("reference/keys.html" in link for link in found)
