@@ -18,11 +18,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.robustness.levels import paired_seed_variances, seed_variance
-from analysis.rows.load import AnalysisError, design_of, load_study, searched_axes, tolerance_of
+from analysis.robustness.noise import paired_seed_variances, seed_variance
+from analysis.rows.load import load_study
+from analysis.rows.meta import AnalysisError, design_of, searched_axes, tolerance_of
+from analysis.rows.metrics import default_metric
 from analysis.rows.units import is_given
-from analysis.statistics.summary import default_metric, sd_interval, seeds_needed
-from analysis.statistics.variance import PRIOR_DF, Moderated, detectable, few, of_means, percent
+from analysis.rows.words import percent
+from analysis.statistics.summary import sd_interval, seeds_needed
+from analysis.statistics.variance import PRIOR_DF, Moderated, detectable, few, of_means
 from pfgm.terminal import command
 
 EPILOG = """\

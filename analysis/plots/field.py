@@ -15,9 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import new_axes, palette
-from analysis.rows.load import AnalysisError
+from analysis.plots.style import draw_legend, new_axes, palette
+from analysis.rows.meta import AnalysisError
 
 Extent = tuple[float, float, float, float]
 """(left, right, bottom, top) of what is shown, data units."""

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import FAILURE_COLOUR, format_value, metric_label, new_axes, note, palette, plain_log_ticks
-from analysis.rows.load import searched_axes, tolerance_of
+from analysis.plots.style import FAILURE_COLOUR, draw_legend, new_axes, note, palette, plain_log_ticks
+from analysis.rows.meta import tolerance_of
+from analysis.rows.metrics import default_metric, is_log
+from analysis.rows.words import format_value, metric_label
 from analysis.statistics.comparison import Configuration, compare
-from analysis.statistics.summary import default_metric, failure_table, is_log, summarize
+from analysis.statistics.summary import configuration_name, failure_table, summarize
 from analysis.statistics.volume import tolerance_volume, worst_case
 
 MAX_LINES = 40
@@ -61,16 +62,6 @@ def plot_summary(frame: pd.DataFrame, metric: str | None = None, *, ax: Axes | N
         ax.set_xscale("log")
         plain_log_ticks(ax, "x")
     return ax
-
-
-def configuration_name(frame: pd.DataFrame, row: Mapping[Any, Any]) -> str:
-    """What differs from the default in a row of `summarize`: ``sigma = 0.3, T = 20``, or "default"."""
-    moved = [
-        f"{axis.name} = {format_value(row[axis.column])}"
-        for axis in searched_axes(frame)
-        if axis.column in row and pd.notna(row[axis.column]) and row[axis.column] != axis.default
-    ]
-    return ", ".join(moved) or "default"
 
 
 def plot_comparisons(

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import new_axes, palette, plain_number
+from analysis.plots.style import draw_legend, new_axes, palette
+from analysis.rows.words import plain_number
 
 BINS = 60
 """Bars of a histogram."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from analysis.report.sections import verdict
 from analysis.report.write import load, output_of, studies_of, write_one, write_several
 from analysis.robustness.interval import ToleranceInterval
-from analysis.rows.load import AnalysisError
+from analysis.rows.meta import AnalysisError
 from pfgm.terminal import command
 from study.rows.storage import Place
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.report.assets import SCRIPT, STYLE
-from analysis.robustness.overview import RATING_MARKS
+from analysis.rows.words import RATING_MARKS
 
 
 @dataclass(frozen=True)

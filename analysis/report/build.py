@@ -16,7 +16,7 @@ from analysis.report import figures as drawn
 from analysis.report.blocks import Block, Section, TableBlock, Text, to_html, to_markdown
 from analysis.report.sections import design, likelihood, results, runnable, table, verdict
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.rows.load import searched_axes
+from analysis.rows.meta import searched_axes
 from study.rows.records import write_text
 
 logger = logging.getLogger("analysis.report")

@@ -14,24 +14,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from analysis.plots.legends import share_legend
-from analysis.plots.style import (
-    choose_cell,
-    format_value,
-    learning_curves,
-    metric_label,
-    plot_learning_curves,
-    plot_samples,
-    samples_title,
-)
+from analysis.plots.curves import plot_robustness
+from analysis.plots.front import plot_quality_cost, plot_solver_tolerance
+from analysis.plots.overview import plot_parameter_overview
+from analysis.plots.pairs import plot_interaction
+from analysis.plots.runs import plot_learning_curves, plot_samples, samples_title
+from analysis.plots.style import share_legend
 from analysis.report.blocks import Block, Figure, Section, Text
-from analysis.robustness.curves import plot_robustness
 from analysis.robustness.interval import ToleranceInterval
-from analysis.robustness.overview import parameter_overview, plot_parameter_overview
-from analysis.robustness.pairs import plot_interaction
-from analysis.rows.load import Axis, design_of, find_axis, searched_axes
-from analysis.statistics.pareto import outlier_axis, pareto_front, plot_quality_cost, plot_solver_tolerance, solver_tolerance
-from analysis.statistics.summary import default_metric, metric_column
+from analysis.robustness.overview import parameter_overview
+from analysis.rows.load import learning_curves
+from analysis.rows.meta import Axis, design_of, find_axis, searched_axes
+from analysis.rows.metrics import default_metric, metric_column
+from analysis.rows.words import format_value, metric_label
+from analysis.statistics.pareto import outlier_axis, pareto_front, solver_tolerance
+from analysis.statistics.pick import choose_cell
 from study.rows.storage import Place
 
 _STYLE: dict[Any, Any] = {

@@ -15,16 +15,16 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import format_value, metric_label, note, palette, plain_log_ticks, set_parameter_axis
+from analysis.plots.style import draw_legend, note, palette, plain_log_ticks, set_parameter_axis
 from analysis.report.blocks import Block, Items, Links, Section, TableBlock, Text, within_study
 from analysis.report.build import build_sections
 from analysis.report.figures import figure
 from analysis.report.sections import design, verdict
 from analysis.robustness.curves import robustness_curve
 from analysis.robustness.interval import ToleranceInterval
-from analysis.rows.load import AnalysisError, Axis, design_of, find_axis, searched_axes, study_of, tolerance_of
-from analysis.statistics.summary import default_metric
+from analysis.rows.meta import AnalysisError, Axis, design_of, find_axis, searched_axes, study_of, tolerance_of
+from analysis.rows.metrics import default_metric
+from analysis.rows.words import format_value, metric_label
 from study.rows.storage import Place
 
 
@@ -152,7 +152,7 @@ def shared_parameters(studies: Sequence[Study]) -> dict[tuple[str, str], list[St
 def overlay_curves(studies: Sequence[Study], group: str, parameter: str) -> pd.DataFrame:
     """The metric of each study against one parameter, as a ratio to the study's own default.
 
-    ratio = exp(d), bounds exp(d ± simultaneous half-width) of `analysis.robustness.levels.level_ratios`.
+    ratio = exp(d), bounds exp(d ± simultaneous half-width) of `analysis.robustness.ratios.level_ratios`.
 
     Returns:
         study, value, ratio, low, high (NaN without an interval), n, n_bad (failed or diverged cells), is_reference.

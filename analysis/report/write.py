@@ -15,7 +15,8 @@ import pandas as pd
 from analysis.report import several
 from analysis.report.build import build_sections, rate, write_files
 from analysis.report.sections.design import disturbed_rows
-from analysis.rows.load import design_of, load_study, place_of, study_of
+from analysis.rows.load import load_study, place_of
+from analysis.rows.meta import design_of, study_of
 from study.rows.storage import Place
 
 

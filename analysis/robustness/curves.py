@@ -1,6 +1,6 @@
-"""One parameter's curve: the metric at every tested value with its interval, as numbers and as a picture.
+"""One parameter's curve: the metric at every tested value with its interval.
 
-Between tested values nothing is claimed; the line only joins what belongs together. The rating of the same comparison is in
+Between tested values nothing is claimed. The rating of the same comparison is in
 `analysis.robustness.interval`.
 """
 
@@ -12,23 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import (
-    draw_anchors,
-    draw_curve,
-    mark_failures,
-    metric_label,
-    new_axes,
-    note,
-    pad_log,
-    palette,
-    set_parameter_axis,
-)
-from analysis.robustness.levels import axis_cells, level_ratios, reference_level, slim, unit_values
-from analysis.rows.load import Axis, design_of, find_axis, is_default, tolerance_of, undisturbed
-from analysis.statistics.summary import default_metric, is_log, metric_column, metric_values, summarize, t_interval
+from analysis.robustness.levels import axis_cells, reference_level, unit_values
+from analysis.robustness.ratios import level_ratios
+from analysis.rows.meta import Axis, design_of, find_axis, is_default, slim, undisturbed
+from analysis.rows.metrics import is_log, metric_column, metric_values
+from analysis.statistics.summary import summarize, t_interval
 
 
 def robustness_curve(
@@ -113,50 +102,3 @@ def _spread(y: np.ndarray, metric: str) -> dict[str, float]:
 def _safe(back: Any, value: float) -> float:
     """exp without overflow: a t-interval of two seeds may reach past the largest float."""
     return float(back(min(value, 700.0))) if math.isfinite(value) else math.nan
-
-
-def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
-    """A metric against one parameter: mean with t-interval, min–max band, the default as a star, tolerance as a line.
-
-    Values where cells failed or diverged carry a red × with the count on the top edge.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        parameter: a searched parameter.
-        metric: default ``fid`` (or what `analysis.statistics.summary.default_metric` finds).
-        ax: axes to draw on; new ones if None.
-    """
-    frame = undisturbed(frame)
-    axis = find_axis(frame, parameter)
-    metric = metric or default_metric(frame)
-    curve = robustness_curve(frame, axis, [metric])
-    ax = ax or new_axes()
-    positions = set_parameter_axis(ax, axis, curve["value"].tolist())
-    curve = curve.assign(x=[positions[v] for v in curve["value"]])
-    drawn = curve.dropna(subset=["mean"])
-    if is_log(metric):
-        ax.set_yscale("log")
-    ax.set_ylabel(metric_label(frame, metric))
-    if len(drawn):  # an empty frame has no numbers, only objects
-        draw_curve(ax, drawn, axis)
-        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), is_log(metric))
-        _draw_reference(ax, frame, drawn, metric)
-    mark_failures(ax, curve["x"], curve["n_failed"] + curve["n_diverged"])
-    if drawn.empty:
-        note(ax, "no complete row")
-    return ax
-
-
-def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: str) -> None:
-    star = drawn.loc[drawn["is_default"]]
-    name = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
-    if len(star):
-        mark: dict[str, Any] = {"color": palette()[1], "markersize": 13, "markeredgecolor": "black", "zorder": 5}
-        ax.plot(star["x"], star["mean"], "*", label=name, **mark)
-        if is_log(metric) and metric == default_metric(frame):
-            limit = tolerance_of(frame)
-            y = float(star["mean"].iloc[0]) * (1 + limit)
-            ax.axhline(y, color=palette()[1], ls="--", lw=0.9, label=f"default + {limit:.0%}")
-    if metric == "fid":
-        draw_anchors(ax, frame)
-    draw_legend(ax)

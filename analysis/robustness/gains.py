@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.plots.style import format_value
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.robustness.levels import axis_cells, level_ratios, slim, unit_values
-from analysis.rows.load import Axis, find_axis, searched_axes, tolerance_of, undisturbed
-from analysis.statistics.summary import is_log, metric_column, metric_values
+from analysis.robustness.levels import axis_cells, unit_values
+from analysis.robustness.ratios import level_ratios
+from analysis.rows.meta import Axis, find_axis, searched_axes, slim, tolerance_of, undisturbed
+from analysis.rows.metrics import is_log, metric_column, metric_values
+from analysis.rows.words import format_value
 
 BESIDE = {"precision": "precision", "recall": "recall", "nfe": "NFE", "train_s": "seconds of training"}
 """What is told beside the rated metric, and its name in a sentence."""

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.plots.style import format_value
-from analysis.robustness.levels import level_ratios
-from analysis.rows.load import AnalysisError, Axis, design_of, find_axis, tolerance_of, undisturbed
+from analysis.robustness.ratios import level_ratios
+from analysis.rows.meta import AnalysisError, Axis, design_of, find_axis, tolerance_of, undisturbed
+from analysis.rows.metrics import default_metric, need_ratio_metric
 from analysis.rows.units import is_given
-from analysis.statistics.summary import default_metric, need_ratio_metric, seeds_needed
-from analysis.statistics.variance import detectable, few, percent
+from analysis.rows.words import format_value, percent
+from analysis.statistics.summary import seeds_needed
+from analysis.statistics.variance import detectable, few
 
 MIN_BINS = 3
 """Fewer bins of a range are never rated robust."""
@@ -65,7 +66,7 @@ class ToleranceInterval(NamedTuple):
     held_fixed: str
     skipped: dict[str, int]
     levels: pd.DataFrame
-    """The comparison per tested value; see `analysis.robustness.levels.level_ratios`."""
+    """The comparison per tested value; see `analysis.robustness.ratios.level_ratios`."""
     df: float
     """Fewest degrees of freedom that the variance of a comparison rests on; NaN where none has an interval."""
     metric: str

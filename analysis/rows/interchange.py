@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.rows.load import AnalysisError, Shared, load_study, study_of, undisturbed
+from analysis.rows.load import load_study
+from analysis.rows.meta import AnalysisError, Shared, study_of, undisturbed
+from analysis.rows.metrics import HIGHER_IS_BETTER, default_metric, is_log, metric_values
 from analysis.rows.optuna_trials import declared_points, distributions, frozen_trial, trial_facts
-from analysis.statistics.summary import default_metric, is_log, metric_values
 from study.rows.storage import Place
 
 if TYPE_CHECKING:
     import optuna
-
-HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage")
-"""Metrics that a study maximises; all others are minimised."""
 
 
 def load_studies(paths: Iterable[str | Path | Place]) -> pd.DataFrame:

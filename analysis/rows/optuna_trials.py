@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.rows.load import AnalysisError, as_number, study_of
-from analysis.statistics.summary import OUTCOMES
+from analysis.rows.meta import AnalysisError, as_number, study_of
+from analysis.rows.metrics import OUTCOMES
 
 if TYPE_CHECKING:
     import optuna

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.rows.load import study_of
+from analysis.rows.meta import study_of
 
 
 def field_key(frame: pd.DataFrame) -> pd.Series:

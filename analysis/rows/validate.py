@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.rows.load import as_number, load_study, study_of
+from analysis.rows.load import load_study
+from analysis.rows.meta import as_number, study_of
 from study.rows.records import EVALS, METRIC_COLUMNS, STATUSES
 from study.rows.storage import Place
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.rows.load import AnalysisError, Axis, design_of, is_default, searched_axes, undisturbed
+from analysis.rows.meta import AnalysisError, Axis, design_of, is_default, searched_axes, undisturbed
+from analysis.rows.metrics import BAD, default_metric, metric_values, need_ratio_metric
 from analysis.rows.units import unit_key
-from analysis.statistics.summary import BAD, default_metric, metric_values, need_ratio_metric
 
 SPACE_FILLING = ("sobol", "random", "grid")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.rows.load import (
+from analysis.rows.meta import (
     AnalysisError,
     Axis,
     as_number,
@@ -20,9 +20,10 @@ from analysis.rows.load import (
     tolerance_of,
     undisturbed,
 )
+from analysis.rows.metrics import BAD, default_metric, metric_values, need_ratio_metric
 from analysis.rows.units import is_given, unit_key
-from analysis.statistics.summary import BAD, default_metric, metric_values, need_ratio_metric
-from analysis.statistics.variance import Moderated, detectable, half_width, moderate, of_means, percent, pool
+from analysis.rows.words import percent
+from analysis.statistics.variance import Moderated, detectable, half_width, moderate, of_means, pool
 
 Configuration = Mapping[str, Any] | tuple[str, str] | str
 """What `compare` takes: values of searched parameters (the others at their defaults), (point_id, sampler_id), or "default"."""

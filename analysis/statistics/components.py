@@ -17,12 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from analysis.plots.style import metric_label, new_axes, note, palette
-from analysis.rows.load import is_default, undisturbed
+from analysis.rows.meta import is_default, undisturbed
+from analysis.rows.metrics import default_metric, metric_values
 from analysis.rows.units import field_key
-from analysis.statistics.summary import default_metric, is_log, metric_values
 
 N_DRAWS = 4000
 COMPONENTS = ("configuration", "train seed", "sample seed", "residual")
@@ -149,29 +147,3 @@ def _table(estimates: np.ndarray, draws: np.ndarray, s: _Squares, cells: pd.Data
             "n": counts,
         }
     )
-
-
-def plot_variance_components(frame: pd.DataFrame, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
-    """Share of the variance of each component, with its interval.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        metric: default ``fid``.
-        ax: axes to draw on; new ones if None.
-    """
-    metric = metric or default_metric(frame)
-    table = variance_components(frame, metric)
-    ax = ax or new_axes()
-    known = table.dropna(subset=["share"]).reset_index(drop=True)
-    ax.set_xlim(0, 1)
-    ax.set_xlabel(f"share of the variance of {'log ' * is_log(metric)}{metric_label(frame, metric)}")
-    if known.empty:
-        note(ax, "one field and one sample seed: no variance to divide")
-        return ax
-    places = np.arange(len(known))
-    ax.barh(places, known["share"], color=palette()[0], alpha=0.5)
-    ax.hlines(places, known["low"], known["high"], color="0.2", lw=1.2)
-    ax.plot(known["low"], places, "|", known["high"], places, "|", color="0.2", markersize=8)
-    ax.set_yticks(places, [f"{name} (n = {n})" for name, n in zip(known["component"], known["n"], strict=True)])
-    ax.invert_yaxis()
-    return ax

@@ -4,8 +4,7 @@ Importance is a number that every parameter has, null ones too, so it comes with
 points, an interval over resampled points, the surrogate's out-of-sample R², and a permutation p-value. Below 32 distinct
 training points it is noise and refused. *fANOVA* (Hutter, Hoos and Leyton-Brown, ICML 2014): first-order shares of the variance
 of a random forest. *PED-ANOVA* (Watanabe, Bansal and Hutter, IJCAI 2023): how much a parameter separates good points from all.
-Both as in Optuna. *Regional sensitivity* (Hornberger and Spear 1981): do points inside the tolerance take other values than
-points outside? It needs no surrogate and works where points fail.
+Both as in Optuna.
 """
 
 from __future__ import annotations
@@ -16,18 +15,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from analysis.plots.style import new_axes, note, palette
-from analysis.rows.load import AnalysisError, Axis, tolerance_of
+from analysis.rows.meta import AnalysisError, Axis
 from analysis.statistics.box import Points, as_frame, codes, metric_of_box, permutation_p, permutations, ranked, searched_points
 
 MIN_POINTS = 32
-MIN_SIDE = 5
-"""Regional sensitivity needs this many points inside and outside the tolerance."""
 N_TREES, MAX_DEPTH = 16, 6
 _COLUMNS = ["parameter", "group", "importance", "low", "high", "effect", "p_value", "n_points"]
-_REGIONAL = ["parameter", "group", "statistic", "p_value", "n_inside", "n_outside"]
 
 
 def parameter_importance(
@@ -200,120 +194,3 @@ def _column(values: pd.Series, axis: Axis) -> np.ndarray:
         return codes(values, axis)
     numbers = values.astype(float).fillna(values.astype(float).median()).to_numpy()
     return np.log(numbers) if axis.log and (numbers > 0).all() else numbers
-
-
-def regional_sensitivity(
-    frame: pd.DataFrame,
-    metric: str | None = None,
-    *,
-    tolerance: float | None = None,
-    n_permutations: int = 999,
-    force: bool = False,
-) -> pd.DataFrame:
-    """Do points within tolerance of the default take other values of a parameter than points outside?
-
-    Statistic: Kolmogorov–Smirnov distance sup |F_inside − F_outside| of the parameter (a categorical one: half the summed
-    differences of frequencies), against its values after permuting inside and outside among whole points.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        metric: default ``fid``.
-        tolerance: default: the study's. Failed points are outside.
-        n_permutations: B of the p-value.
-        force: compute for any design.
-    Returns:
-        parameter, group, statistic, p_value, n_inside, n_outside; ``attrs``: skipped. A group with fewer than 5 points on
-        a side is counted in skipped and left out.
-    Raises:
-        AnalysisError: an invalid design.
-    """
-    metric = metric_of_box(frame, metric, "regional_sensitivity", force)
-    limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, int] = {}
-    for points in searched_points(frame, metric, skipped):
-        inside = (points.table["y"] <= points.reference + limit).to_numpy()
-        sides = min(int(inside.sum()), int((~inside).sum()))
-        if math.isnan(points.reference) or sides < MIN_SIDE:
-            counted = f"{int(inside.sum())} of {len(inside)} points inside the tolerance; it takes {MIN_SIDE} on either side"
-            why = "the default has no value" if math.isnan(points.reference) else counted
-            skipped[f"{points.group} parameters: {why}"] = len(points.axes)
-            continue
-        rows += [_regional(points, axis, inside, n_permutations) for axis in points.axes]
-    rows.sort(key=lambda row: (row["group"] != "train", -np.nan_to_num(row["statistic"], nan=-1.0)))
-    return as_frame(rows, _REGIONAL, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
-
-
-def _regional(points: Points, axis: Axis, inside: np.ndarray, n_permutations: int) -> dict[str, Any]:
-    values = points.table[axis.column]
-    active = values.notna().to_numpy()
-    label = inside[active].astype(float)
-    n_in, n_out = int(label.sum()), int(len(label) - label.sum())
-    row: dict[str, Any] = {"parameter": axis.name, "group": points.group, "n_inside": n_in, "n_outside": n_out}
-    if not n_in or not n_out:
-        return {**row, "statistic": math.nan, "p_value": math.nan}
-    distance = _category_distance if axis.categorical else _ks_distance
-    labels = np.vstack([label, label[permutations(len(label), n_permutations, np.random.default_rng(2))]])
-    d = distance(values[active], labels / n_in, (1 - labels) / n_out)
-    return {**row, "statistic": float(d[0]), "p_value": permutation_p(float(d[0]), d[1:])}
-
-
-def _ks_distance(values: pd.Series, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    numbers = values.to_numpy(float)
-    order = np.argsort(numbers, kind="stable")
-    last = np.append(np.diff(numbers[order]) > 0, True)  # of equal values, the step is at the last
-    gap = np.cumsum((inside - outside)[:, order], axis=1)[:, last]
-    return np.abs(gap).max(axis=1)
-
-
-def _category_distance(values: pd.Series, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    member = pd.get_dummies(values.astype(str)).to_numpy(float)
-    return np.abs((inside - outside) @ member).sum(axis=1) / 2
-
-
-def plot_parameter_importance(
-    frame: pd.DataFrame, *, ax: Axes | None = None, table: pd.DataFrame | None = None, **options: Any
-) -> Axes:
-    """Importance of each parameter with its interval; hollow where the permutation p-value is above 5 %.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        ax: axes to draw on; new ones if None.
-        table: what `parameter_importance` returned, where it is at hand.
-        options: passed to `parameter_importance`.
-    """
-    shown = parameter_importance(frame, **options) if table is None else table
-    return _dots(shown, "importance", f"importance ({shown.attrs['method'].replace('_', '-')})", ax)
-
-
-def plot_regional_sensitivity(frame: pd.DataFrame, *, ax: Axes | None = None, **options: Any) -> Axes:
-    """Distance between the values inside and outside the tolerance; hollow where the permutation p-value is above 5 %.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        ax: axes to draw on; new ones if None.
-        options: passed to `regional_sensitivity`.
-    """
-    return _dots(regional_sensitivity(frame, **options), "statistic", "distance inside – outside (KS)", ax)
-
-
-def _dots(table: pd.DataFrame, column: str, label: str, ax: Axes | None) -> Axes:
-    ax = ax or new_axes()
-    ax.set_xlabel(label)
-    if table.empty:
-        note(ax, "; ".join(table.attrs["skipped"]) or "no parameter to compare")
-        return ax
-    places = np.arange(len(table))
-    colour = palette()[0]
-    if "low" in table:
-        ax.hlines(places, table["low"], table["high"], color=colour, lw=1.2)
-    for real, face in ((True, colour), (False, "white")):
-        chosen = table["p_value"].le(0.05).to_numpy() == real
-        ax.plot(table[column][chosen], places[chosen], "o", color=colour, markerfacecolor=face, ls="none")
-    for place, p in zip(places, table["p_value"], strict=True):
-        ax.annotate(f"p = {p:.3f}", (1.0, place), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
-                    fontsize=7, va="center", color="0.35")  # fmt: skip
-    ax.set_yticks(places, list(table["parameter"]))
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.set_xlim(left=0)
-    return ax

@@ -194,8 +194,3 @@ def detectable(variance: float, df: float, power: float = 0.80, comparisons: int
         return math.nan
     quantiles = float(stats.t.ppf(1 - 0.025 / max(comparisons, 1), df) + stats.t.ppf(power, df))
     return math.expm1(min(quantiles * math.sqrt(variance), 700.0))
-
-
-def percent(gap: float) -> str:
-    """A relative gap for text; beyond tenfold its value says nothing more."""
-    return f"{gap:.0%}" if math.isfinite(gap) and gap < 10 else "more than 1000%"

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.rows.load import is_default, tolerance_of, undisturbed
+from analysis.rows.meta import is_default, tolerance_of, undisturbed
+from analysis.rows.metrics import BAD, metric_values
 from analysis.statistics.box import as_frame, metric_of_box, searched_points
-from analysis.statistics.summary import BAD, metric_values, summarize
+from analysis.statistics.summary import summarize
 
 _VOLUME = ["box", "share", "low", "high", "n_points", "n_failed", "held_fixed"]
 _WORST = ["box", "ratio", "low", "high", "n_configurations", "n_failed", "point_id", "sampler_id"]

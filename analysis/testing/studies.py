@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from analysis.rows.load import Shared
+from analysis.rows.meta import Shared
 from analysis.testing.truth import BASE, SEARCH, Draw, Truth, draw_noise, synthetic_plan
 from study.rows.records import EVALS, HISTORY, MANIFEST, write_table
 

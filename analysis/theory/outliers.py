@@ -14,32 +14,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from scipy import special
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
-from analysis.rows.load import design_of, has_role, is_default, undisturbed
+from analysis.rows.meta import design_of, has_role, is_default, undisturbed
+from analysis.rows.metrics import metric_values, outcome_counts
 from analysis.rows.units import unit_key
-from analysis.statistics.summary import metric_values, outcome_counts, t_interval
+from analysis.statistics.summary import t_interval
 
 _COLUMNS = [
     "max_radius_ratio", "T_ratio", "outlier_fraction", "low", "high", "prior_truncated", "outlier_radius", "coverage",
     "n_fields", "n_rows", "n_failed", "n_diverged", "n_pending", "is_default",
 ]  # fmt: skip
-
-
-def prior_tail(ratio: np.ndarray | float, dim: int) -> np.ndarray:
-    r"""P(R/T > r) of the untruncated Poisson prior: I_{1/(1+r²)}(1/2, d/2), without the cancellation of 1 − CDF.
-
-    Args:
-        ratio: r ≥ 0, the radius in units of the starting height.
-        dim: dimension d of the data.
-    Source: R²/(R² + T²) ~ Beta(d/2, 1/2), from the radial law r^{d−1}(r² + T²)^{−(d+1)/2}.
-    """
-    return np.asarray(special.betainc(0.5, 0.5 * dim, 1.0 / (1.0 + np.square(ratio))))
 
 
 def outlier_map(frame: pd.DataFrame) -> pd.DataFrame:
@@ -87,65 +72,3 @@ def _outlier_row(ratio: Any, T_ratio: Any, group: pd.DataFrame) -> dict[str, obj
         "n_fields": interval.n, "n_rows": len(group), **outcome_counts(group),
         "is_default": bool(is_default(group, "sampler").any()),
     }  # fmt: skip
-
-
-def plot_outlier_map(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Outlier share against the truncation R/T, log axis, ∞ (not truncated) at the right edge; one line a T.
-
-    Dotted, on the right axis: the mass of the untruncated prior beyond R/T; triangles on the lower edge: the median R/T at
-    which the outliers of each sampler point start.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        ax: axes to draw on; new ones if None.
-    """
-    table = outlier_map(frame)
-    ax = ax or new_axes()
-    ax.set_xlabel("prior truncated at R/T (∞: not truncated)")
-    ax.set_ylabel(metric_label(frame, "outlier_fraction"))
-    drawn = table.dropna(subset=["outlier_fraction"])
-    if drawn.empty:
-        note(ax, "no outlier fraction was measured")
-        return ax
-    finite = table.loc[np.isfinite(table["max_radius_ratio"]), "max_radius_ratio"]
-    seen = [*finite, *table["outlier_radius"].dropna()] or [1.0]
-    low, high = min(seen) / 2, max(seen) * 2
-    edge = high * 2
-    ax.set_xscale("log")
-    ax.set_xlim(low, edge * 1.6)
-    _draw_heights(ax, drawn, edge)
-    if table.attrs["dim"] is not None:
-        grid = np.geomspace(low, high, 200)
-        right = ax.twinx()
-        right.plot(grid, prior_tail(grid, table.attrs["dim"]), ":", color="0.4", lw=1)
-        right.set_ylim(0, 1.03)
-        right.set_ylabel("prior beyond R/T (share of latents), dotted", color="0.35")
-    plain_log_ticks(ax, "x")
-    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
-    ax.set_xticks([*ticks, edge], [*(plain_number(tick) for tick in ticks), "∞"])
-    ax.set_ylim(0, min(1.0, float(np.nanmax(drawn[["outlier_fraction", "high"]].to_numpy())) * 1.4 + 0.01))
-    mark_failures(ax, [_place(x, edge) for x in table["max_radius_ratio"]], table["n_failed"] + table["n_diverged"])
-    draw_legend(ax)
-    return ax
-
-
-def _place(ratio: float, edge: float) -> float:
-    return ratio if math.isfinite(ratio) else edge
-
-
-def _draw_heights(ax: Axes, drawn: pd.DataFrame, edge: float) -> None:
-    """One line a starting height: share with t-interval, and where its outliers start."""
-    for i, (T_ratio, part) in enumerate(drawn.groupby("T_ratio")):
-        colour = palette()[i % 10]
-        x = part["max_radius_ratio"].map(lambda ratio: _place(ratio, edge))
-        y = part["outlier_fraction"]
-        has = part["low"].notna()
-        errors = [(y - part["low"].clip(lower=0)).where(has, 0), (part["high"] - y).where(has, 0)]
-        hollow = bool((part["n_failed"] + part["n_diverged"]).gt(0).any())
-        ax.errorbar(x, y, yerr=errors, fmt="-o", color=colour, capsize=3, lw=1.1, markersize=5,
-                    markerfacecolor="white" if hollow else colour, label=f"T = {T_ratio:.3g} × the rule's")  # fmt: skip
-        starts = part["outlier_radius"].dropna()
-        ax.plot(starts, [0.02] * len(starts), "^", color=colour, markersize=6, transform=ax.get_xaxis_transform(), zorder=4)
-        star = part.loc[part["is_default"]]
-        ax.plot([_place(r, edge) for r in star["max_radius_ratio"]], star["outlier_fraction"], "*", color=palette()[1],
-                markeredgecolor="black", markersize=13, zorder=5, label="default" if len(star) else None)  # fmt: skip

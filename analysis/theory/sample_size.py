@@ -16,13 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import new_axes, note, palette, plain_log_ticks, plain_number
-from analysis.rows.load import AnalysisError
+from analysis.rows.meta import AnalysisError
 
 ROWS = 64
 """Points whose distances to all sources are held at once."""
@@ -72,35 +69,6 @@ def effective_sample_size(
         (float(t), n, middle[i, k], low[i, k], high[i, k]) for i, n in enumerate(sizes) for k, t in enumerate(levels)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=_COLUMNS)
-
-
-def plot_effective_sample_size(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Effective sample size against height: a line a batch size, its whole batch dotted, a band for the largest.
-
-    Args:
-        table: rows of `effective_sample_size`.
-        ax: axes to draw on; new ones if None.
-    """
-    ax = ax or new_axes()
-    ax.set_xlabel("height t (data units)")
-    ax.set_ylabel("effective number of sources 1 / Σ w²")
-    if table.empty:
-        note(ax, "no height to show")
-        return ax
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    sizes = sorted(table["n_ref"].unique())
-    for colour, size in zip(palette() * len(sizes), sizes, strict=False):
-        part = table.loc[table["n_ref"].eq(size)].sort_values("t")
-        if size == sizes[-1]:  # the bands of several sizes would hide each other
-            ax.fill_between(part["t"], part["low"], part["high"], color=colour, alpha=0.15, lw=0,
-                            label=f"10 to 90 % of points, batch of {plain_number(size)}")  # fmt: skip
-        ax.plot(part["t"], part["ess"], color=colour, lw=1.3, label=f"median, batch of {plain_number(size)}")
-        ax.axhline(size, color=colour, lw=0.7, ls=":")
-    plain_log_ticks(ax, "x")
-    plain_log_ticks(ax, "y")
-    draw_legend(ax)
-    return ax
 
 
 def _effective(squared: np.ndarray, t: float, d: int) -> np.ndarray:

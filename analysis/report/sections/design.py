@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.plots.style import format_value
 from analysis.report.blocks import Block, Code, Items, Section, TableBlock, Text
-from analysis.rows.load import design_of, load_study, study_of
+from analysis.rows.load import load_study
+from analysis.rows.meta import design_of, study_of
+from analysis.rows.metrics import default_metric, metric_values
 from analysis.rows.units import field_key
-from analysis.statistics.summary import default_metric, failure_table, metric_values
+from analysis.rows.words import format_value
+from analysis.statistics.summary import failure_table
 
 
 def disturbed_rows(frame: pd.DataFrame) -> pd.DataFrame | None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.plots.forest import configuration_name
-from analysis.plots.style import format_value, metric_label
 from analysis.report.blocks import Block, Section, TableBlock, Text
+from analysis.rows.metrics import metric_values
 from analysis.rows.units import is_given, unit_key
-from analysis.statistics.summary import metric_values, summarize
+from analysis.rows.words import format_value, metric_label
+from analysis.statistics.summary import configuration_name, summarize
 from analysis.statistics.variance import FEW_DF
 
 _KEY = ["point_id", "sampler_id"]

@@ -14,25 +14,24 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.style import format_value, metric_label
+from analysis.plots.disturbances import MOST_INSIDE, plot_perturbation_robustness
+from analysis.plots.shares import plot_parameter_importance, plot_regional_sensitivity, plot_variance_components
+from analysis.plots.theory import plot_outlier_map, plot_theory_curves
 from analysis.report.blocks import Block, Section, TableBlock, Text
 from analysis.report.figures import ALONE, ASIDE, figure
 from analysis.report.sections.design import with_disturbed
-from analysis.rows.load import AnalysisError, design_of, tolerance_of
+from analysis.rows.meta import AnalysisError, design_of, tolerance_of
+from analysis.rows.metrics import default_metric
 from analysis.rows.units import is_given
-from analysis.statistics.components import plot_variance_components, variance_components
-from analysis.statistics.disturbances import MOST_INSIDE, perturbation_robustness, plot_perturbation_robustness
-from analysis.statistics.importance import (
-    parameter_importance,
-    plot_parameter_importance,
-    plot_regional_sensitivity,
-    regional_sensitivity,
-)
-from analysis.statistics.summary import default_metric
+from analysis.rows.words import format_value, metric_label
+from analysis.statistics.components import variance_components
+from analysis.statistics.disturbances import perturbation_robustness
+from analysis.statistics.importance import parameter_importance
+from analysis.statistics.regional import regional_sensitivity
 from analysis.statistics.variance import FEW_DF, few
 from analysis.statistics.volume import tolerance_volume, worst_case
-from analysis.theory.outliers import outlier_map, plot_outlier_map
-from analysis.theory.predictions import plot_theory_curves, theory_curves
+from analysis.theory.outliers import outlier_map
+from analysis.theory.predictions import theory_curves
 
 Result = pd.DataFrame | str
 """A table, or the sentence that says why there is none."""

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis.plots.style import choose_cell
 from analysis.report.blocks import Block, Code, Section, Text
-from analysis.rows.load import Axis, searched_axes, study_of
-from analysis.statistics.summary import default_metric, summarize
+from analysis.rows.meta import Axis, searched_axes, study_of
+from analysis.rows.metrics import default_metric
+from analysis.statistics.pick import choose_cell
+from analysis.statistics.summary import summarize
 
 
 def runnable(frame: pd.DataFrame) -> Section:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.plots.style import format_value
 from analysis.report.blocks import Section, TableBlock
-from analysis.rows.load import is_default, searched_axes
+from analysis.rows.meta import is_default, searched_axes
+from analysis.rows.words import format_value
 
 PAGE_ROWS = 2000
 """Rows on the page: a browser sorts and filters so many at once, and prints them on some 40 sheets."""

@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.plots.style import ANCHORS, anchors, format_value, metric_label
 from analysis.power import power_table, sentences
 from analysis.report.blocks import Block, Items, Section, TableBlock, Text
 from analysis.robustness.gains import improvement_sentences, improvements
 from analysis.robustness.interval import ToleranceInterval
-from analysis.robustness.levels import seed_variance
-from analysis.rows.load import design_of, is_default, searched_axes, study_of, tolerance_of
+from analysis.robustness.noise import seed_variance
+from analysis.rows.meta import design_of, is_default, searched_axes, study_of, tolerance_of
+from analysis.rows.metrics import anchors, default_metric
 from analysis.rows.units import is_given, unit_key
+from analysis.rows.words import ANCHORS, format_value, metric_label
 from analysis.statistics.comparison import compare, equals
-from analysis.statistics.summary import default_metric, failure_table, sd_interval, seeds_needed, summarize
+from analysis.statistics.summary import failure_table, sd_interval, seeds_needed, summarize
 from analysis.statistics.variance import few
 from study.rows.records import STATUSES
 

@@ -22,7 +22,7 @@ from analysis import (
     plot_solver_tolerance,
 )
 from analysis.plots.style import set_parameter_axis
-from analysis.rows.load import Axis
+from analysis.rows.meta import Axis
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
 

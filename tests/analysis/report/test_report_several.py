@@ -17,7 +17,7 @@ from analysis.report.__main__ import main
 from analysis.report.build import rate
 from analysis.report.several import Study, comparable, default_output, labels, overlay_curves, plot_overlay, shared_parameters
 from analysis.report.write import write_reports
-from analysis.rows.load import AnalysisError, find_axis
+from analysis.rows.meta import AnalysisError, find_axis
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
 from study.rows.records import EVALS, read_table, write_table

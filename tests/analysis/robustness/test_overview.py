@@ -11,10 +11,11 @@ import pytest
 
 import analysis
 from analysis import improvements, load_study, parameter_overview, plot_parameter_overview, summarize, tolerance_interval
+from analysis.plots.overview import RATING_COLOURS
 from analysis.power import RATIO_NOISE, power_table, sentences
 from analysis.report.sections.verdict import short, verdict_sentences
 from analysis.robustness.gains import improvement_sentences
-from analysis.robustness.overview import RATING_COLOURS, RATING_MARKS
+from analysis.rows.words import RATING_MARKS
 from analysis.statistics.variance import FEW_DF, few
 from analysis.testing.studies import synthetic_frame, write_study
 from analysis.testing.truth import Truth

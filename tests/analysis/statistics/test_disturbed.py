@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.plots.style import anchors, choose_cell
+from analysis.rows.metrics import anchors
+from analysis.statistics.pick import choose_cell
 from analysis.testing.studies import synthetic_frame
 from analysis.testing.truth import Truth
 

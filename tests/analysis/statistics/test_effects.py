@@ -35,7 +35,7 @@ from analysis import (
     worst_case,
 )
 from analysis.power import main as power_main
-from analysis.rows.load import study_of
+from analysis.rows.meta import study_of
 from analysis.statistics.box import design_points
 from analysis.statistics.variance import detectable, moderate, moderate_all, of_means, pool
 from analysis.testing.studies import synthetic_frame, write_study

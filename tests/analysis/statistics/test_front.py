@@ -75,7 +75,7 @@ def test_interaction_is_a_plain_loop(frame: pd.DataFrame, pair: tuple[str, str],
 
 def test_many_pairs_are_drawn_small_and_too_many_are_left_out(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     few = plot_interaction(frame, "sigma", "T_ratio").collections[0].get_sizes()[0]
-    monkeypatch.setattr("analysis.robustness.pairs._mark_size", lambda n: (4.0, 0.3))
+    monkeypatch.setattr("analysis.plots.pairs._mark_size", lambda n: (4.0, 0.3))
     assert plot_interaction(frame, "sigma", "T_ratio").collections[0].get_sizes()[0] < few == 90
     assert MAX_PAIRS == 5000
     monkeypatch.setattr("analysis.report.figures.MAX_PAIRS", 3)

@@ -21,7 +21,7 @@ from analysis import (
     summarize,
     tolerance_interval,
 )
-from analysis.rows.load import study_of
+from analysis.rows.meta import study_of
 from analysis.statistics.pareto import non_dominated
 from analysis.statistics.summary import sd_interval, t_interval
 from analysis.testing.studies import synthetic_frame, write_study

@@ -30,8 +30,7 @@ from analysis import (
 from analysis.statistics.pareto import knee_of
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
-from analysis.theory.outliers import prior_tail
-from analysis.theory.predictions import coverage, known_moments, prior_error
+from analysis.theory.laws import coverage, known_moments, prior_error, prior_tail
 from pfgm.config import DataConfig
 from pfgm.data.dataset import load_data
 from pfgm.prior.law import PoissonPrior

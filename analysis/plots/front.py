@@ -1,6 +1,6 @@
-"""The marks of the plot of quality against cost: cloud, curves, fronts, published points, legend.
+"""Quality against cost as a picture: the cloud of configurations, curves, fronts, published points; and what rtol buys.
 
-One mark, one meaning: shape and colour say the solver; hollow, that something failed; a star, the default.
+One mark has one meaning: shape and colour name the solver, a hollow mark says that something failed, a star is the default.
 """
 
 from __future__ import annotations
@@ -14,7 +14,22 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from analysis.plots.style import palette
+from analysis.plots.style import (
+    FAILURE_COLOUR,
+    draw_anchors,
+    draw_legend,
+    mark_failures,
+    new_axes,
+    note,
+    pad_log,
+    palette,
+    plain_log_ticks,
+)
+from analysis.rows.meta import design_of, tolerance_of, undisturbed
+from analysis.rows.metrics import default_metric, is_log
+from analysis.rows.words import metric_label
+from analysis.statistics.pareto import flagged, seed_fronts, solver_curves, solver_tolerance
+from analysis.theory.published import published_points
 
 SHAPES = "osD^vP<>"
 STAR: dict[str, Any] = {"marker": "*", "ls": "none", "markeredgecolor": "black"}
@@ -108,3 +123,87 @@ def draw_published(ax: Axes, points: pd.DataFrame) -> list[Line2D]:
     bottom, top = ax.get_ylim()
     ax.set_ylim(min(bottom, points["fid"].min() / 1.3), max(top, points["fid"].max() * 1.3))
     return handles
+
+
+def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
+    """A metric against NFE (log2 axis): every configuration, the curve of each solver, and the front.
+
+    Light marks: one a configuration, shape and colour the solver, hollow where some cells failed or diverged. Lines
+    (one_at_a_time): the default training point under each solver's budget, mean with t-interval over fields and min–max
+    band of rows; small dots: the least over seeds, EDM's custom, which reads low. Star: the default. Dark steps: the front
+    of means, faint steps: the fronts of single train seeds; ring: the knee; square: the cheapest within tolerance.
+    Published points appear where data, features and sample count are theirs.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        metric: default ``fid``; ``precision`` and ``recall`` stay linear, without front.
+        ax: axes to draw on; new ones if None.
+    """
+    frame = undisturbed(frame)
+    main = default_metric(frame)
+    metric = metric or main
+    fronts = seed_fronts(frame, metric)
+    table = flagged(frame, metric, fronts)
+    ax = ax or new_axes()
+    drawn = table.dropna(subset=["mean", "nfe"])
+    ax.set_xlabel("NFE (network calls an image)")
+    ax.set_ylabel(metric_label(frame, metric))
+    ax.set_xscale("log", base=2)
+    if is_log(metric):
+        ax.set_yscale("log")
+    curves = solver_curves(drawn, design_of(frame) == "one_at_a_time")
+    handles = draw_cloud(ax, drawn, faint=len(curves) > 1)
+    handles += draw_curves(ax, curves, sorted(drawn["solver"].dropna().unique()), dots=is_log(metric))
+    if metric == main:
+        handles += draw_front(ax, drawn, fronts, tolerance_of(frame))
+    if len(drawn):
+        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(metric))
+        nfe_ticks(ax, drawn["nfe"])
+        if metric.removeprefix("metric_") in ("precision", "recall"):
+            ax.set_ylim(top=min(ax.get_ylim()[1], 1.03))  # a share
+    else:
+        note(ax, "no complete row")
+    if metric == "fid":
+        handles += draw_published(ax, published_points(frame))
+        if len(drawn):
+            draw_anchors(ax, frame)
+    draw_legend(ax, handles)
+    absent = int(table["mean"].isna().sum())
+    if absent:
+        ax.text(0.02, 0.98, f"× {absent} without a complete row", transform=ax.transAxes, va="top",
+                fontsize=7, color=FAILURE_COLOUR)  # fmt: skip
+    return ax
+
+
+def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error", ax: Axes | None = None) -> Axes:
+    """Solver error, quality or NFE against rtol, one line a solver with t-intervals over fields; × counts diverged cells.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        quantity: ``solver_error``, ``quality`` (FID) or ``nfe``.
+        ax: axes to draw on; new ones if None.
+    Raises:
+        ValueError: another quantity.
+    """
+    if quantity not in ("solver_error", "quality", "nfe"):
+        raise ValueError(f"quantity: got {quantity}; use solver_error, quality or nfe")
+    table = solver_tolerance(frame)
+    ax = ax or new_axes()
+    ax.set_xscale("log")
+    ax.set_yscale("log", base=2 if quantity == "nfe" else 10)
+    ax.set_xlabel("relative tolerance rtol")
+    ax.set_ylabel(metric_label(frame, table.attrs["metric"] if quantity == "quality" else quantity))
+    drawn = table.dropna(subset=[quantity])
+    for i, (solver, part) in enumerate(drawn.groupby("solver")):
+        low, high = part[f"{quantity}_low"], part[f"{quantity}_high"]
+        errors = [(part[quantity] - low).fillna(0), (high - part[quantity]).fillna(0)]
+        ax.errorbar(part["rtol"], part[quantity], yerr=errors, fmt="-" + "osD^"[i % 4], color=palette()[i % 10],
+                    label=str(solver), capsize=3, lw=1.1, markersize=5)  # fmt: skip
+    if drawn.empty:
+        note(ax, "no complete row with a tolerance")
+        return ax
+    pad_log(ax, drawn[[quantity]].to_numpy(float), True)
+    plain_log_ticks(ax, "x")
+    mark_failures(ax, table["rtol"], table["n_diverged"])
+    draw_legend(ax)
+    return ax

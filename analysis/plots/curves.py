@@ -1,0 +1,84 @@
+"""The metric against one parameter, with intervals, the default and what failed.
+
+Between tested values nothing is claimed; the line only joins what belongs together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.plots.style import draw_anchors, draw_legend, mark_failures, new_axes, note, pad_log, palette, set_parameter_axis
+from analysis.robustness.curves import robustness_curve
+from analysis.rows.meta import Axis, design_of, find_axis, tolerance_of, undisturbed
+from analysis.rows.metrics import default_metric, is_log
+from analysis.rows.words import metric_label
+
+
+def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
+    """Means with t-intervals and the min–max band, hollow where something failed, and the number of units."""
+    colour = palette()[0]
+    if not axis.categorical:
+        ax.fill_between(drawn["x"], drawn["min"], drawn["max"], color=colour, alpha=0.15, lw=0, label="min–max of units")
+        ax.plot(drawn["x"], drawn["mean"], color=colour, lw=1.2)
+    has = drawn["low"].notna()
+    below, above = (drawn["mean"] - drawn["low"]).where(has, 0), (drawn["high"] - drawn["mean"]).where(has, 0)
+    ax.errorbar(drawn["x"], drawn["mean"], yerr=[below, above], fmt="none", ecolor=colour, capsize=3, lw=1)
+    for clean, face in ((True, colour), (False, "white")):
+        part = drawn.loc[(drawn["n_failed"] + drawn["n_diverged"]).eq(0) == clean]
+        ax.plot(part["x"], part["mean"], "o", color=colour, markerfacecolor=face, markersize=5)
+    small: dict[str, Any] = {"fontsize": 6.5, "color": "0.4"}
+    if len(set(drawn["n_units"])) == 1:
+        ax.annotate(f"n={drawn['n_units'].iloc[0]} each", (0.01, 0.01), xycoords="axes fraction", **small)
+    else:
+        for row in drawn.itertuples():
+            ax.annotate(f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", **small)
+
+
+def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
+    """A metric against one parameter: mean with t-interval, min–max band, the default as a star, tolerance as a line.
+
+    Values where cells failed or diverged carry a red × with the count on the top edge.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        parameter: a searched parameter.
+        metric: default ``fid`` (or what `analysis.rows.metrics.default_metric` finds).
+        ax: axes to draw on; new ones if None.
+    """
+    frame = undisturbed(frame)
+    axis = find_axis(frame, parameter)
+    metric = metric or default_metric(frame)
+    curve = robustness_curve(frame, axis, [metric])
+    ax = ax or new_axes()
+    positions = set_parameter_axis(ax, axis, curve["value"].tolist())
+    curve = curve.assign(x=[positions[v] for v in curve["value"]])
+    drawn = curve.dropna(subset=["mean"])
+    if is_log(metric):
+        ax.set_yscale("log")
+    ax.set_ylabel(metric_label(frame, metric))
+    if len(drawn):  # an empty frame has no numbers, only objects
+        draw_curve(ax, drawn, axis)
+        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), is_log(metric))
+        _draw_reference(ax, frame, drawn, metric)
+    mark_failures(ax, curve["x"], curve["n_failed"] + curve["n_diverged"])
+    if drawn.empty:
+        note(ax, "no complete row")
+    return ax
+
+
+def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: str) -> None:
+    star = drawn.loc[drawn["is_default"]]
+    name = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
+    if len(star):
+        mark: dict[str, Any] = {"color": palette()[1], "markersize": 13, "markeredgecolor": "black", "zorder": 5}
+        ax.plot(star["x"], star["mean"], "*", label=name, **mark)
+        if is_log(metric) and metric == default_metric(frame):
+            limit = tolerance_of(frame)
+            y = float(star["mean"].iloc[0]) * (1 + limit)
+            ax.axhline(y, color=palette()[1], ls="--", lw=0.9, label=f"default + {limit:.0%}")
+    if metric == "fid":
+        draw_anchors(ax, frame)
+    draw_legend(ax)

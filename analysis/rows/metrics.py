@@ -1,0 +1,122 @@
+"""The metric of each row on its averaging scale, and the outcomes of the rows that have none."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analysis.rows.meta import AnalysisError, undisturbed
+from analysis.rows.words import ANCHORS
+
+LOG_METRICS = (
+    "fid", "fid_test", "sliced_wasserstein", "energy", "nn_ratio", "nn_gap", "solver_error", "solver_error_95", "nfe",
+    "nfe_max", "prior_kl", "sample_s",
+)  # fmt: skip
+"""Metrics whose noise is multiplicative: averaged on the log. All others are averaged as they are."""
+
+
+def metric_column(frame: pd.DataFrame, metric: str) -> str:
+    """Column of a metric given as ``fid``, ``nfe`` or a full column name.
+
+    Raises:
+        ValueError: no such column; the message lists the metrics.
+    """
+    for column in (metric, f"metric_{metric}", f"cost_{metric}", f"diag_{metric}"):
+        if column in frame.columns:
+            return column
+    names = [c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_")]
+    known = sorted(set(names) - NO_METRICS, key=_fid_first)
+    raise AnalysisError(f"{metric}: no such metric; use one of {', '.join(known)}, nfe")
+
+
+NO_METRICS = {
+    "n", "n_test", "n_likelihood", "features", "names", "pr_space", "pr_k", "pr_n", "pr_n_data", "divergence", "dequantization",
+}  # fmt: skip
+"""Columns that say how something was measured."""
+
+
+def _fid_first(name: str) -> tuple[bool, str]:
+    return name != "fid", name
+
+
+def is_log(metric: str) -> bool:
+    """Whether a metric is averaged on the log."""
+    return metric.removeprefix("metric_").removeprefix("cost_") in LOG_METRICS
+
+
+def default_metric(frame: pd.DataFrame) -> str:
+    """``fid`` where it was measured, else ``sliced_wasserstein`` or ``energy``, else ``fid``."""
+    for metric in ("fid", "sliced_wasserstein", "energy"):
+        column = f"metric_{metric}"
+        if column in frame.columns and undisturbed(frame)[column].notna().any():
+            return metric
+    return "fid"
+
+
+BAD = ("failed", "timeout", "diverged", "solver_limit")
+"""Statuses that are outcomes: measured, and not good."""
+
+
+def need_ratio_metric(metric: str, statistic: str) -> None:
+    """Refuse a metric that is not averaged on the log: of a share such as precision, more is better and ratios say little.
+
+    Raises:
+        AnalysisError: naming the metrics that do.
+    """
+    if not is_log(metric):
+        raise AnalysisError(
+            f"metric: {statistic} is for ratios, and less must be better; {metric} is averaged as it is."
+            " Use fid, sliced_wasserstein, solver_error or nfe"
+        )
+
+
+def metric_values(frame: pd.DataFrame, metric: str, perturbed: bool = False) -> tuple[pd.Series, dict[str, int]]:
+    """The metric of every complete row on its averaging scale (log or linear), NaN elsewhere, and what was skipped.
+
+    Args:
+        frame: rows of one study.
+        metric: see `metric_column`.
+        perturbed: take the rows of disturbed fields too.
+    Raises:
+        AnalysisError: a frame of several studies.
+    """
+    if frame.attrs.get("studies"):
+        raise AnalysisError("these are rows of several studies; take one with analysis.of_study(rows, name)")
+    values = pd.to_numeric(frame[metric_column(frame, metric)]).astype(float)
+    complete = frame["status"].eq("complete")
+    skipped = {f"status {s}": int(n) for s, n in frame["status"].value_counts().sort_index().items() if s != "complete"}
+    missing = complete & ~np.isfinite(values)
+    unusable = complete & np.isfinite(values) & (values <= 0) & is_log(metric)
+    if missing.any():
+        skipped[f"{metric} missing"] = int(missing.sum())
+    if unusable.any():
+        skipped[f"{metric} not positive"] = int(unusable.sum())
+    values = values.where(complete & ~missing & ~unusable)
+    if not perturbed:
+        disturbed = frame["perturb_kind"].notna() if "perturb_kind" in frame else pd.Series(False, index=frame.index)
+        if n := int(disturbed.sum()) + int(frame.attrs.get("disturbed", 0)):
+            skipped["row of a disturbed field"] = n
+        values = values.where(~disturbed)
+    return (values.map(math.log, na_action="ignore") if is_log(metric) else values), skipped
+
+
+OUTCOMES = {"n_failed": ["failed", "timeout"], "n_diverged": ["diverged", "solver_limit"], "n_pending": ["pending"]}
+"""Columns that count what is not complete, and the statuses in each."""
+
+
+def outcome_counts(rows: pd.DataFrame) -> dict[str, int]:
+    """n_failed (failed, timeout), n_diverged (diverged, solver_limit) and n_pending of some rows."""
+    return {name: int(rows["status"].isin(statuses).sum()) for name, statuses in OUTCOMES.items()}
+
+
+def anchors(frame: pd.DataFrame) -> dict[str, float]:
+    """Values of FID with a known meaning: median over rows of the floor, half-against-half and the pixel Gaussian."""
+    frame = undisturbed(frame)
+    found = {name: frame[f"metric_{name}"].median() for name in ANCHORS if f"metric_{name}" in frame.columns}
+    return {name: float(value) for name, value in found.items() if pd.notna(value)}
+
+
+HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage")
+"""Metrics that a study maximises; all others are minimised."""
