@@ -184,7 +184,8 @@ def _trajectories_in_space(
     space.view_init(elev=18, azim=-60)
     space.set_box_aspect((1.0, 1.0, 0.8), zoom=0.95)
     draw_legend(space)
-    return space
+    axes: Axes = space
+    return axes
 
 
 def _of_shape(array: np.ndarray, name: str, ndim: int, last: int) -> np.ndarray:

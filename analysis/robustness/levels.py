@@ -107,7 +107,7 @@ def _levels(rows: pd.DataFrame, axis: Axis, design: str) -> tuple[pd.Series, Any
     edges = np.unique(np.quantile(of_unit, np.linspace(0, 1, n_bins + 1)))
 
     def bins(v: Any) -> np.ndarray:
-        return np.clip(np.searchsorted(edges, v, side="right") - 1, 0, len(edges) - 2)
+        return np.asarray(np.clip(np.searchsorted(edges, v, side="right") - 1, 0, len(edges) - 2))
 
     middles = of_unit.groupby(bins(of_unit)).median()
     default = axis.default if isinstance(axis.default, (int, float)) else None

@@ -41,7 +41,7 @@ def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFram
     if not planned.num_rows and not measured.num_rows:
         raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
     measured = _one_row_a_cell(_final(measured, skipped), skipped, "duplicate row")
-    frame = _join(planned, measured, skipped).to_pandas()
+    frame: pd.DataFrame = _join(planned, measured, skipped).to_pandas()
     disturbed = frame["perturb_kind"].notna()
     if disturbed.any() and not perturbed:
         _count(skipped, "perturbed field (load_study(…, perturbed=True) keeps it)", int(disturbed.sum()))
@@ -64,8 +64,8 @@ def load_history(path: str | Path | Place) -> pd.DataFrame:
     if not folder.remote and not folder.local.is_dir():
         raise AnalysisError(f"no study at {folder}: run python -m study.run search.yaml")
     skipped: dict[str, int] = {}
-    frame = _concat(_read_all(folder / "history", HISTORY, skipped), HISTORY).to_pandas()
-    frame = frame.sort_values(["train_id", "seed_train", "step"], kind="stable").reset_index(drop=True)
+    history: pd.DataFrame = _concat(_read_all(folder / "history", HISTORY, skipped), HISTORY).to_pandas()
+    frame = history.sort_values(["train_id", "seed_train", "step"], kind="stable").reset_index(drop=True)
     frame.attrs = {"path": folder.uri, "skipped": skipped}
     return frame
 

@@ -120,3 +120,8 @@ def anchors(frame: pd.DataFrame) -> dict[str, float]:
 
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage")
 """Metrics that a study maximises; all others are minimised."""
+
+
+def measured(frame: pd.DataFrame, *metrics: str) -> list[str]:
+    """Those metrics that some row has."""
+    return [metric for metric in metrics if frame[metric_column(frame, metric)].notna().any()]

@@ -126,7 +126,7 @@ def _components(s: _Squares, w: np.ndarray) -> np.ndarray:
 def _table(estimates: np.ndarray, draws: np.ndarray, s: _Squares, cells: pd.DataFrame, tail: float) -> pd.DataFrame:
     def shares(parts: np.ndarray) -> np.ndarray:
         total = np.nansum(parts, axis=0)
-        return np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0)
+        return np.asarray(np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0))
 
     bounds = np.quantile(draws, [tail, 1 - tail], axis=1)
     share_bounds = np.quantile(shares(draws), [tail, 1 - tail], axis=1)

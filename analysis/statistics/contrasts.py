@@ -64,4 +64,4 @@ def contrast(
 
 def _known(y: np.ndarray) -> np.ndarray:
     values = np.asarray(y, dtype=float)
-    return values[~np.isnan(values)]
+    return np.asarray(values[~np.isnan(values)])

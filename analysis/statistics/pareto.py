@@ -227,7 +227,7 @@ def _rtol_levels(rtol: pd.Series) -> pd.Series:
     if values.nunique() <= 8:
         return values
     codes = pd.qcut(values, 6, labels=False, duplicates="drop")
-    return np.exp(np.log(values).groupby(codes).transform("median"))
+    return pd.Series(np.exp(np.log(values).groupby(codes).transform("median")))
 
 
 def _tolerance_row(key: tuple[object, ...], group: pd.DataFrame, metric: str) -> dict[str, object]:

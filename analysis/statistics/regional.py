@@ -80,9 +80,9 @@ def _ks_distance(values: pd.Series, inside: np.ndarray, outside: np.ndarray) -> 
     order = np.argsort(numbers, kind="stable")
     last = np.append(np.diff(numbers[order]) > 0, True)  # of equal values, the step is at the last
     gap = np.cumsum((inside - outside)[:, order], axis=1)[:, last]
-    return np.abs(gap).max(axis=1)
+    return np.asarray(np.abs(gap).max(axis=1))
 
 
 def _category_distance(values: pd.Series, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
     member = pd.get_dummies(values.astype(str)).to_numpy(float)
-    return np.abs((inside - outside) @ member).sum(axis=1) / 2
+    return np.asarray(np.abs((inside - outside) @ member).sum(axis=1) / 2)

@@ -181,7 +181,7 @@ def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.8
     z = stats.norm.ppf(level) + stats.norm.ppf(power)
     if not gap > 0:
         raise AnalysisError(f"gap: must be above 0, e.g. 0.10 for 10 %, got {gap:g}")
-    n = max(2, math.ceil(k * (z * sd / math.log1p(gap)) ** 2))
+    n: int = max(2, math.ceil(k * (z * sd / math.log1p(gap)) ** 2))
     while (stats.t.ppf(level, k * (n - 1)) + stats.t.ppf(power, k * (n - 1))) * sd * math.sqrt(k / n) > math.log1p(gap):
         n += 1
     return n

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.report.blocks import Block, Section, TableBlock, Text
+from analysis.report.study import Study
 from analysis.rows.metrics import metric_values
 from analysis.rows.units import is_given, unit_key
 from analysis.rows.words import format_value, metric_label
@@ -27,8 +28,9 @@ _BESIDE = {
 _NAMES = {"metric_likelihood_t": "level t", "metric_n_likelihood": "data points", "sampler_T": "T (data units)"}
 
 
-def likelihood_section(frame: pd.DataFrame) -> Section | None:
-    """Bits a dimension (nats where there are none) and the KL to the prior; None where neither was measured."""
+def section(study: Study) -> Section | None:
+    """Show bits a dimension (nats where there are none) and the KL to the prior; None where neither was measured."""
+    frame = study.frame
     found = [m for m in ("bits_per_dim", "nats_per_dim", "prior_kl") if frame[f"metric_{m}"].notna().any()]
     shown = [m for m in found if m != "nats_per_dim" or "bits_per_dim" not in found]
     blocks: list[Block] = []

@@ -9,14 +9,16 @@ import pandas as pd
 import yaml
 
 from analysis.report.blocks import Block, Code, Section, Text
+from analysis.report.study import Study
 from analysis.rows.meta import Axis, searched_axes, study_of
 from analysis.rows.metrics import default_metric
 from analysis.statistics.pick import choose_cell
 from analysis.statistics.summary import summarize
 
 
-def runnable(frame: pd.DataFrame) -> Section:
-    """The default and the best row as YAML that `study.run` accepts."""
+def section(study: Study) -> Section:
+    """Print the default and the best row as YAML that `study.run` accepts."""
+    frame = study.frame
     name = str(study_of(frame).get("name", "study"))
     blocks: list[Block] = [
         Text("The default, ready for python -m study.run:"),

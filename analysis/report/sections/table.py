@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.report.blocks import Section, TableBlock
+from analysis.report.study import Study
 from analysis.rows.meta import is_default, searched_axes
 from analysis.rows.words import format_value
 
@@ -20,8 +21,9 @@ _METRICS = (
 )  # fmt: skip
 
 
-def full_table(frame: pd.DataFrame, disturbed: pd.DataFrame | None = None) -> Section:
-    """Planned cells, sortable and filterable; every column of every row is in tables/rows.csv and tables/disturbed.csv."""
+def section(study: Study) -> Section:
+    """Show the planned cells, sortable and filterable; tables/rows.csv and tables/disturbed.csv hold every column."""
+    frame, disturbed = study.frame, study.disturbed
     columns = dict(_KEYS)
     columns |= {axis.column: axis.name for axis in searched_axes(frame) if axis.column in frame.columns}
     columns |= {name: name.split("_", 1)[1] for name in _METRICS if frame[name].notna().any()}

@@ -182,7 +182,7 @@ def test_the_tolerance_asked_for_is_that_of_every_section(tmp_path: Path, monkey
     folder = write_study(tmp_path / "study", TINY.changed(samples=False))
     disturb(folder)
     seen = []
-    drawn = "analysis.report.sections.results.plot_perturbation_robustness"
+    drawn = "analysis.report.sections.degradation.plot_perturbation_robustness"
     monkeypatch.setattr(drawn, lambda rows, *_, **__: seen.append(rows))
     write_report(folder, tolerance=0.25)
     assert {rows.attrs["study"]["analysis"]["tolerance"] for rows in seen} == {0.25}

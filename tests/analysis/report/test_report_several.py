@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from analysis import load_study
 from analysis.report.__main__ import main
-from analysis.report.build import rate
-from analysis.report.several import Study, comparable, default_output, labels, overlay_curves, plot_overlay, shared_parameters
+from analysis.report.overlay import overlay_curves, plot_overlay, shared_parameters
+from analysis.report.several import comparable, default_output, labels
+from analysis.report.study import Study, rate
 from analysis.report.write import write_reports
 from analysis.rows.meta import AnalysisError, find_axis
 from analysis.testing.studies import write_study

@@ -13,7 +13,9 @@ import analysis
 from analysis import improvements, load_study, parameter_overview, plot_parameter_overview, summarize, tolerance_interval
 from analysis.plots.overview import RATING_COLOURS
 from analysis.power import RATIO_NOISE, power_table, sentences
-from analysis.report.sections.verdict import short, verdict_sentences
+from analysis.report.sections import short
+from analysis.report.sections.short import verdict_sentences
+from analysis.report.study import Study
 from analysis.robustness.gains import improvement_sentences
 from analysis.rows.words import RATING_MARKS
 from analysis.statistics.variance import FEW_DF, few
@@ -164,7 +166,7 @@ def test_the_report_begins_with_it(tmp_path: Path) -> None:
 # --- few degrees of freedom, and the noise of sampler values
 
 
-def test_few_degrees_of_freedom_are_said() -> None:
+def test_few_degrees_of_freedom_are_said(tmp_path: Path) -> None:
     """Two seeds at the default and one at each arm leave one degree of freedom; three everywhere leave ten."""
     assert few(1) and few(FEW_DF - 0.1) and not few(FEW_DF) and not few(0)
     poor = synthetic_frame(Truth(train_axes=("sigma", "tau"), sampler_axes=(), train_seeds=2, arm_seeds=1))
@@ -179,7 +181,7 @@ def test_few_degrees_of_freedom_are_said() -> None:
         table = summarize(frame)
         assert table.loc[table["design_role"].eq("default"), "few_df"].tolist() == [said]
         assert any("fewer than 5: it may be luck" in line for line in sentences(power_table(frame, (3,)), 0.1)) is said
-        assert len(short(frame, [interval]).blocks) >= 4
+        assert len(short.section(Study("synthetic", frame, [interval], figures=tmp_path)).blocks) >= 4
 
 
 def test_an_effect_of_the_sampler_is_no_noise() -> None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from analysis import AnalysisError, contrast, degradation, perturbation_robustness, plot_perturbation_robustness
-from analysis.report.figures import ALONE, ASIDE, figure
+from analysis.report.figure import ALONE, ASIDE, figure
 from analysis.rows.load import load_study
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
@@ -134,7 +134,7 @@ def test_a_legend_of_many_series_stands_beside_the_axes(
     several.attrs = frame.attrs
     seen = list[Axes]()
     least = ASIDE if aside else ALONE
-    figure(tmp_path, "noise", "", "", [lambda ax: seen.append(plot_perturbation_robustness(several, "noise", ax=ax))], least)
+    figure(tmp_path, "noise", "", "", [lambda *, ax: seen.append(plot_perturbation_robustness(several, "noise", ax=ax))], least)
     canvas, legend = seen[0].figure, seen[0].get_legend()
     assert legend is not None
     box = legend.get_window_extent()
