@@ -20,9 +20,8 @@ import pandas as pd
 
 from analysis.robustness.noise import paired_seed_variances, seed_variance
 from analysis.rows.load import load_study
-from analysis.rows.meta import AnalysisError, design_of, searched_axes, tolerance_of
-from analysis.rows.metrics import default_metric
-from analysis.rows.units import is_given
+from analysis.rows.meta import AnalysisError, design_of, is_given, searched_axes, tolerance_of
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.words import percent
 from analysis.statistics.summary import sd_interval, seeds_needed
 from analysis.statistics.variance import PRIOR_DF, Moderated, detectable, few, of_means
@@ -52,7 +51,8 @@ class Noise(NamedTuple):
     paired: bool
 
 
-def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
+@statistic()
+def noise_of(frame: pd.DataFrame, metric: str = MAIN) -> list[Noise]:
     """Noise between train seeds of a study: of the log metric, and of its log ratio to the default sampler point.
 
     Args:
@@ -61,7 +61,6 @@ def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
     Raises:
         AnalysisError: no configuration with two fields.
     """
-    metric = metric or default_metric(frame)
     pooled = seed_variance(frame, metric)
     if pooled is None or not pooled.variance > 0:
         if is_given(frame):

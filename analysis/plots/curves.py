@@ -10,16 +10,17 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.style import draw_anchors, draw_legend, mark_failures, new_axes, note, pad_log, palette, set_parameter_axis
-from analysis.robustness.curves import robustness_curve
-from analysis.rows.meta import Axis, design_of, find_axis, tolerance_of, undisturbed
-from analysis.rows.metrics import default_metric, is_log
+from analysis.plots.style import PALETTE, draw_anchors, draw_legend, mark_failures, note, pad_log, parameter_axes
+from analysis.robustness.curves import curve_of
+from analysis.rows.meta import Axis
+from analysis.rows.metrics import anchors
+from analysis.rows.question import Question, ask
 from analysis.rows.words import metric_label
 
 
 def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
     """Means with t-intervals and the min–max band, hollow where something failed, and the number of units."""
-    colour = palette()[0]
+    colour = PALETTE[0]
     if not axis.categorical:
         ax.fill_between(drawn["x"], drawn["min"], drawn["max"], color=colour, alpha=0.15, lw=0, label="min–max of units")
         ax.plot(drawn["x"], drawn["mean"], color=colour, lw=1.2)
@@ -48,37 +49,33 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
         metric: default ``fid`` (or what `analysis.rows.metrics.default_metric` finds).
         ax: axes to draw on; new ones if None.
     """
-    frame = undisturbed(frame)
-    axis = find_axis(frame, parameter)
-    metric = metric or default_metric(frame)
-    curve = robustness_curve(frame, axis, [metric])
-    ax = ax or new_axes()
-    positions = set_parameter_axis(ax, axis, curve["value"].tolist())
+    question = ask(frame, parameter, metric)
+    curve, log = curve_of(question), question.measured.log
+    ax, positions = parameter_axes(ax, question.setting.axis, curve["value"].tolist())
     curve = curve.assign(x=[positions[v] for v in curve["value"]])
     drawn = curve.dropna(subset=["mean"])
-    if is_log(metric):
+    if log:
         ax.set_yscale("log")
-    ax.set_ylabel(metric_label(frame, metric))
+    ax.set_ylabel(metric_label(question.setting.frame, question.measured.metric))
     if len(drawn):  # an empty frame has no numbers, only objects
-        draw_curve(ax, drawn, axis)
-        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), is_log(metric))
-        _draw_reference(ax, frame, drawn, metric)
+        draw_curve(ax, drawn, question.setting.axis)
+        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), log)
+        _draw_reference(ax, question, drawn)
     mark_failures(ax, curve["x"], curve["n_failed"] + curve["n_diverged"])
     if drawn.empty:
         note(ax, "no complete row")
     return ax
 
 
-def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: str) -> None:
+def _draw_reference(ax: Axes, question: Question, drawn: pd.DataFrame) -> None:
+    setting, metric = question.setting, question.measured.metric
     star = drawn.loc[drawn["is_default"]]
-    name = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
     if len(star):
-        mark: dict[str, Any] = {"color": palette()[1], "markersize": 13, "markeredgecolor": "black", "zorder": 5}
-        ax.plot(star["x"], star["mean"], "*", label=name, **mark)
-        if is_log(metric) and metric == default_metric(frame):
-            limit = tolerance_of(frame)
-            y = float(star["mean"].iloc[0]) * (1 + limit)
-            ax.axhline(y, color=palette()[1], ls="--", lw=0.9, label=f"default + {limit:.0%}")
+        mark: dict[str, Any] = {"color": PALETTE[1], "markersize": 13, "markeredgecolor": "black", "zorder": 5}
+        ax.plot(star["x"], star["mean"], "*", label="default" if setting.one else "bin of the default", **mark)
+        if question.measured.log and metric == question.measured.main:
+            y = float(star["mean"].iloc[0]) * (1 + setting.tolerance)
+            ax.axhline(y, color=PALETTE[1], ls="--", lw=0.9, label=f"default + {setting.tolerance:.0%}")
     if metric == "fid":
-        draw_anchors(ax, frame)
+        draw_anchors(ax, anchors(setting.frame))
     draw_legend(ax)

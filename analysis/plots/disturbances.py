@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.style import draw_legend, mark_failures, new_axes, note, palette, plain_log_ticks
+from analysis.plots.style import PALETTE, draw_legend, mark_failures, new_axes, note, plain_log_ticks
 from analysis.rows.meta import AnalysisError, tolerance_of
+from analysis.rows.question import MAIN
 from analysis.rows.words import metric_label
 from analysis.statistics.disturbances import perturbation_robustness
 
@@ -24,7 +25,7 @@ MOST_INSIDE = 4
 
 
 def plot_perturbation_robustness(
-    frame: pd.DataFrame, kind: str = "steps", *, metric: str | None = None, by: Sequence[str] | None = None,
+    frame: pd.DataFrame, kind: str = "steps", *, metric: str = MAIN, by: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
     """Degradation against the level of one disturbance, log axis, with t-intervals; the line at 1 is undisturbed.
@@ -61,7 +62,7 @@ def plot_perturbation_robustness(
         _draw_series(ax, part.assign(x=x), i, f"mean of {part['n_fields'].max()} fields" if series == "all" else str(series))
     ax.axhline(1.0, color="0.4", lw=0.8, zorder=0)
     tolerance = tolerance_of(frame)
-    ax.axhline(1 + tolerance, color=palette()[1], ls="--", lw=0.9, label=f"+ {tolerance:.0%}")
+    ax.axhline(1 + tolerance, color=PALETTE[1], ls="--", lw=0.9, label=f"+ {tolerance:.0%}")
     _frame(ax, table, positive, kind)
     lost = (table["n_failed"] + table["n_diverged"]).groupby(table["perturb_level"]).sum()  # of all series
     mark_failures(ax, lost.index, lost)
@@ -73,7 +74,7 @@ def _draw_series(ax: Axes, part: pd.DataFrame, i: int, label: str) -> None:
     has = part["low"].notna()
     errors = [(part["ratio"] - part["low"]).where(has, 0), (part["high"] - part["ratio"]).where(has, 0)]
     clean = (part["n_failed"] + part["n_diverged"]).eq(0).all()
-    colour = palette()[i % 10]
+    colour = PALETTE[i % 10]
     ax.errorbar(part["x"], part["ratio"], yerr=errors, fmt="-" + "osD^"[i % 4], color=colour, label=label,
                 markerfacecolor=colour if clean else "white", capsize=3, lw=1.1, markersize=5)  # fmt: skip
 

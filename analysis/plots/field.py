@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.style import draw_legend, new_axes, palette
+from analysis.plots.style import PALETTE, draw_legend, new_axes
 from analysis.rows.meta import AnalysisError
 
 Extent = tuple[float, float, float, float]
@@ -38,7 +38,7 @@ def plot_field_lines(
     """
     paths = _of_shape(lines, "lines", 3, 2)
     ax = _plane(ax, PLANE)
-    ax.add_collection(LineCollection(list(paths.swapaxes(0, 1)), colors=[palette()[0]], linewidths=0.8, zorder=2))
+    ax.add_collection(LineCollection(list(paths.swapaxes(0, 1)), colors=[PALETTE[0]], linewidths=0.8, zorder=2))
     _show(ax, extent, paths.reshape(-1, 2))
     for line in paths.swapaxes(0, 1):
         _arrow(ax, line)
@@ -95,7 +95,7 @@ def plot_field_strength(
         ax: axes to draw on; new ones if None.
     """
     ax = ax or new_axes()
-    for colour, (label, strength) in zip(palette(), strengths.items(), strict=False):
+    for colour, (label, strength) in zip(PALETTE, strengths.items(), strict=False):
         ax.plot(radii, strength, color=colour, lw=1.4, label=label)
     ax.axvline(shell, color="0.55", lw=0.8, ls=":", label="the shell")
     ax.set_yscale("log")
@@ -114,7 +114,7 @@ def plot_far_field(distance: np.ndarray, angles: Mapping[str, np.ndarray], *, ax
         ax: axes to draw on; new ones if None.
     """
     ax = ax or new_axes()
-    for colour, mark, (label, angle) in zip(palette(), "osD^v" * 2, angles.items(), strict=False):
+    for colour, mark, (label, angle) in zip(PALETTE, "osD^v" * 2, angles.items(), strict=False):
         ax.plot(distance, angle, mark + "-", color=colour, lw=1.2, markersize=4, label=label)
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -144,7 +144,7 @@ def plot_trajectories(
     seen = _of_shape(paths, "paths", 3, places.shape[1])
     t = np.broadcast_to(np.asarray(heights, dtype=float)[:, None], seen.shape[:2])
     end = np.linalg.norm(seen[-1][:, None] - places, axis=2).argmin(axis=1)
-    colours = [palette()[k % len(palette())] for k in end]
+    colours = [PALETTE[k % len(PALETTE)] for k in end]
     if places.shape[1] == 1:
         return _trajectories_on_a_line(np.stack([seen[..., 0], t], axis=2), places, colours, extent, ax)
     return _trajectories_in_space(np.concatenate([seen, t[..., None]], axis=2), places, colours, extent, ax)
@@ -223,7 +223,7 @@ def _arrow(ax: Axes, line: np.ndarray) -> None:
     shown = np.flatnonzero((x > left) & (x < right) & (y > bottom) & (y < top) & moving)
     if len(shown):
         k = shown[len(shown) // 2]
-        ax.annotate("", line[k + 1], line[k], arrowprops={"arrowstyle": "-|>", "color": palette()[0], "lw": 0.8}, zorder=2)
+        ax.annotate("", line[k + 1], line[k], arrowprops={"arrowstyle": "-|>", "color": PALETTE[0], "lw": 0.8}, zorder=2)
 
 
 def _draw_charges(ax: Axes, charges: np.ndarray, weights: np.ndarray | None) -> None:

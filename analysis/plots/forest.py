@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.style import FAILURE_COLOUR, draw_legend, new_axes, note, palette, plain_log_ticks
+from analysis.plots.style import FAILURE_COLOUR, PALETTE, draw_legend, new_axes, note, plain_log_ticks
 from analysis.rows.meta import tolerance_of
 from analysis.rows.metrics import default_metric, is_log
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.words import format_value, metric_label
 from analysis.statistics.comparison import Configuration, compare
 from analysis.statistics.summary import configuration_name, failure_table, summarize
@@ -32,14 +33,15 @@ def draw_lines(ax: Axes, names: Sequence[str], table: pd.DataFrame, column: str)
     """One line a row: the estimate in ``column`` with ``low`` and ``high``; hollow where there is no interval."""
     places = np.arange(len(table))
     known = table["low"].notna().to_numpy()
-    ax.hlines(places[known], table["low"][known], table["high"][known], color=palette()[0], lw=1.2)
-    for chosen, face in ((known, palette()[0]), (~known, "white")):
-        ax.plot(table[column][chosen], places[chosen], "o", ls="none", color=palette()[0], markerfacecolor=face)
+    ax.hlines(places[known], table["low"][known], table["high"][known], color=PALETTE[0], lw=1.2)
+    for chosen, face in ((known, PALETTE[0]), (~known, "white")):
+        ax.plot(table[column][chosen], places[chosen], "o", ls="none", color=PALETTE[0], markerfacecolor=face)
     ax.set_yticks(places, list(names), fontsize=7)
     ax.set_ylim(len(table) - 0.5, -0.5)
 
 
-def plot_summary(frame: pd.DataFrame, metric: str | None = None, *, ax: Axes | None = None) -> Axes:
+@statistic()
+def plot_summary(frame: pd.DataFrame, metric: str = MAIN, *, ax: Axes | None = None) -> Axes:
     """Mean and interval of every configuration, best first, named by what differs from the default.
 
     Args:
@@ -47,7 +49,6 @@ def plot_summary(frame: pd.DataFrame, metric: str | None = None, *, ax: Axes | N
         metric: default ``fid``.
         ax: axes to draw on; new ones if None.
     """
-    metric = metric or default_metric(frame)
     table = summarize(frame, metric).dropna(subset=["mean"]).sort_values("mean", ascending=is_log(metric))
     ax = ax or new_axes()
     ax.set_xlabel(metric_label(frame, metric))
@@ -88,7 +89,7 @@ def plot_comparisons(
 def _ratio_axis(ax: Axes, tolerance: float, metric: str) -> None:
     ax.set_xscale("log")
     ax.axvline(1.0, color="0.3", lw=0.8)
-    ax.axvline(1 + tolerance, color=palette()[1], ls="--", lw=0.9)
+    ax.axvline(1 + tolerance, color=PALETTE[1], ls="--", lw=0.9)
     ax.set_xlabel(f"ratio of {metric} to the reference")
     plain_log_ticks(ax, "x")
 

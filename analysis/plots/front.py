@@ -16,17 +16,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from analysis.plots.style import (
     FAILURE_COLOUR,
+    PALETTE,
     draw_anchors,
     draw_legend,
     mark_failures,
     new_axes,
     note,
     pad_log,
-    palette,
     plain_log_ticks,
 )
-from analysis.rows.meta import design_of, tolerance_of, undisturbed
-from analysis.rows.metrics import default_metric, is_log
+from analysis.rows.meta import design_of, tolerance_of
+from analysis.rows.metrics import anchors, default_metric, is_log
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.words import metric_label
 from analysis.statistics.pareto import flagged, seed_fronts, solver_curves, solver_tolerance
 from analysis.theory.published import published_points
@@ -49,7 +50,7 @@ def draw_cloud(ax: Axes, drawn: pd.DataFrame, faint: bool) -> list[Line2D]:
     handles = []
     alpha = 0.3 if faint else 1.0
     for i, solver in enumerate(sorted(drawn["solver"].dropna().unique())):
-        colour, shape = palette()[i % 10], SHAPES[i % 8]
+        colour, shape = PALETTE[i % 10], SHAPES[i % 8]
         part = drawn.loc[drawn["solver"].eq(solver)]
         if not faint:
             bars = np.stack([part[["nfe", end]].to_numpy(float) for end in ("min", "max")], axis=1)
@@ -61,9 +62,9 @@ def draw_cloud(ax: Axes, drawn: pd.DataFrame, faint: bool) -> list[Line2D]:
                    alpha=alpha, zorder=2, facecolors=[("none" if h else colour) for h in hollow])  # fmt: skip
         handles.append(Line2D([], [], marker=shape, color=colour, ls="none", label=str(solver), markersize=5))
     star = drawn.loc[drawn["is_default"]]
-    ax.plot(star["nfe"], star["mean"], color=palette()[1], markersize=14, zorder=6, **STAR)
+    ax.plot(star["nfe"], star["mean"], color=PALETTE[1], markersize=14, zorder=6, **STAR)
     if len(star):
-        handles.append(Line2D([], [], color=palette()[1], label="default", markersize=10, **STAR))
+        handles.append(Line2D([], [], color=PALETTE[1], label="default", markersize=10, **STAR))
     if (drawn["n_failed"] + drawn["n_diverged"]).gt(0).any():
         handles.append(
             Line2D([], [], marker="o", color="0.3", markerfacecolor="none", ls="none", label="some failed", markersize=5)
@@ -75,7 +76,7 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, solvers: list[str], dots: bool) 
     """Mean line, t-interval and min–max band of each solver at the default training point; dots: the least over seeds."""
     for solver, part in curves.groupby("solver", sort=True):
         i = solvers.index(str(solver))
-        colour, hollow = palette()[i % 10], bool((part["n_failed"] + part["n_diverged"]).gt(0).any())
+        colour, hollow = PALETTE[i % 10], bool((part["n_failed"] + part["n_diverged"]).gt(0).any())
         ax.fill_between(part["nfe"], part["min"], part["max"], color=colour, alpha=0.12, lw=0, zorder=1)
         has = part["low"].notna()
         errors = [(part["mean"] - part["low"]).where(has, 0), (part["high"] - part["mean"]).where(has, 0)]
@@ -125,7 +126,8 @@ def draw_published(ax: Axes, points: pd.DataFrame) -> list[Line2D]:
     return handles
 
 
-def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
+@statistic()
+def plot_quality_cost(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axes | None = None) -> Axes:
     """A metric against NFE (log2 axis): every configuration, the curve of each solver, and the front.
 
     Light marks: one a configuration, shape and colour the solver, hollow where some cells failed or diverged. Lines
@@ -139,9 +141,6 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
         metric: default ``fid``; ``precision`` and ``recall`` stay linear, without front.
         ax: axes to draw on; new ones if None.
     """
-    frame = undisturbed(frame)
-    main = default_metric(frame)
-    metric = metric or main
     fronts = seed_fronts(frame, metric)
     table = flagged(frame, metric, fronts)
     ax = ax or new_axes()
@@ -154,7 +153,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
     curves = solver_curves(drawn, design_of(frame) == "one_at_a_time")
     handles = draw_cloud(ax, drawn, faint=len(curves) > 1)
     handles += draw_curves(ax, curves, sorted(drawn["solver"].dropna().unique()), dots=is_log(metric))
-    if metric == main:
+    if metric == default_metric(frame):
         handles += draw_front(ax, drawn, fronts, tolerance_of(frame))
     if len(drawn):
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(metric))
@@ -166,7 +165,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axe
     if metric == "fid":
         handles += draw_published(ax, published_points(frame))
         if len(drawn):
-            draw_anchors(ax, frame)
+            draw_anchors(ax, anchors(frame))
     draw_legend(ax, handles)
     absent = int(table["mean"].isna().sum())
     if absent:
@@ -197,7 +196,7 @@ def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error"
     for i, (solver, part) in enumerate(drawn.groupby("solver")):
         low, high = part[f"{quantity}_low"], part[f"{quantity}_high"]
         errors = [(part[quantity] - low).fillna(0), (high - part[quantity]).fillna(0)]
-        ax.errorbar(part["rtol"], part[quantity], yerr=errors, fmt="-" + "osD^"[i % 4], color=palette()[i % 10],
+        ax.errorbar(part["rtol"], part[quantity], yerr=errors, fmt="-" + "osD^"[i % 4], color=PALETTE[i % 10],
                     label=str(solver), capsize=3, lw=1.1, markersize=5)  # fmt: skip
     if drawn.empty:
         note(ax, "no complete row with a tolerance")

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.plots.style import FAILURE_COLOUR, draw_legend, new_axes, note, palette, plain_log_ticks
+from analysis.plots.style import FAILURE_COLOUR, PALETTE, draw_legend, new_axes, note, plain_log_ticks
 from analysis.robustness.overview import parameter_overview
 from analysis.rows.meta import design_of
 from analysis.rows.words import RATING_MARKS, format_value, metric_label
@@ -25,7 +25,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     "better": {"marker": "v", "color": BETTER},
     "undetermined": {"marker": "o", "color": RATING_COLOURS["undetermined"], "markerfacecolor": "white"},
     "outside": {"marker": "^", "color": RATING_COLOURS["sensitive"]},
-    "default": {"marker": "*", "color": palette()[1], "markeredgecolor": "black", "markersize": 12},
+    "default": {"marker": "*", "color": PALETTE[1], "markeredgecolor": "black", "markersize": 12},
 }
 _WORDS = {
     "default": "default", "inside": "within tolerance", "better": "better beyond the tolerance", "undetermined": "undetermined",
@@ -126,7 +126,7 @@ def _finish_right(ax: Axes, frame: pd.DataFrame, table: pd.DataFrame) -> None:
     ax.set_xlim(min([1 / limit, *shown]) / 1.35, max([limit, *shown]) * 1.35)
     plain_log_ticks(ax, "x")
     ax.axvline(1.0, color="0.55", lw=0.8, zorder=0)
-    ax.axvline(limit, color=palette()[1], ls="--", lw=0.9, zorder=0)
+    ax.axvline(limit, color=PALETTE[1], ls="--", lw=0.9, zorder=0)
     ax.set_xlabel(f"{metric_label(frame, table.attrs['metric'])} ÷ the default's")
 
 
@@ -143,4 +143,4 @@ def _handles(table: pd.DataFrame, words: Mapping[str, str]) -> list[Any]:
         if table["extreme"].eq(name).any():
             found.append(Line2D([], [], color=colour, marker=shape, lw=1.2, markersize=6, label=f"{name} value, 95 %"))
     dashed = f"default + {table.attrs['tolerance']:.0%}"
-    return [*found, Line2D([], [], color=mpl.colors.to_hex(palette()[1]), ls="--", lw=0.9, label=dashed)]
+    return [*found, Line2D([], [], color=mpl.colors.to_hex(PALETTE[1]), ls="--", lw=0.9, label=dashed)]

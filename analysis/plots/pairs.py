@@ -13,12 +13,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from analysis.plots.style import FAILURE_COLOUR, new_axes, note, plain_log_ticks, set_parameter_axis
 from analysis.robustness.pairs import interaction
 from analysis.rows.meta import Axis
-from analysis.rows.metrics import default_metric, is_log
+from analysis.rows.metrics import is_log
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.words import metric_label, plain_number
 
 
+@statistic()
 def plot_interaction(
-    frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, *, metric: str | None = None, ax: Axes | None = None
+    frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, *, metric: str = MAIN, ax: Axes | None = None
 ) -> Axes:
     """Measured pairs of two parameters, coloured by the metric; × where no cell is complete, a ring where some failed.
 
@@ -29,7 +31,6 @@ def plot_interaction(
         metric: default ``fid``.
         ax: axes to draw on; new ones if None.
     """
-    metric = metric or default_metric(frame)
     cells = interaction(frame, p1, p2, metric)
     first, second = cells.attrs["axes"]
     ax = ax or new_axes()

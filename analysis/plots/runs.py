@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from analysis.plots.style import draw_legend, new_axes, note, palette, plain_log_ticks
+from analysis.plots.style import PALETTE, draw_legend, new_axes, note, plain_log_ticks
 from analysis.rows.load import learning_curves, load_study
 from analysis.rows.meta import AnalysisError
 from analysis.rows.metrics import default_metric
@@ -30,7 +30,7 @@ def plot_learning_curves(data: str | Path | pd.DataFrame, *, ax: Axes | None = N
     ax.set_xlabel("training step")
     ax.set_ylabel("training loss (mean since the point before)")
     default = history["design_role"].eq("default").fillna(False).astype(bool)
-    drawn = ((~default, "other training points", "0.6", 0.7, 2), (default, "default", palette()[1], 1.4, 3))
+    drawn = ((~default, "other training points", "0.6", 0.7, 2), (default, "default", PALETTE[1], 1.4, 3))
     labelled = False
     for chosen, name, colour, width, above in drawn:  # thousands of fields: one collection draws far faster than lines
         fields = [part[["step", "loss"]].to_numpy(float) for _, part in history.loc[chosen].groupby("train_id", sort=False)]

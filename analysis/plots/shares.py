@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.style import new_axes, note, palette
-from analysis.rows.metrics import default_metric, is_log
+from analysis.plots.style import PALETTE, new_axes, note
+from analysis.rows.metrics import is_log
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.words import metric_label
 from analysis.statistics.components import variance_components
 from analysis.statistics.importance import parameter_importance
 from analysis.statistics.regional import regional_sensitivity
 
 
-def plot_variance_components(frame: pd.DataFrame, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
+@statistic()
+def plot_variance_components(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axes | None = None) -> Axes:
     """Share of the variance of each component, with its interval.
 
     Args:
@@ -24,7 +26,6 @@ def plot_variance_components(frame: pd.DataFrame, *, metric: str | None = None, 
         metric: default ``fid``.
         ax: axes to draw on; new ones if None.
     """
-    metric = metric or default_metric(frame)
     table = variance_components(frame, metric)
     ax = ax or new_axes()
     known = table.dropna(subset=["share"]).reset_index(drop=True)
@@ -34,7 +35,7 @@ def plot_variance_components(frame: pd.DataFrame, *, metric: str | None = None, 
         note(ax, "one field and one sample seed: no variance to divide")
         return ax
     places = np.arange(len(known))
-    ax.barh(places, known["share"], color=palette()[0], alpha=0.5)
+    ax.barh(places, known["share"], color=PALETTE[0], alpha=0.5)
     ax.hlines(places, known["low"], known["high"], color="0.2", lw=1.2)
     ax.plot(known["low"], places, "|", known["high"], places, "|", color="0.2", markersize=8)
     ax.set_yticks(places, [f"{name} (n = {n})" for name, n in zip(known["component"], known["n"], strict=True)])
@@ -75,7 +76,7 @@ def _dots(table: pd.DataFrame, column: str, label: str, ax: Axes | None) -> Axes
         note(ax, "; ".join(table.attrs["skipped"]) or "no parameter to compare")
         return ax
     places = np.arange(len(table))
-    colour = palette()[0]
+    colour = PALETTE[0]
     if "low" in table:
         ax.hlines(places, table["low"], table["high"], color=colour, lw=1.2)
     for real, face in ((True, colour), (False, "white")):

@@ -9,13 +9,12 @@ least bad one. Below the axes there is always room, since the layout of the repo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,15 +22,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.rows.meta import Axis
-from analysis.rows.metrics import anchors
-from analysis.rows.words import ANCHOR_WORDS, ANCHORS, plain_number
+from analysis.rows.words import ANCHOR_WORDS, ANCHORS, plain_number, plain_numbers
 
 FAILURE_COLOUR = "#c00000"
 
 
-def palette() -> list[tuple[float, float, float]]:
-    """Colours that colour-blind readers tell apart (seaborn "colorblind")."""
-    return list(sns.color_palette("colorblind"))
+PALETTE: Sequence[tuple[float, float, float]] = list(sns.color_palette("colorblind"))
+"""Colours that colour-blind readers tell apart (seaborn "colorblind")."""
 
 
 def new_axes() -> Axes:
@@ -44,13 +41,18 @@ LABEL_HEIGHT = 0.04
 """Height of an anchor's label, as a fraction of the frame."""
 
 
-def draw_anchors(ax: Axes, frame: pd.DataFrame) -> None:
-    """Anchors of FID as thin labelled lines; those outside the frame as one line of text."""
+def draw_anchors(ax: Axes, values: Mapping[str, float]) -> None:
+    """Draw anchors of FID as thin labelled lines; those outside the frame as one line of text.
+
+    Args:
+        ax: axes with FID as y.
+        values: from `analysis.rows.metrics.anchors`.
+    """
     low, high = ax.get_ylim()
     outside = []
     below = 0.0  # height of the label before, as a fraction of the frame: labels closer than a line change sides
     left = True
-    for name, value in sorted(anchors(frame).items(), key=lambda item: item[1]):
+    for name, value in sorted(values.items(), key=lambda item: item[1]):
         if low < value < high:
             ax.axhline(value, color="0.55", lw=0.7, ls=":", zorder=0)
             height = float(ax.transAxes.inverted().transform(ax.transData.transform((1.0, value)))[1])
@@ -93,6 +95,12 @@ def plain_log_ticks(ax: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def parameter_axes(ax: Axes | None, axis: Axis, values: Sequence[Any]) -> tuple[Axes, dict[Any, float]]:
+    """Return axes (new ones if None) whose x axis is that of a parameter, and where each value goes."""
+    ax = ax or new_axes()
+    return ax, set_parameter_axis(ax, axis, values)
+
+
 def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any, float]:
     """Scale, label and ticks of the x axis for one parameter; returns where each value goes."""
     ax.set_xlabel(axis.label)
@@ -103,7 +111,7 @@ def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any,
         return {value: float(names.index(str(value))) for value in values}
     if not all(math.isfinite(float(value)) for value in values):  # extra dimensions up to ∞: places in order, no scale
         ordered = sorted({float(value) for value in values})
-        ax.set_xticks(range(len(ordered)), [plain_number(v) if math.isfinite(v) else "∞" for v in ordered])
+        ax.set_xticks(range(len(ordered)), plain_numbers(ordered))
         ax.set_xlim(-0.5, len(ordered) - 0.5)
         return {value: float(ordered.index(float(value))) for value in values}
     positions = {value: float(value) for value in values}
@@ -126,7 +134,7 @@ def _tick_values(ax: Axes, values: list[float], log: bool) -> None:
     places = np.log(values) if log else np.asarray(values)
     alone = len(values) == 1
     if alone or (2 <= len(values) <= 7 and np.diff(places).min() > 0.14 * (places[-1] - places[0])):
-        ax.set_xticks(values, [plain_number(value) for value in values])
+        ax.set_xticks(values, plain_numbers(values))
 
 
 def mark_failures(ax: Axes, x: Iterable[float], counts: Iterable[int]) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.style import draw_legend, mark_failures, new_axes, note, pad_log, palette, plain_log_ticks
-from analysis.rows.meta import AnalysisError
+from analysis.plots.style import PALETTE, draw_legend, mark_failures, new_axes, note, pad_log, plain_log_ticks
+from analysis.rows.meta import AnalysisError, is_given
 from analysis.rows.metrics import is_log
-from analysis.rows.units import is_given
+from analysis.rows.question import MAIN
 from analysis.rows.words import metric_label, plain_number
 from analysis.theory.laws import DataMoments, prior_tail
 from analysis.theory.outliers import outlier_map
@@ -65,7 +65,7 @@ def _place(ratio: float, edge: float) -> float:
 def _draw_heights(ax: Axes, drawn: pd.DataFrame, edge: float) -> None:
     """One line a starting height: share with t-interval, and where its outliers start."""
     for i, (T_ratio, part) in enumerate(drawn.groupby("T_ratio")):
-        colour = palette()[i % 10]
+        colour = PALETTE[i % 10]
         x = part["max_radius_ratio"].map(lambda ratio: _place(ratio, edge))
         y = part["outlier_fraction"]
         has = part["low"].notna()
@@ -76,7 +76,7 @@ def _draw_heights(ax: Axes, drawn: pd.DataFrame, edge: float) -> None:
         starts = part["outlier_radius"].dropna()
         ax.plot(starts, [0.02] * len(starts), "^", color=colour, markersize=6, transform=ax.get_xaxis_transform(), zorder=4)
         star = part.loc[part["is_default"]]
-        ax.plot([_place(r, edge) for r in star["max_radius_ratio"]], star["outlier_fraction"], "*", color=palette()[1],
+        ax.plot([_place(r, edge) for r in star["max_radius_ratio"]], star["outlier_fraction"], "*", color=PALETTE[1],
                 markeredgecolor="black", markersize=13, zorder=5, label="default" if len(star) else None)  # fmt: skip
 
 
@@ -88,7 +88,7 @@ _LABELS = {
 
 
 def plot_theory_curves(
-    frame: pd.DataFrame, which: str = "coverage", *, metric: str | None = None, moments: DataMoments | None = None,
+    frame: pd.DataFrame, which: str = "coverage", *, metric: str = MAIN, moments: DataMoments | None = None,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
     """One prediction as a line, the measured points over it; what was held fixed as a line of text.
@@ -138,7 +138,7 @@ def plot_theory_curves(
 def _draw_measured(ax: Axes, measured: pd.DataFrame, unit: str) -> None:
     has = measured["low"].notna()
     errors = [(measured["y"] - measured["low"]).where(has, 0), (measured["high"] - measured["y"]).where(has, 0)]
-    ax.errorbar(measured["x"], measured["y"], yerr=errors, fmt="o", color=palette()[0], capsize=3, lw=1, markersize=5,
+    ax.errorbar(measured["x"], measured["y"], yerr=errors, fmt="o", color=PALETTE[0], capsize=3, lw=1, markersize=5,
                 label=f"measured, 95 % over {unit}" if has.any() else "measured")  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def plot_effective_sample_size(table: pd.DataFrame, *, ax: Axes | None = None) -
     ax.set_xscale("log")
     ax.set_yscale("log")
     sizes = sorted(table["n_ref"].unique())
-    for colour, size in zip(palette() * len(sizes), sizes, strict=False):
+    for colour, size in zip([*PALETTE] * len(sizes), sizes, strict=False):
         part = table.loc[table["n_ref"].eq(size)].sort_values("t")
         if size == sizes[-1]:  # the bands of several sizes would hide each other
             ax.fill_between(part["t"], part["low"], part["high"], color=colour, alpha=0.15, lw=0,

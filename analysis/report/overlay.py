@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.style import draw_legend, note, palette, plain_log_ticks, set_parameter_axis
+from analysis.plots.style import PALETTE, draw_legend, note, plain_log_ticks, set_parameter_axis
 from analysis.report.study import Study
 from analysis.robustness.curves import robustness_curve
 from analysis.rows.meta import Axis, searched_axes, tolerance_of
@@ -95,7 +95,7 @@ def _draw(ax: Axes, axis: Axis, table: pd.DataFrame, names: Sequence[str]) -> No
         part = known.loc[known["study"].eq(name)]
         shift = 0.12 * (i - (len(names) - 1) / 2) if axis.categorical else 0.0
         x = [positions[value] + shift for value in part["value"]]
-        colour, shape = palette()[i % 10], "osD^vP<>"[i % 8]
+        colour, shape = PALETTE[i % 10], "osD^vP<>"[i % 8]
         has = part["low"].notna() & part["high"].notna()
         below, above = (part["y"] - part["low"]).where(has, 0), (part["high"] - part["y"]).where(has, 0)
         ax.errorbar(x, part["y"], yerr=[below, above], fmt="none", ecolor=colour, capsize=3, lw=1, alpha=0.8)

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.robustness.levels import axis_cells, reference_level, unit_values
-from analysis.robustness.ratios import level_ratios
-from analysis.rows.meta import Axis, design_of, find_axis, is_default, slim, undisturbed
-from analysis.rows.metrics import is_log, metric_column, metric_values
-from analysis.statistics.summary import summarize, t_interval
+from analysis.robustness.levels import axis_cells, unit_values
+from analysis.robustness.ratios import compare_levels
+from analysis.rows.meta import Axis
+from analysis.rows.metrics import skipped_rows
+from analysis.rows.question import Question, ask
+from analysis.statistics.summary import configuration_means, t_interval
+
+_COLUMNS = [
+    "value", "metric", "mean", "low", "high", "min", "max", "n_units", "n_fields", "n_failed", "n_diverged", "n_pending",
+    "ratio", "is_default", "assumed",
+]  # fmt: skip
 
 
 def robustness_curve(
@@ -37,68 +42,64 @@ def robustness_curve(
         value, metric, mean, low, high, min, max, n_fields, n_failed, n_diverged, n_pending, ratio, is_default, assumed;
         ``attrs``: held_fixed, skipped.
     """
-    frame = undisturbed(frame)
-    axis = find_axis(frame, parameter)
-    frame = slim(frame, axis.column, *(metric_column(frame, metric) for metric in metrics))
-    cells = axis_cells(frame, axis)
-    drawn = cells.rows
-    held = cells.held_fixed
-    if axis.group == "sampler" and design_of(frame) == "one_at_a_time" and is_default(drawn, "train").any():
-        drawn = drawn.loc[is_default(drawn, "train")]
-        held += "; drawn at the default training point"
-    reference = reference_level(cells, axis)
-    skipped = dict(cells.skipped)
-    table = []
-    for metric in metrics:
-        values, missed = metric_values(drawn, metric)
-        skipped |= missed
-        ratios = level_ratios(frame, axis, metric).set_index("level")
-        counted = ratios[["n_failed", "n_diverged", "n_pending"]].fillna(0).astype(int)
-        known = drawn.dropna(subset=["level"])
-        bounds = _bounds(frame, metric)
-        for level, group in known.groupby("level", sort=True):
-            units = unit_values(group, values.loc[group.index])
-            n_fields = int(group.loc[values.loc[group.index].notna(), "field"].nunique())
-            row: dict[str, Any] = {
-                "value": level,
-                "metric": metric,
-                **_spread(units["y"].to_numpy(), metric),
-                "n_fields": n_fields,
-            }
-            row |= bounds.get((group["point_id"].iloc[0], group["sampler_id"].iloc[0]), {})
-            row |= {name: int(counted[name].get(level, 0)) for name in counted.columns}
-            row["is_default"] = level == reference
-            shift = ratios["d"].get(level, math.nan)
-            row |= {
-                "ratio": math.exp(shift) if is_log(metric) else math.nan,
-                "assumed": ratios["assumed"].get(level, ""),
-            }
-            table.append(row)
-    columns = ["value", "metric", "mean", "low", "high", "min", "max", "n_units", "n_fields", "n_failed", "n_diverged"]
-    columns += ["n_pending", "ratio", "is_default", "assumed"]
-    result = pd.DataFrame(table, columns=columns)
-    result.attrs = {**frame.attrs, "held_fixed": held, "skipped": skipped, "axis": axis}
+    curves = [curve_of(ask(frame, parameter, metric)) for metric in metrics]
+    result = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=_COLUMNS)
+    skipped = {reason: n for curve in curves for reason, n in curve.attrs["skipped"].items()}
+    result.attrs = {**(curves[0] if curves else frame).attrs, "skipped": skipped}
     return result
 
 
-def _bounds(frame: pd.DataFrame, metric: str) -> dict[tuple[str, str], dict[str, float]]:
-    """Moderated intervals of every configuration; one_at_a_time only, where a value is one configuration."""
-    if design_of(frame) != "one_at_a_time":
+def curve_of(question: Question) -> pd.DataFrame:
+    """Return the part of `robustness_curve` that one question asks for."""
+    setting, log = question.setting, question.measured.log
+    cells = axis_cells(question)
+    drawn, held, units = cells.rows, cells.held_fixed, cells.units
+    at_default = setting.default["train"].loc[drawn.index]
+    if setting.axis.group == "sampler" and setting.one and at_default.any():
+        drawn, held = drawn.loc[at_default], f"{held}; drawn at the default training point"
+        units = unit_values(drawn)
+    ratios = compare_levels(question, cells).set_index("level")
+    skipped = {**cells.skipped, **skipped_rows(drawn, drawn["raw"], question.measured.metric)}
+    counted = ratios[["n_failed", "n_diverged", "n_pending"]].fillna(0).astype(int)
+    bounds = _bounds(question)
+    of_level = dict(list(units.groupby("level")["y"]))
+    table = []
+    for level, group in drawn.dropna(subset=["level"]).groupby("level", sort=True):
+        y = of_level[level].to_numpy() if level in of_level else np.array([])
+        own = bounds.get((group["point_id"].iloc[0], group["sampler_id"].iloc[0]))
+        table.append({
+            "value": level, "metric": question.measured.metric, **_spread(y, log, own),
+            "n_fields": int(group.loc[group["y"].notna(), "field"].nunique()),
+            **{name: int(counted[name].get(level, 0)) for name in counted.columns}, "is_default": level == cells.reference,
+            "ratio": math.exp(ratios["d"].get(level, math.nan)) if log else math.nan,
+            "assumed": ratios["assumed"].get(level, ""),
+        })  # fmt: skip
+    result = pd.DataFrame(table, columns=_COLUMNS)
+    result.attrs = {**question.frame.attrs, "held_fixed": held, "skipped": skipped, "axis": setting.axis}
+    return result
+
+
+def _bounds(question: Question) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return the moderated interval of every configuration; one_at_a_time only, where a value is one configuration."""
+    if not question.setting.one:
         return {}
-    table = summarize(frame, metric)
+    table = configuration_means(question.frame, ["point_id", "sampler_id"], log=question.measured.log)
     keys = zip(table["point_id"], table["sampler_id"], strict=True)
-    return {key: {"low": low, "high": high} for key, low, high in zip(keys, table["low"], table["high"], strict=True)}
+    return dict(zip(keys, zip(table["low"], table["high"], strict=True), strict=True))
 
 
-def _spread(y: np.ndarray, metric: str) -> dict[str, float]:
-    interval = t_interval(y)
-    back = math.exp if is_log(metric) else float
-    low, high = (float(y.min()), float(y.max())) if len(y) else (math.nan, math.nan)
-    numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high, "min": low, "max": high}
-    spread = {name: _safe(back, value) for name, value in numbers.items()}
-    return {**spread, "n_units": interval.n}
+def _spread(y: np.ndarray, log: bool, own: tuple[float, float] | None) -> dict[str, float]:
+    """Return mean, bounds and extremes of the units' values; the bounds are those of the configuration where it is one."""
+    interval = t_interval(y) if own is None else None
+    numbers = {"mean": float(y.mean()), "min": float(y.min()), "max": float(y.max())} if len(y) else {}
+    bounds = {"low": interval.low, "high": interval.high} if interval is not None else {}
+    spread = {name: _back(value, log) for name, value in {**numbers, **bounds}.items()}
+    ends = dict(zip(("low", "high"), own, strict=True)) if own is not None else {}
+    return {**dict.fromkeys(("mean", "low", "high", "min", "max"), math.nan), **spread, **ends, "n_units": len(y)}
 
 
-def _safe(back: Any, value: float) -> float:
-    """exp without overflow: a t-interval of two seeds may reach past the largest float."""
-    return float(back(min(value, 700.0))) if math.isfinite(value) else math.nan
+def _back(value: float, log: bool) -> float:
+    """Undo the logarithm without overflow: a t-interval of two seeds may reach past the largest float."""
+    if not math.isfinite(value):
+        return math.nan
+    return math.exp(min(value, 700.0)) if log else float(min(value, 700.0))

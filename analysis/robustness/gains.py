@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.robustness.levels import axis_cells, unit_values
-from analysis.robustness.ratios import level_ratios
-from analysis.rows.meta import Axis, find_axis, searched_axes, slim, tolerance_of, undisturbed
-from analysis.rows.metrics import is_log, metric_column, metric_values
+from analysis.robustness.levels import axis_cells
+from analysis.robustness.ratios import compare_levels
+from analysis.rows.meta import Axis, find_axis, searched_axes, tolerance_of
+from analysis.rows.metrics import is_log, metric_column
+from analysis.rows.question import ask, statistic
 from analysis.rows.words import format_value
 
 BESIDE = {"precision": "precision", "recall": "recall", "nfe": "NFE", "train_s": "seconds of training"}
@@ -27,6 +28,7 @@ BESIDE = {"precision": "precision", "recall": "recall", "nfe": "NFE", "train_s":
 _COLUMNS = ["parameter", "group", "value", "quantity", "default", "mean", "change", "low", "high", "moved"]
 
 
+@statistic()
 def improvements(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval] | None = None) -> pd.DataFrame:
     """Values that are better than the default by more than the tolerance, and what else moved with them.
 
@@ -41,7 +43,6 @@ def improvements(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval] | N
         A value at which more cells failed or diverged than at the default is never better; tpe has no such values.
         ``attrs``: tolerance, metric, n_compared (values with an interval), skipped (rows, by parameter and reason).
     """
-    frame = undisturbed(frame)
     if intervals is None:
         axes = [axis for axis in searched_axes(frame) if axis.column in frame.columns]
         intervals = [tolerance_interval(frame, axis) for axis in axes]
@@ -86,10 +87,10 @@ def _quantities(frame: pd.DataFrame, axis: Axis, value: Any, metric: str) -> lis
 
 def _change(frame: pd.DataFrame, axis: Axis, value: Any, quantity: str) -> dict[str, Any] | None:
     """Means at the default and at a value, and the change between them; None where one of the two has no number."""
-    levels = level_ratios(frame, axis, quantity)
-    cells = axis_cells(slim(frame, axis.column, metric_column(frame, quantity)), axis)
-    units = unit_values(cells.rows, metric_values(cells.rows, quantity)[0])
-    means = units.groupby("level")["y"].mean()
+    question = ask(frame, axis, quantity)
+    cells = axis_cells(question)
+    levels = compare_levels(question, cells)
+    means = cells.units.groupby("level")["y"].mean()
     reference = levels.loc[levels["is_reference"], "level"]
     here = levels.loc[levels["level"].eq(value)]
     if reference.empty or here.empty or not {reference.iloc[0], value} <= set(means.index):

@@ -10,69 +10,75 @@ by quantiles, and the reference is the bin that holds the default: a marginal ef
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.rows.meta import HELD, Axis, design_of, has_role, is_default
-from analysis.rows.units import unit_key
+from analysis.rows.meta import HELD, Axis
+from analysis.rows.question import Question
 
 MAX_BINS = 6
 
 
-class Cells(NamedTuple):
+@dataclass(frozen=True)
+class Cells:
     """The rows that answer a question about one parameter."""
 
     rows: pd.DataFrame
     """With columns ``level`` (value, or the median of its bin), ``field`` and ``unit``."""
     held_fixed: str
     skipped: dict[str, int]
-    own_bin: Any = None
-    """The level of the bin that holds the declared default, where values were binned."""
+    reference: Any
+    """The level that holds the declared default (the nearest bin); None where the default has no value here."""
+    units: pd.DataFrame
+    """One value ``y`` for each ``level`` and ``unit``, from `unit_values`."""
 
 
-def axis_cells(frame: pd.DataFrame, axis: Axis) -> Cells:
-    """Rows along one parameter, the other group at its default, with the level and the unit of each row."""
-    chosen, held, skipped = _select(frame, axis)
-    rows = chosen.assign(field=unit_key(chosen))
+def axis_cells(question: Question) -> Cells:
+    """Select the rows along one parameter, the other group at its default, and give each row its level and its unit."""
+    setting = question.setting
+    axis = setting.axis
+    rows, held, skipped = _select(question)
+    rows = rows.copy()
     inactive = rows[axis.column].isna() if axis.column in rows else pd.Series(True, index=rows.index)
-    if design_of(frame) == "one_at_a_time":
+    at_default = setting.default[axis.group].loc[rows.index]
+    if setting.one:
         rows["unit"] = rows["field"]
-        reference = rows["design_role" if axis.group == "train" else "design_sampler_role"].eq("default")
-        inactive &= ~reference  # the default stays the reference where the parameter does not apply to it
+        inactive &= ~at_default  # the default stays the reference where the parameter does not apply to it
     else:
         rows["unit"] = rows["point_id" if axis.group == "train" else "sampler_id"].astype(str)
     if inactive.any():
         skipped[f"{axis.name} inactive"] = int(inactive.sum())
     rows = rows.loc[~inactive].copy()
-    rows["level"], own = _levels(rows, axis, design_of(frame))
-    if design_of(frame) == "one_at_a_time" and axis.default is not None and not axis.categorical:
-        rows.loc[reference.loc[rows.index], "level"] = float(f"{axis.default:.10g}")  # `T: rule` differs from field to field
-    return Cells(rows, held, skipped, own)
+    rows["level"], own = _levels(rows, axis, setting.one)
+    if setting.one and axis.default is not None and not axis.categorical:
+        rows.loc[at_default.loc[rows.index], "level"] = float(f"{axis.default:.10g}")  # `T: rule` differs from field to field
+    return Cells(rows, held, skipped, _reference(rows["level"], axis, own), unit_values(rows))
 
 
-def _select(frame: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, str, dict[str, int]]:
-    one = design_of(frame) == "one_at_a_time"
-    own, role = ("train", "design_role") if axis.group == "train" else ("sampler", "design_sampler_role")
-    keep = has_role(frame[role], "default", f"arm:{axis.name}") if one else ~is_default(frame, own)
-    held = [] if one else [f"the other {own} parameters vary (marginal effect)"]
+def _select(question: Question) -> tuple[pd.DataFrame, str, dict[str, int]]:
+    setting = question.setting
+    axis, one = setting.axis, setting.one
+    keep = setting.along
+    held = [] if one else [f"the other {axis.group} parameters vary (marginal effect)"]
     if axis.group == "train":
-        at_default = is_default(frame, "sampler")
+        at_default = setting.default["sampler"]
         if at_default.any():
-            keep &= at_default
+            keep = keep & at_default
             held.append("sampler at its default")
         else:
             held.append("mean over all sampler points (no default one)")
     else:
         held.append("every field compared with itself" if one else "averaged over the fields")
+    rows = question.frame.loc[keep]
     if one:
-        held.append(_constants(frame.loc[keep], axis))
+        held.append(_constants(rows, axis))
         held.append(f"reference: the default point, where {axis.name} is inactive" if axis.default is None else "")
-    skipped = (
-        {} if one or keep.all() else {f"not used for {axis.name} (default point or other sampler points)": int((~keep).sum())}
-    )
-    return frame.loc[keep], "; ".join(text for text in held if text), skipped
+    unused = 0 if one else int((~keep).sum())
+    skipped = {f"not used for {axis.name} (default point or other sampler points)": unused} if unused else {}
+    return rows, "; ".join(text for text in held if text), skipped
 
 
 def _constants(rows: pd.DataFrame, axis: Axis) -> str:
@@ -95,13 +101,13 @@ def _constants(rows: pd.DataFrame, axis: Axis) -> str:
     return f"held fixed: {', '.join(same)}" + (f" ({words})" if moved else "") if same else words
 
 
-def _levels(rows: pd.DataFrame, axis: Axis, design: str) -> tuple[pd.Series, Any]:
+def _levels(rows: pd.DataFrame, axis: Axis, one: bool) -> tuple[pd.Series, Any]:
     """The level of each row, and the one that holds the default (None: the nearest of the values)."""
     if axis.categorical:
         return rows[axis.column].astype(object), None
     values = rows[axis.column].astype(float).map(lambda v: float(f"{v:.10g}") if math.isfinite(v) else v)
     of_unit = values.groupby(rows["unit"]).first()
-    if design == "one_at_a_time" or of_unit.nunique() <= MAX_BINS:
+    if one or of_unit.nunique() <= MAX_BINS:
         return values, None
     n_bins = max(2, min(MAX_BINS, len(of_unit) // 3))
     edges = np.unique(np.quantile(of_unit, np.linspace(0, 1, n_bins + 1)))
@@ -115,11 +121,11 @@ def _levels(rows: pd.DataFrame, axis: Axis, design: str) -> tuple[pd.Series, Any
     return pd.Series(middles.reindex(bins(values)).to_numpy(float), index=rows.index), own
 
 
-def reference_level(cells: Cells, axis: Axis) -> Any:
-    """The level that holds the declared default (nearest bin; None where the default has no value here)."""
-    levels = cells.rows["level"].dropna().unique()
-    if cells.own_bin is not None:
-        return cells.own_bin
+def _reference(level: pd.Series, axis: Axis, own_bin: float | None) -> Any:
+    """Return the level that holds the declared default (the nearest bin); None where the default has no value here."""
+    levels = level.dropna().unique()
+    if own_bin is not None:
+        return own_bin
     if axis.default is None or len(levels) == 0:
         return None
     if axis.categorical:
@@ -129,16 +135,22 @@ def reference_level(cells: Cells, axis: Axis) -> Any:
     return levels[int(np.argmin(gap))]
 
 
-def unit_values(rows: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
-    """One value per (level, unit): the mean over the unit's fields of the mean over each field's rows."""
-    usable = rows.assign(y=values).dropna(subset=["y"])
+def unit_values(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one value per (level, unit): the mean over the unit's fields of the mean over each field's rows."""
+    usable = rows.dropna(subset=["y"])
     of_field = usable.groupby(["level", "unit", "field"], sort=False)["y"].mean()
     return of_field.groupby(["level", "unit"], sort=False).mean().reset_index()
 
 
-def ratios_to_default(rows: pd.DataFrame, values: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
-    """The rows with ``ratio``, y less that of the field's default sampler point at the same sample seed, and those defaults."""
-    used = rows.assign(y=values)
-    base = used.loc[is_default(used, "sampler")].groupby(["field", "seed_sample"])["y"].mean().rename("base")
-    used = used.join(base, on=["field", "seed_sample"])
+def ratios_to_default(rows: pd.DataFrame, default: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Return the rows with ``ratio``, and the values at the default sampler point.
+
+    ratio = y less that of the field's default sampler point at the same sample seed.
+
+    Args:
+        rows: of `Cells`.
+        default: whether a row is at the default sampler point, of these rows and perhaps of others.
+    """
+    base = rows.loc[default.loc[rows.index]].groupby(["field", "seed_sample"])["y"].mean().rename("base")
+    used = rows.join(base, on=["field", "seed_sample"])
     return used.assign(ratio=used["y"] - used["base"]), base

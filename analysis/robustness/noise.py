@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.robustness.levels import axis_cells, ratios_to_default
-from analysis.rows.meta import Axis, is_default, slim, undisturbed
-from analysis.rows.metrics import metric_column, metric_values
+from analysis.rows.meta import Axis, is_default
+from analysis.rows.metrics import metric_values
+from analysis.rows.question import ask, statistic
 from analysis.rows.units import unit_key
 from analysis.statistics.variance import Pooled, pool
 
@@ -20,10 +21,10 @@ def paired_seed_variances(frame: pd.DataFrame, axis: Axis, metric: str) -> list[
     Returns:
         One variance a value that some training point has two fields for.
     """
-    frame = slim(undisturbed(frame), axis.column, metric_column(frame, metric))
-    cells = axis_cells(frame, axis)
-    used, _ = ratios_to_default(cells.rows, metric_values(cells.rows, metric)[0])
-    used = used.loc[used["level"].notna() & used["ratio"].notna() & ~is_default(used, "sampler")]
+    question = ask(frame, axis, metric)
+    default = question.setting.default["sampler"]
+    used, _ = ratios_to_default(axis_cells(question).rows, default)
+    used = used.loc[used["level"].notna() & used["ratio"].notna() & ~default.loc[used.index]]
     found = []
     for _, rows in used.groupby("level", sort=True):
         of_field = rows.groupby(["point_id", "field"])["ratio"].mean()
@@ -31,6 +32,7 @@ def paired_seed_variances(frame: pd.DataFrame, axis: Axis, metric: str) -> list[
     return [pooled for pooled in found if pooled is not None and pooled.variance > 0]
 
 
+@statistic()
 def seed_variance(frame: pd.DataFrame, metric: str) -> Pooled | None:
     """Variance of the log metric between train seeds, the mean over training points.
 
@@ -39,7 +41,6 @@ def seed_variance(frame: pd.DataFrame, metric: str) -> Pooled | None:
     Returns:
         s₀² = Σ (n_i − 1) s_i² / Σ (n_i − 1) with its degrees of freedom, or None where no training point has two fields.
     """
-    frame = undisturbed(frame)
     default = is_default(frame, "sampler")
     rows = frame.loc[default] if default.any() else frame
     values, _ = metric_values(rows, metric)

@@ -16,13 +16,15 @@ import pandas as pd
 
 from analysis.robustness.gains import better_levels
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.rows.meta import find_axis, searched_axes, tolerance_of, undisturbed
+from analysis.rows.meta import find_axis, searched_axes, tolerance_of
+from analysis.rows.question import statistic
 
 _COLUMNS = [
     "parameter", "group", "value", "place", "mark", "in_interval", "ratio", "low", "high", "extreme", "n_bad", "rating",
 ]  # fmt: skip
 
 
+@statistic()
 def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval] | None = None) -> pd.DataFrame:
     """Every tested value of every searched parameter, on a common scale, with its ratio to the default.
 
@@ -35,7 +37,6 @@ def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterva
         extreme ("worst", "best" or ""; with one value beside the default, what it is), n_bad (cells that failed or diverged),
         rating; ``attrs``: tolerance, metric, skipped.
     """
-    frame = undisturbed(frame)
     if intervals is None:
         axes = [axis for axis in searched_axes(frame) if axis.column in frame.columns]
         intervals = [tolerance_interval(frame, axis) for axis in axes]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.rows.meta import Axis, design_of, find_axis, has_role, is_default, slim, undisturbed
-from analysis.rows.metrics import OUTCOMES, default_metric, is_log, metric_column, metric_values
+from analysis.rows.meta import Axis, design_of, find_axis, has_role, is_default, slim
+from analysis.rows.metrics import OUTCOMES, is_log, metric_column, metric_values
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
 
 
-def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str | None = None) -> pd.DataFrame:
+@statistic()
+def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str = MAIN) -> pd.DataFrame:
     """Mean metric at every measured pair of values of two parameters, exp(mean log) over fields.
 
     Args:
@@ -25,9 +27,7 @@ def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str
     Returns:
         value_1, value_2, mean, n_fields, n_failed, n_diverged, n_pending; ``attrs``: skipped, axes, held_fixed.
     """
-    frame = undisturbed(frame)
     first, second = find_axis(frame, p1), find_axis(frame, p2)
-    metric = metric or default_metric(frame)
     rows, held = _rows(slim(frame, first.column, second.column, metric_column(frame, metric)), first, second)
     missing = rows[first.column].isna() | rows[second.column].isna()
     skipped = {"a parameter is inactive": int(missing.sum())} if missing.any() else {}

@@ -7,46 +7,49 @@ Bounds hold together over the K values of the parameter (Bonferroni: each at 1 �
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.robustness.levels import Cells, axis_cells, ratios_to_default, reference_level, unit_values
-from analysis.robustness.noise import seed_variance
-from analysis.rows.meta import Axis, design_of, slim, undisturbed
-from analysis.rows.metrics import BAD, metric_column, metric_values, outcome_counts
-from analysis.rows.units import unit_key
-from analysis.statistics.variance import Pooled, moderate, of_means, pool
+from analysis.robustness.levels import Cells, axis_cells, ratios_to_default
+from analysis.rows.metrics import BAD, OUTCOMES, skipped_rows
+from analysis.rows.question import Question
+from analysis.statistics.variance import Pooled, mean_differences
 
 
-def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
-    """Log ratio of every level to the reference with simultaneous 95 % bounds.
+def level_ratios(question: Question) -> pd.DataFrame:
+    """Return the log ratio of every level to the reference with simultaneous 95 % bounds.
 
     bounds = d ± t_{1−0.025/K, ν} · SE with d the difference of mean log metrics; K levels beside the reference.
 
     Returns:
         level, d, se, df, low, high (log scale; NaN where no variance is known), n, n_reference, sd, is_reference,
-        assumed (where the variance comes from), n_failed, n_diverged, n_pending, failure_p.
+        assumed (where the variance comes from), n_failed, n_diverged, n_pending, failure_p; ``attrs``: held_fixed, skipped,
+        comparisons (K), pooled (the variance that all levels share, or None).
     """
-    frame = slim(undisturbed(frame), axis.column, metric_column(frame, metric))
-    cells = axis_cells(frame, axis)
-    values, skipped = metric_values(cells.rows, metric)
-    one = design_of(frame) == "one_at_a_time"
-    reference = reference_level(cells, axis)
-    pooled = None
-    if axis.group == "sampler" and one:
-        compared = _paired(cells.rows, values, reference)
-        alone = int(compared.attrs["alone"])
+    cells = axis_cells(question)
+    result = compare_levels(question, cells)
+    missed = skipped_rows(cells.rows, cells.rows["raw"], question.measured.metric)
+    result.attrs["skipped"] = {**cells.skipped, **missed, **result.attrs["skipped"]}
+    return result
+
+
+def compare_levels(question: Question, cells: Cells) -> pd.DataFrame:
+    """Return the table of `level_ratios` for cells that are at hand; ``attrs["skipped"]`` has the rows that lack a partner."""
+    setting, reference = question.setting, cells.reference
+    pooled, skipped = None, dict[str, int]()
+    if setting.axis.group == "sampler" and setting.one:
+        compared, alone = _paired(cells.rows, setting.default["sampler"], reference)
         skipped |= {"no value at the default sampler point": alone} if alone else {}
     else:
-        pooled = seed_variance(frame, metric) if one else None
-        units = unit_values(_reference_rows(cells, axis, one), values)
-        groups = {level: group["y"].to_numpy() for level, group in units.groupby("level", sort=False)}
-        compared = _unpaired(groups, reference, pooled if one else pool(list(groups.values())), units)
-    counted, elsewhere = _attributable(frame, cells.rows, axis)
-    skipped |= elsewhere
+        groups = {level: group["y"].to_numpy() for level, group in cells.units.groupby("level", sort=False)}
+        lenders = _training_points(question) if setting.one else list(groups.values())
+        compared, pooled = _unpaired(groups, reference, lenders, cells.units)
+        pooled = pooled if setting.one else None
+    counted, elsewhere = _attributable(question, cells.rows)
     result = compared.merge(_outcomes(counted), on="level", how="outer", sort=False)
     result["is_reference"] = result["level"].eq(reference) if reference is not None else False
     tested = result["level"].notna() & ~result["is_reference"]
@@ -54,12 +57,8 @@ def level_ratios(frame: pd.DataFrame, axis: Axis, metric: str) -> pd.DataFrame:
     half = stats.t.ppf(quantile, result["df"].astype(float)) * result["se"].astype(float)
     result["low"], result["high"] = result["d"] - half, result["d"] + half
     result = result.loc[result["level"].notna()].sort_values("level", key=_sort_key).reset_index(drop=True)
-    result.attrs = {
-        "held_fixed": cells.held_fixed,
-        "skipped": {**cells.skipped, **skipped},
-        "comparisons": int(tested.sum()),
-        "pooled": pooled,
-    }
+    skipped |= elsewhere
+    result.attrs = {"held_fixed": cells.held_fixed, "skipped": skipped, "comparisons": int(tested.sum()), "pooled": pooled}
     return result
 
 
@@ -67,16 +66,23 @@ def _sort_key(values: pd.Series) -> pd.Series:
     return values if pd.api.types.is_numeric_dtype(values) else values.astype(str)
 
 
-def _reference_rows(cells: Cells, axis: Axis, one: bool) -> pd.DataFrame:
-    return cells.rows.loc[cells.rows["level"].notna()] if one or axis.group == "train" else cells.rows
+def _training_points(question: Question) -> list[np.ndarray]:
+    """Values of the fields of every training point at the default sampler point (none: means over all), to lend variance."""
+    default = question.setting.default["sampler"]
+    rows = question.frame.loc[default] if default.any() else question.frame
+    of_field = rows.dropna(subset=["y"]).groupby(["point_id", "field"])["y"].mean()
+    return [group.to_numpy() for _, group in of_field.groupby("point_id")]
 
 
-def _attributable(frame: pd.DataFrame, rows: pd.DataFrame, axis: Axis) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows whose failure says something about the value: a field with no complete cell at all blames no sampler."""
+def _attributable(question: Question, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the rows whose failure says something about the value, and count the others.
+
+    A field with no complete cell at all blames no sampler.
+    """
     bad = rows["status"].isin(BAD)
-    if axis.group == "train" or not bad.any():
+    if question.setting.axis.group == "train" or not bad.any():
         return rows, {}
-    sound = unit_key(frame.loc[frame["status"].eq("complete")]).unique()
+    sound = question.frame.loc[question.frame["status"].eq("complete"), "field"].unique()
     broken = bad & ~rows["field"].isin(sound)
     return rows.loc[~broken], {"rows of fields without a complete cell": int(broken.sum())} if broken.any() else {}
 
@@ -91,7 +97,8 @@ def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:
         here, n = (int(of_level[c].loc[level]) for c in ("sum", "count"))
         there, m = int(bad.sum()) - here, len(bad) - n
         p = float(stats.fisher_exact([[here, n - here], [there, m - there]], alternative="greater").pvalue)
-        counts.append({"level": level, **outcome_counts(group), "failure_p": p})
+        outcomes = {name: int(group["status"].isin(statuses).sum()) for name, statuses in OUTCOMES.items()}
+        counts.append({"level": level, **outcomes, "failure_p": p})
     columns = ["level", "n_failed", "n_diverged", "n_pending", "failure_p"]
     return pd.DataFrame(counts, columns=columns).astype({"level": rows["level"].dtype})
 
@@ -99,9 +106,9 @@ def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:
 _RATIO_COLUMNS = ["level", "d", "se", "df", "n", "n_reference", "sd", "assumed"]
 
 
-def _paired(rows: pd.DataFrame, values: pd.Series, reference: Any) -> pd.DataFrame:
-    """Within-field log ratios to the default sampler point, same sample seed, averaged over seeds; fields are units."""
-    used, base = ratios_to_default(rows, values)
+def _paired(rows: pd.DataFrame, default: pd.Series, reference: Any) -> tuple[pd.DataFrame, int]:
+    """Average within-field log ratios to the default sampler point over sample seeds, fields as units; count rows alone."""
+    used, base = ratios_to_default(rows, default)
     alone = int((used["y"].notna() & used["base"].isna()).sum())
     table = []
     for level, group in used.dropna(subset=["level"]).groupby("level", sort=False):
@@ -112,35 +119,31 @@ def _paired(rows: pd.DataFrame, values: pd.Series, reference: Any) -> pd.DataFra
         error, df = (0.0, 1.0) if self_reference and n else (sd / math.sqrt(n) if n > 1 else math.nan, max(n - 1, 1))
         mean = float(d.mean()) if n else math.nan
         table.append([level, mean, error, df, n, int(base.groupby("field").count().gt(0).sum()), sd, ""])
-    result = _typed(table, rows)
-    result.attrs = {"alone": alone}
-    return result
+    return _typed(table, rows), alone
 
 
-def _unpaired(groups: dict[Any, np.ndarray], reference: Any, pooled: Pooled | None, like: pd.DataFrame) -> pd.DataFrame:
+def _unpaired(
+    groups: dict[Any, np.ndarray], reference: Any, lenders: Sequence[np.ndarray], like: pd.DataFrame
+) -> tuple[pd.DataFrame, Pooled | None]:
     base = groups.get(reference, np.array([])) if reference is not None else np.array([])
+    found, pooled = mean_differences(base, list(groups.values()), lenders)
     table = []
-    for level, y in groups.items():
-        difference, error, df, assumed = _compare(base, y, pooled)
-        if level == reference:
-            difference, error, df = 0.0, 0.0, 1.0
+    for (level, y), (difference, variance, df) in zip(groups.items(), found, strict=True):
+        error, assumed = math.sqrt(variance) if df > 0 else math.nan, _assumed(base, y, df)
+        own = (0.0, 0.0, 1.0) if level == reference else (difference, error, df if df > 0 else 1.0)
         sd = float(y.std(ddof=1)) if len(y) > 1 else math.nan
-        table.append([level, difference, error, df, len(y), len(base), sd, assumed])
-    return _typed(table, like)
+        table.append([level, *own, len(y), len(base), sd, assumed])
+    return _typed(table, like), pooled
+
+
+def _assumed(base: np.ndarray, y: np.ndarray, df: float) -> str:
+    """Say where the variance of a comparison comes from, where it is not its own."""
+    if not len(base) or not len(y):
+        return ""
+    if df <= 0:
+        return "one unit a value: no interval"
+    return "n = 1 here: the variance of the other configurations" if len(y) == 1 else ""
 
 
 def _typed(table: list[list[Any]], like: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table, columns=_RATIO_COLUMNS).astype({"level": like["level"].dtype})
-
-
-def _compare(base: np.ndarray, y: np.ndarray, pooled: Pooled | None) -> tuple[float, float, float, str]:
-    """Difference of means, its standard error, degrees of freedom, and where the variance comes from."""
-    if not len(base) or not len(y):
-        return math.nan, math.nan, 1.0, ""
-    difference = float(y.mean() - base.mean())
-    sides = [(moderate(side, pooled), len(side)) for side in (base, y)]
-    variance, df = of_means(sides)
-    if df <= 0:
-        return difference, math.nan, 1.0, "one unit a value: no interval"
-    how = "n = 1 here: the variance of the other configurations" if len(y) == 1 else ""
-    return difference, math.sqrt(variance), df, how

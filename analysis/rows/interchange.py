@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.rows.load import load_study
-from analysis.rows.meta import AnalysisError, Shared, study_of, undisturbed
-from analysis.rows.metrics import HIGHER_IS_BETTER, default_metric, is_log, metric_values
+from analysis.rows.meta import AnalysisError, Shared, study_of
+from analysis.rows.metrics import HIGHER_IS_BETTER, is_log, metric_values
 from analysis.rows.optuna_trials import declared_points, distributions, frozen_trial, trial_facts
+from analysis.rows.question import MAIN, statistic
 from study.rows.storage import Place
 
 if TYPE_CHECKING:
@@ -93,9 +94,10 @@ def to_csv(frame: pd.DataFrame, path: str | Path) -> Path:
     return target
 
 
+@statistic()
 def to_optuna(
     frame: pd.DataFrame,
-    metric: str | None = None,
+    metric: str = MAIN,
     *,
     unit: str = "configuration",
     storage: str | None = None,
@@ -124,10 +126,8 @@ def to_optuna(
     """
     if unit not in ("configuration", "row"):
         raise AnalysisError(f"unit: got {unit}; use configuration or row")
-    import optuna
+    import optuna  # optional, and slow to import
 
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
     points = declared_points(frame)
     space, widened = distributions(frame, points)
     best = optuna.study.StudyDirection

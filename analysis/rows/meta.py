@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -179,3 +181,44 @@ def slim(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """The frame with the columns that a comparison needs: to select rows of a hundred columns takes most of its time."""
     names = [*_KEYS, "status", *(f"{group}_{name}" for group in ("train", "sampler") for name in HELD), *columns]
     return frame[[name for name in dict.fromkeys(names) if name in frame.columns]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a comparison along one parameter needs to know of the study, looked up once."""
+
+    frame: pd.DataFrame
+    """Undisturbed rows with every column."""
+    rows: pd.DataFrame
+    """The same rows, slim."""
+    axis: Axis
+    design: str
+    one: bool
+    """Whether the design moves one parameter at a time."""
+    tolerance: float
+    given: bool
+    """Whether the study measures one field that was given, not fields that it trained."""
+    default: Mapping[str, pd.Series]
+    """Rows at the default point of each group, ``train`` and ``sampler``."""
+    along: pd.Series
+    """Rows at the default or on the arm of the parameter, where the design has arms; else those off the default point."""
+
+
+def setting_of(frame: pd.DataFrame, parameter: str | Axis) -> Setting:
+    """Look up all that the comparison of a parameter's values needs to know of the study.
+
+    Raises:
+        AnalysisError: no such searched parameter.
+    """
+    frame = undisturbed(frame)
+    axis, design = find_axis(frame, parameter), design_of(frame)
+    one = design == "one_at_a_time"
+    default = {group: is_default(frame, group) for group in ("train", "sampler")}
+    role = frame["design_role" if axis.group == "train" else "design_sampler_role"]
+    along = has_role(role, "default", f"arm:{axis.name}") if one else ~default[axis.group]
+    return Setting(frame, slim(frame, axis.column), axis, design, one, tolerance_of(frame), is_given(frame), default, along)
+
+
+def is_given(frame: pd.DataFrame) -> bool:
+    """Whether the study measures one field that was given (``field`` in search.yaml), not fields that it trained."""
+    return bool(study_of(frame).get("field"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -47,10 +48,14 @@ def is_log(metric: str) -> bool:
 
 
 def default_metric(frame: pd.DataFrame) -> str:
-    """``fid`` where it was measured, else ``sliced_wasserstein`` or ``energy``, else ``fid``."""
+    """Return the main metric: ``fid`` where it was measured, else ``sliced_wasserstein`` or ``energy``, else ``fid``."""
+    return _main_metric(undisturbed(frame))
+
+
+def _main_metric(rows: pd.DataFrame) -> str:
     for metric in ("fid", "sliced_wasserstein", "energy"):
         column = f"metric_{metric}"
-        if column in frame.columns and undisturbed(frame)[column].notna().any():
+        if column in rows.columns and rows[column].notna().any():
             return metric
     return "fid"
 
@@ -72,8 +77,63 @@ def need_ratio_metric(metric: str, statistic: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A metric of every row."""
+
+    metric: str
+    main: str
+    """The main metric of the rows; often the same."""
+    log: bool
+    """Whether it is averaged on the log."""
+    raw: pd.Series
+    """As measured."""
+    y: pd.Series
+    """On its averaging scale (log or linear), NaN where a row is not complete or its number cannot be used."""
+
+
+def on_scale(frame: pd.DataFrame, metric: str | None = None) -> Measured:
+    """Put a metric on its averaging scale.
+
+    Args:
+        frame: rows of one study.
+        metric: see `metric_column`; default: the main one of these rows.
+    Raises:
+        AnalysisError: no such metric, or a frame of several studies.
+    """
+    if frame.attrs.get("studies"):
+        raise AnalysisError("these are rows of several studies; take one with analysis.of_study(rows, name)")
+    main = _main_metric(frame)
+    metric = metric or main
+    log, raw = is_log(metric), pd.to_numeric(frame[metric_column(frame, metric)]).astype(float)
+    usable = frame["status"].eq("complete") & np.isfinite(raw) & ((raw > 0) | (not log))
+    values = raw.where(usable)
+    return Measured(metric, main, log, raw, values.map(math.log, na_action="ignore") if log else values)
+
+
+def skipped_rows(rows: pd.DataFrame, raw: pd.Series, metric: str, perturbed: bool = False) -> dict[str, int]:
+    """Count the rows that have no value, by reason.
+
+    Args:
+        rows: the rows.
+        raw: their metric as measured.
+        metric: its name.
+        perturbed: rows of disturbed fields are wanted, so they are not counted.
+    """
+    skipped = {f"status {s}": int(n) for s, n in rows["status"].value_counts().sort_index().items() if s != "complete"}
+    complete, finite = rows["status"].eq("complete"), np.isfinite(raw)
+    if n := int((complete & ~finite).sum()):
+        skipped[f"{metric} missing"] = n
+    if n := int((complete & finite & (raw <= 0)).sum()) if is_log(metric) else 0:
+        skipped[f"{metric} not positive"] = n
+    disturbed = int(rows["perturb_kind"].notna().sum()) if "perturb_kind" in rows else 0
+    if (n := disturbed + int(rows.attrs.get("disturbed", 0))) and not perturbed:
+        skipped["row of a disturbed field"] = n
+    return skipped
+
+
 def metric_values(frame: pd.DataFrame, metric: str, perturbed: bool = False) -> tuple[pd.Series, dict[str, int]]:
-    """The metric of every complete row on its averaging scale (log or linear), NaN elsewhere, and what was skipped.
+    """Return the metric of every complete row on its averaging scale, NaN elsewhere, and what was skipped.
 
     Args:
         frame: rows of one study.
@@ -82,24 +142,9 @@ def metric_values(frame: pd.DataFrame, metric: str, perturbed: bool = False) -> 
     Raises:
         AnalysisError: a frame of several studies.
     """
-    if frame.attrs.get("studies"):
-        raise AnalysisError("these are rows of several studies; take one with analysis.of_study(rows, name)")
-    values = pd.to_numeric(frame[metric_column(frame, metric)]).astype(float)
-    complete = frame["status"].eq("complete")
-    skipped = {f"status {s}": int(n) for s, n in frame["status"].value_counts().sort_index().items() if s != "complete"}
-    missing = complete & ~np.isfinite(values)
-    unusable = complete & np.isfinite(values) & (values <= 0) & is_log(metric)
-    if missing.any():
-        skipped[f"{metric} missing"] = int(missing.sum())
-    if unusable.any():
-        skipped[f"{metric} not positive"] = int(unusable.sum())
-    values = values.where(complete & ~missing & ~unusable)
-    if not perturbed:
-        disturbed = frame["perturb_kind"].notna() if "perturb_kind" in frame else pd.Series(False, index=frame.index)
-        if n := int(disturbed.sum()) + int(frame.attrs.get("disturbed", 0)):
-            skipped["row of a disturbed field"] = n
-        values = values.where(~disturbed)
-    return (values.map(math.log, na_action="ignore") if is_log(metric) else values), skipped
+    measured = on_scale(frame, metric)
+    y = measured.y.where(frame["perturb_kind"].isna()) if "perturb_kind" in frame and not perturbed else measured.y
+    return y, skipped_rows(frame, measured.raw, metric, perturbed)
 
 
 OUTCOMES = {"n_failed": ["failed", "timeout"], "n_diverged": ["diverged", "solver_limit"], "n_pending": ["pending"]}
@@ -112,8 +157,8 @@ def outcome_counts(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def anchors(frame: pd.DataFrame) -> dict[str, float]:
-    """Values of FID with a known meaning: median over rows of the floor, half-against-half and the pixel Gaussian."""
-    frame = undisturbed(frame)
+    """Return the values of FID with a known meaning: medians of the floor, half-against-half and the pixel Gaussian."""
+    frame = frame.loc[frame["perturb_kind"].isna()] if "perturb_kind" in frame else frame
     found = {name: frame[f"metric_{name}"].median() for name in ANCHORS if f"metric_{name}" in frame.columns}
     return {name: float(value) for name, value in found.items() if pd.notna(value)}
 

@@ -18,7 +18,6 @@ from analysis.rows.metrics import OUTCOMES
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-    from optuna.trial import TrialState
 
 
 class TrialFacts(NamedTuple):
@@ -95,7 +94,7 @@ def _as_choice(value: Any, resolved: Any, choices: list[Any]) -> Any:
 
 def distributions(frame: pd.DataFrame, points: Sequence[Mapping[str, Any]]) -> tuple[dict[str, BaseDistribution], list[str]]:
     """The distribution of every searched parameter, widened to the values seen, and the names of the widened ones."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna import distributions as kinds  # optional, and slow to import
 
     space: dict[str, BaseDistribution] = {}
     widened = []
@@ -107,7 +106,7 @@ def distributions(frame: pd.DataFrame, points: Sequence[Mapping[str, Any]]) -> t
             if kind == "choice":
                 choices = list(spec["choice"])
                 extra = [value for value in dict.fromkeys(seen) if value not in choices]
-                space[key] = CategoricalDistribution([*choices, *extra])
+                space[key] = kinds.CategoricalDistribution([*choices, *extra])
                 widened += [key] if extra else []
                 continue
             ends = [float(as_number(end) or 0.0) for end in spec[kind]]
@@ -115,9 +114,9 @@ def distributions(frame: pd.DataFrame, points: Sequence[Mapping[str, Any]]) -> t
             widened += [key] if [low, high] != ends else []
             whole = "int" in kind
             space[key] = (
-                IntDistribution(int(low), int(high), log=kind.startswith("log"))
+                kinds.IntDistribution(int(low), int(high), log=kind.startswith("log"))
                 if whole
-                else FloatDistribution(float(low), float(high), log=kind.startswith("log"))
+                else kinds.FloatDistribution(float(low), float(high), log=kind.startswith("log"))
             )
     return space, widened
 
@@ -179,9 +178,9 @@ def frozen_trial(
     facts: TrialFacts, point: Mapping[str, Any], space: Mapping[str, BaseDistribution]
 ) -> optuna.trial.FrozenTrial:
     """The facts as a trial of Optuna; ``point``: its declared values, active parameters only."""
-    import optuna
+    import optuna  # optional, and slow to import
 
-    state = _state(facts.statuses, math.isfinite(facts.mean))
+    state = optuna.trial.TrialState[_state(facts.statuses, math.isfinite(facts.mean))]
     active = [key for key in space if key in point]
     trial = optuna.trial.create_trial(
         state=state,
@@ -194,14 +193,13 @@ def frozen_trial(
     return trial
 
 
-def _state(statuses: Mapping[str, int], finite: bool) -> TrialState:
-    from optuna.trial import TrialState
-
+def _state(statuses: Mapping[str, int], finite: bool) -> str:
+    """Return the name of Optuna's state of a trial."""
     if not statuses.keys().isdisjoint(OUTCOMES["n_failed"]):
-        return TrialState.FAIL
+        return "FAIL"
     if not statuses.keys().isdisjoint(OUTCOMES["n_diverged"]):
-        return TrialState.PRUNED
-    return TrialState.COMPLETE if finite else TrialState.FAIL
+        return "PRUNED"
+    return "COMPLETE" if finite else "FAIL"
 
 
 def _times(rows: pd.DataFrame) -> dict[str, pd.Series]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.rows.meta import study_of
+from analysis.rows.meta import is_given
 
 
 def field_key(frame: pd.DataFrame) -> pd.Series:
@@ -17,15 +17,15 @@ def field_key(frame: pd.DataFrame) -> pd.Series:
     return frame["train_id"].where(frame["train_id"].notna(), fallback).astype(str)
 
 
-def is_given(frame: pd.DataFrame) -> bool:
-    """Whether the study measures one field that was given (``field`` in search.yaml), not fields that it trained."""
-    return bool(study_of(frame).get("field"))
-
-
-def unit_key(frame: pd.DataFrame) -> pd.Series:
-    """The unit of inference of each row: its field; where one field is given, its sampling (sample seed).
+def unit_key(frame: pd.DataFrame, given: bool | None = None) -> pd.Series:
+    """Return the unit of inference of each row: its field; where one field is given, its sampling (sample seed).
 
     Conclusions then hold for that field, not for others trained alike.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        given: whether one field is given, where it is known already.
     """
     key = field_key(frame)
-    return key + "/sample " + frame["seed_sample"].astype(str) if is_given(frame) else key
+    sampled = is_given(frame) if given is None else given
+    return key + "/sample " + frame["seed_sample"].astype(str) if sampled else key

@@ -6,6 +6,7 @@ The label of FID names its feature network and sample count, because values from
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,11 @@ def _feature_name(features: str) -> str:
 def plain_number(value: float, _: object = None) -> str:
     """Three digits without an exponent below 100,000: 1800, 0.05, 1e-05."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
+def plain_numbers(values: Iterable[float]) -> list[str]:
+    """Write the numbers of an axis as `plain_number` does, infinity as ∞."""
+    return [plain_number(value) if math.isfinite(value) else "∞" for value in values]
 
 
 def format_value(value: Any) -> str:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.rows.meta import AnalysisError, Axis, design_of, is_default, searched_axes, undisturbed
-from analysis.rows.metrics import BAD, default_metric, metric_values, need_ratio_metric
+from analysis.rows.meta import AnalysisError, Axis, design_of, is_default, searched_axes
+from analysis.rows.metrics import BAD, metric_values, need_ratio_metric
+from analysis.rows.question import statistic
 from analysis.rows.units import unit_key
 
 SPACE_FILLING = ("sobol", "random", "grid")
@@ -39,8 +40,8 @@ def designs(frame: pd.DataFrame) -> set[str]:
     return {str(name) for name in known} or {design_of(frame)}
 
 
-def metric_of_box(frame: pd.DataFrame, metric: str | None, statistic: str, force: bool) -> str:
-    """The metric (default: `default_metric`) of a statistic about the whole box, once design and metric allow it.
+def need_box(frame: pd.DataFrame, metric: str, statistic: str, force: bool) -> None:
+    """Refuse a statistic about the whole box where the design or the metric does not allow it.
 
     Raises:
         AnalysisError: a design that does not fill the box, its key and the cure; or a metric of which more is better.
@@ -51,9 +52,7 @@ def metric_of_box(frame: pd.DataFrame, metric: str | None, statistic: str, force
             f"{statistic} needs an iid or Sobol' design; this study used {' and '.join(wrong)} (search.yaml: design.name)."
             " Use design: sobol, or pass force=True."
         )
-    metric = metric or default_metric(frame)
     need_ratio_metric(metric, statistic)
-    return metric
 
 
 def searched_points(frame: pd.DataFrame, metric: str, skipped: dict[str, int]) -> Iterator[Points]:
@@ -65,6 +64,7 @@ def searched_points(frame: pd.DataFrame, metric: str, skipped: dict[str, int]) -
             yield points
 
 
+@statistic()
 def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:
     """The points of a design in the ``train`` or ``sampler`` group, the default point left out: it was not drawn.
 
@@ -77,7 +77,6 @@ def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:
         group: ``train`` or ``sampler``.
         metric: one averaged on the log.
     """
-    frame = undisturbed(frame)
     values, skipped = metric_values(frame, metric)
     known = frame.assign(y=values, field=unit_key(frame))
     known.attrs = {}

@@ -16,12 +16,13 @@ from analysis.rows.meta import (
     find_axis,
     has_role,
     is_default,
+    is_given,
     searched_axes,
     tolerance_of,
-    undisturbed,
 )
-from analysis.rows.metrics import BAD, default_metric, metric_values, need_ratio_metric
-from analysis.rows.units import is_given, unit_key
+from analysis.rows.metrics import BAD, metric_values
+from analysis.rows.question import MAIN, statistic
+from analysis.rows.units import unit_key
 from analysis.rows.words import percent
 from analysis.statistics.variance import Moderated, detectable, half_width, moderate, of_means, pool
 
@@ -72,15 +73,11 @@ class Comparison(NamedTuple):
         )
 
 
+@statistic(ratio=True)
 def compare(
-    frame: pd.DataFrame,
-    a: Configuration,
-    b: Configuration,
-    *,
-    metric: str | None = None,
-    tolerance: float | None = None,
+    frame: pd.DataFrame, a: Configuration, b: Configuration, *, metric: str = MAIN, tolerance: float | None = None,
     confidence: float = 0.95,
-) -> Comparison:
+) -> Comparison:  # fmt: skip
     """Ratio of the geometric mean metric of ``b`` to that of ``a``, with an interval and a verdict.
 
     The same fields sampled in two ways: d_f = mean over common sample seeds of y_b − y_a, interval d̄ ± t √(ν_d/n). Different
@@ -102,9 +99,6 @@ def compare(
     Raises:
         AnalysisError: no such configuration, or a metric that is not averaged on the log.
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "compare")
     limit = tolerance_of(frame) if tolerance is None else tolerance
     keys = [configuration(frame, a), configuration(frame, b)]
     used = [frame["point_id"].eq(point) & frame["sampler_id"].eq(sampler) for point, sampler in keys]

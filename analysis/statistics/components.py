@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.rows.meta import is_default, undisturbed
-from analysis.rows.metrics import default_metric, metric_values
+from analysis.rows.meta import is_default
+from analysis.rows.metrics import metric_values
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import field_key
 
 N_DRAWS = 4000
@@ -44,7 +45,8 @@ class _Squares(NamedTuple):
     n_seeds: int
 
 
-def variance_components(frame: pd.DataFrame, metric: str | None = None, confidence: float = 0.95) -> pd.DataFrame:
+@statistic()
+def variance_components(frame: pd.DataFrame, metric: str = MAIN, confidence: float = 0.95) -> pd.DataFrame:
     """Standard deviation and share of variance of configuration, train seed, sample seed and residual.
 
     Rows of the default sampler point (without one: means over all sampler points). With one sample seed the last two cannot be
@@ -60,8 +62,6 @@ def variance_components(frame: pd.DataFrame, metric: str | None = None, confiden
         held_fixed.
         The configuration's share is that of the tested training points, whatever their design.
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
     default = is_default(frame, "sampler")
     rows = frame.loc[default] if default.any() else frame
     values, skipped = metric_values(rows, metric)

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.rows.meta import AnalysisError, study_of
-from analysis.rows.metrics import OUTCOMES, default_metric, metric_values, need_ratio_metric, outcome_counts
+from analysis.rows.metrics import OUTCOMES, metric_values, outcome_counts
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
 from analysis.rows.words import plain_number
 from analysis.statistics.summary import t_interval
@@ -36,7 +37,8 @@ _ALONE = "no undisturbed row of this field, sampler point and seed"
 _NO_MOST = "no complete row at the largest number of steps"
 
 
-def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None, by: Sequence[str] | None = None) -> pd.DataFrame:
+@statistic(ratio=True, perturbed=True)
+def perturbation_robustness(frame: pd.DataFrame, metric: str = MAIN, by: Sequence[str] | None = None) -> pd.DataFrame:
     """Degradation of a metric by kind and level of disturbance, against the same field and latents undisturbed.
 
     One series for each process, number of extra dimensions and size of the network, where these differ and are searched as
@@ -56,8 +58,6 @@ def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None, by: 
     Raises:
         AnalysisError: a metric that has no ratio, such as precision.
     """
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "perturbation_robustness")
     values, skipped = metric_values(frame, metric, perturbed=True)
     rows = frame.assign(_y=values, _field=unit_key(frame), _series=series_of(frame, by))
     rows.attrs = {}
@@ -103,7 +103,8 @@ def _series_word(column: str, value: Any) -> str:
     return f"{SERIES.get(column, column)} = {number}"
 
 
-def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str | None = None) -> pd.DataFrame:
+@statistic(ratio=True, perturbed=True)
+def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str = MAIN) -> pd.DataFrame:
     """Log ratio of a disturbed to the undisturbed metric, one a field, for `analysis.statistics.contrasts`.
 
     Args:
@@ -118,8 +119,6 @@ def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str | None
     Raises:
         AnalysisError: no such kind, or level; the message lists those there are.
     """
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "degradation")
     values, _ = metric_values(frame, metric, perturbed=True)
     rows = frame.assign(_y=values, _field=unit_key(frame), _series=series_of(frame))
     rows.attrs = {}

@@ -17,15 +17,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.rows.meta import AnalysisError, Axis
-from analysis.statistics.box import Points, as_frame, codes, metric_of_box, permutation_p, permutations, ranked, searched_points
+from analysis.rows.question import MAIN, statistic
+from analysis.statistics.box import Points, as_frame, codes, need_box, permutation_p, permutations, ranked, searched_points
 
 MIN_POINTS = 32
 N_TREES, MAX_DEPTH = 16, 6
 _COLUMNS = ["parameter", "group", "importance", "low", "high", "effect", "p_value", "n_points"]
 
 
+@statistic()
 def parameter_importance(
-    frame: pd.DataFrame, metric: str | None = None, *, method: str = "fanova", n_permutations: int = 999, n_bootstrap: int = 40,
+    frame: pd.DataFrame, metric: str = MAIN, *, method: str = "fanova", n_permutations: int = 999, n_bootstrap: int = 40,
     force: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Importance of every searched parameter, with interval, permutation p-value and the surrogate's R².
@@ -48,7 +50,7 @@ def parameter_importance(
     """
     if method not in ("fanova", "ped_anova"):
         raise AnalysisError(f"method: got {method}; use fanova or ped_anova")
-    metric = metric_of_box(frame, metric, "parameter_importance", force)
+    need_box(frame, metric, "parameter_importance", force)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
     r2: dict[str, float] = {}
@@ -122,8 +124,7 @@ def _shares(points: Points, method: str, chosen: np.ndarray) -> dict[str, float]
 
 
 def _optuna(points: Points, axes: list[Axis], chosen: np.ndarray, method: str) -> dict[str, float]:
-    import optuna
-    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+    import optuna  # optional, and two seconds of imports
 
     table = points.table.iloc[chosen]
     axes = [axis for axis in axes if len(table[axis.column].unique()) > 1]
@@ -138,9 +139,9 @@ def _optuna(points: Points, axes: list[Axis], chosen: np.ndarray, method: str) -
             study = optuna.create_study()
             study.add_trials(_trials(table, axes, y))
             evaluator: Any = (
-                FanovaImportanceEvaluator(n_trees=N_TREES, max_depth=MAX_DEPTH, seed=0)
+                optuna.importance.FanovaImportanceEvaluator(n_trees=N_TREES, max_depth=MAX_DEPTH, seed=0)
                 if method == "fanova"
-                else PedAnovaImportanceEvaluator(target_quantile=0.25, region_quantile=1.0)
+                else optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25, region_quantile=1.0)
             )
             return {name: float(share) for name, share in evaluator.evaluate(study).items()}
         finally:
@@ -148,21 +149,20 @@ def _optuna(points: Points, axes: list[Axis], chosen: np.ndarray, method: str) -
 
 
 def _trials(table: pd.DataFrame, axes: list[Axis], y: np.ndarray) -> list[Any]:
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-    from optuna.trial import create_trial
+    from optuna import distributions, trial  # optional, and slow to import
 
-    space: dict[str, BaseDistribution] = {}
+    space: dict[str, distributions.BaseDistribution] = {}
     for axis in axes:
         values = table[axis.column]
         if axis.categorical:
-            space[axis.name] = CategoricalDistribution(sorted(values.astype(str).unique()))
+            space[axis.name] = distributions.CategoricalDistribution(sorted(values.astype(str).unique()))
         else:
             low, high = float(values.min()), float(values.max())
-            space[axis.name] = FloatDistribution(low, high, log=axis.log and low > 0)
+            space[axis.name] = distributions.FloatDistribution(low, high, log=axis.log and low > 0)
     rows = zip(*(table[a.column].astype(str if a.categorical else float) for a in axes), strict=True)
     names = [axis.name for axis in axes]
     return [
-        create_trial(params=dict(zip(names, row, strict=True)), distributions=space, value=float(value))
+        trial.create_trial(params=dict(zip(names, row, strict=True)), distributions=space, value=float(value))
         for row, value in zip(rows, y, strict=True)
     ]
 
@@ -175,8 +175,7 @@ def _finite(y: pd.Series) -> np.ndarray:
 
 def surrogate_r2(points: Points) -> float:
     """Out-of-sample R² of the random forest over five folds of whole points; below 0, it predicts worse than the mean does."""
-    from sklearn.ensemble import RandomForestRegressor
-    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn import ensemble, model_selection  # two seconds of imports that few statistics need
 
     y = _finite(points.table["y"])
     if len(y) < 10 or np.ptp(y) == 0:
@@ -184,8 +183,10 @@ def surrogate_r2(points: Points) -> float:
     columns = [
         codes(points.table[a.column], a, 1000) if a.categorical else _column(points.table[a.column], a) for a in points.axes
     ]
-    forest = RandomForestRegressor(n_estimators=N_TREES, max_depth=MAX_DEPTH, random_state=0)
-    predicted = cross_val_predict(forest, np.column_stack(columns), y, cv=KFold(5, shuffle=True, random_state=0))
+    forest = ensemble.RandomForestRegressor(n_estimators=N_TREES, max_depth=MAX_DEPTH, random_state=0)
+    predicted = model_selection.cross_val_predict(
+        forest, np.column_stack(columns), y, cv=model_selection.KFold(5, shuffle=True, random_state=0)
+    )
     return float(1 - ((y - predicted) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 

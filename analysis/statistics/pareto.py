@@ -23,9 +23,9 @@ from analysis.rows.meta import (
     slim,
     study_of,
     tolerance_of,
-    undisturbed,
 )
 from analysis.rows.metrics import BAD, default_metric, is_log, metric_column, metric_values, outcome_counts
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
 from analysis.statistics.summary import summarize, t_interval
 
@@ -50,7 +50,8 @@ def non_dominated(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
     return front
 
 
-def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
+@statistic()
+def pareto_front(frame: pd.DataFrame, metric: str = MAIN) -> pd.DataFrame:
     """Every measured configuration with its means, and which are non-dominated in (NFE, metric).
 
     A configuration with a failed or diverged cell is listed, never on the front. Only metrics that are averaged on the log,
@@ -66,8 +67,6 @@ def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame
         default's), cheapest_within (at most one row: the fewest NFE of those, then the least mean); sorted by NFE.
         ``attrs["skipped"]``: what `analysis.summarize` left out, configurations without a mean, and the missing front.
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
     return flagged(frame, metric, seed_fronts(frame, metric))
 
 
@@ -127,7 +126,8 @@ def knee_of(front: pd.DataFrame) -> object:
     return known.index[int(depth.argmax())] if depth.max() > 1e-9 else -1
 
 
-def seed_fronts(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
+@statistic()
+def seed_fronts(frame: pd.DataFrame, metric: str = MAIN) -> pd.DataFrame:
     """The non-dominated configurations of each train seed by itself: how far the front is luck.
 
     With ``seeds: {disjoint: true}`` a seed belongs to one training point, so the n-th seeds of all points make one front.
@@ -140,8 +140,6 @@ def seed_fronts(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
         point_id, sampler_id, nfe, mean (over sample seeds; geometric), by rank and NFE; ``attrs["skipped"]``.
         Empty for precision, recall and other shares: the lowest are not the best.
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
     values, skipped = metric_values(frame, metric)
     rows = frame[["seed_train", *_KEY, "cost_nfe"]].assign(y=values)
     rows.attrs = {}
@@ -184,6 +182,7 @@ def solver_curves(table: pd.DataFrame, one_at_a_time: bool) -> pd.DataFrame:
     return order.sort_values(["solver", "_budget"], kind="stable").drop(columns="_budget")
 
 
+@statistic()
 def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
     """Solver error, metric and NFE against rtol, by solver: geometric means over fields, with the diverged share.
 
@@ -196,7 +195,6 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
         solver, rtol, solver_error, quality, nfe (with _low, _high t-bounds), n_fields, n_rows, n_failed, n_diverged,
         n_pending, diverged_share; ``attrs``: skipped, metric, held_fixed.
     """
-    frame = undisturbed(frame)
     metric = default_metric(frame)
     rows, held = slim(frame, *_TOLERANCE_READ, metric_column(frame, metric)), "the other sampler parameters vary"
     if design_of(frame) == "one_at_a_time":
@@ -244,8 +242,9 @@ def _tolerance_row(key: tuple[object, ...], group: pd.DataFrame, metric: str) ->
     return {**row, "n_fields": n_fields, "n_rows": len(group), **counts, "diverged_share": share}
 
 
+@statistic()
 def outlier_axis(frame: pd.DataFrame) -> str | None:
     """The searched sampler parameter that moves the prior's tail: truncation first, then T; None if neither is searched."""
     names = [axis.name for axis in searched_axes(frame) if axis.group == "sampler"]
-    measured = undisturbed(frame)["metric_outlier_fraction"].notna().any() and is_default(frame, "train").any()
+    measured = frame["metric_outlier_fraction"].notna().any() and is_default(frame, "train").any()
     return next((n for n in ("max_radius_ratio", "T_ratio", "T") if measured and n in names and find_axis(frame, n)), None)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.rows.meta import is_default, undisturbed
+from analysis.rows.meta import is_default
 from analysis.rows.metrics import default_metric
+from analysis.rows.question import statistic
 from analysis.statistics.summary import summarize
 from study.rows.storage import Place
 
 
+@statistic()
 def choose_cell(frame: pd.DataFrame, which: str) -> pd.Series | None:
     """The row shown for "default", "best" or "worst": by mean over seeds among configurations with complete rows.
 
     Best and worst are raw extremes, biased by selection. Prefers a row whose sample grid exists; None if there is no row.
     """
-    frame = undisturbed(frame)
     complete = frame.loc[frame["status"].eq("complete")]
     if which == "default":
         rows = complete.loc[is_default(complete, "train") & is_default(complete, "sampler")]

@@ -12,16 +12,18 @@ import numpy as np
 import pandas as pd
 
 from analysis.rows.meta import Axis, tolerance_of
-from analysis.statistics.box import Points, as_frame, metric_of_box, permutation_p, permutations, searched_points
+from analysis.rows.question import MAIN, statistic
+from analysis.statistics.box import Points, as_frame, need_box, permutation_p, permutations, searched_points
 
 MIN_SIDE = 5
 """Regional sensitivity needs this many points inside and outside the tolerance."""
 _REGIONAL = ["parameter", "group", "statistic", "p_value", "n_inside", "n_outside"]
 
 
+@statistic()
 def regional_sensitivity(
     frame: pd.DataFrame,
-    metric: str | None = None,
+    metric: str = MAIN,
     *,
     tolerance: float | None = None,
     n_permutations: int = 999,
@@ -44,7 +46,7 @@ def regional_sensitivity(
     Raises:
         AnalysisError: an invalid design.
     """
-    metric = metric_of_box(frame, metric, "regional_sensitivity", force)
+    need_box(frame, metric, "regional_sensitivity", force)
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.rows.meta import AnalysisError, Axis, find_axis, searched_axes, undisturbed
+from analysis.rows.meta import AnalysisError, Axis, find_axis, is_given, searched_axes, undisturbed
 from analysis.rows.metrics import OUTCOMES, is_log, metric_values
-from analysis.rows.units import is_given, unit_key
+from analysis.rows.question import statistic
+from analysis.rows.units import unit_key
 from analysis.rows.words import format_value
-from analysis.statistics.variance import FEW_DF, moderate_all, sample_seed_variance
+from analysis.statistics.variance import intervals
 from study.rows.records import STATUSES
 
 
@@ -53,6 +54,7 @@ def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -
     return Interval(mean, mean - half, mean + half, n)
 
 
+@statistic()
 def summarize(
     frame: pd.DataFrame, metric: str = "fid", by: Sequence[str] = ("point_id", "sampler_id"), confidence: float = 0.95
 ) -> pd.DataFrame:
@@ -79,23 +81,12 @@ def summarize(
         se and df (of the log mean), few_df (df below 5: it may be luck), min_of_seeds (biased low), n_failed, n_diverged,
         n_pending; ``attrs["skipped"]``.
     """
-    frame = undisturbed(frame)
     values, skipped = metric_values(frame, metric)
     rows = frame.assign(y=values, field=unit_key(frame), config=frame.groupby(list(by), sort=False, dropna=False).ngroup())
     rows.attrs = {}  # grouping would copy them once a group
     keep = [axis.column for axis in searched_axes(frame) if axis.column in frame.columns]
     keep = [column for column in ["design_role", "design_sampler_role", *keep] if column not in by]
-    table = rows.groupby("config")[[*by, *keep]].first()
-    usable = rows.dropna(subset=["y"])
-    within = [column for column in by if column != "point_id"]
-    pooled = table.groupby(within, dropna=False).ngroup() if within else pd.Series(0, index=table.index)
-    table = table.join(
-        _intervals(usable, table.index, pooled.to_numpy() if "point_id" in by else np.arange(len(table)), confidence)
-    )
-    if is_log(metric):
-        table[["mean", "low", "high", "min_of_seeds"]] = np.exp(
-            table[["mean", "low", "high", "min_of_seeds"]].clip(upper=700.0)
-        )
+    table = configuration_means(rows, by, keep, log=is_log(metric), confidence=confidence)
     for name, statuses in OUTCOMES.items():
         table[name] = rows["status"].isin(statuses).groupby(rows["config"]).sum()
     if is_given(frame):  # whose units are its samplings: one field
@@ -106,35 +97,31 @@ def summarize(
     return result
 
 
-def _intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, confidence: float) -> pd.DataFrame:
-    """Mean, moderated interval and counts of every configuration, on the averaging scale."""
-    cells = usable.groupby(["config", "field", "seed_sample"], sort=False)["y"].mean().reset_index()
-    of_field = cells.groupby(["config", "field"], sort=False)["y"].mean().groupby(level="config")
-    seeds = cells.groupby(["config", "field"], sort=False)["seed_sample"].size().groupby(level="config").max()
-    n = of_field.size().reindex(configs, fill_value=0)
-    mean, s2 = of_field.mean().reindex(configs), of_field.var(ddof=1).reindex(configs)
-    variance, df = moderate_all(s2.to_numpy(), np.maximum(n.to_numpy() - 1.0, 0.0), pooled)
-    if cells.empty:
-        shared = np.zeros((2, len(configs)))
-    else:
-        by_pool = pd.Series(pooled, index=configs)[cells["config"]].to_numpy()
-        shared = np.stack(sample_seed_variance(cells.assign(pooled=by_pool)))[:, np.minimum(pooled, by_pool.max())]
-    n_seeds = seeds.reindex(configs, fill_value=0).to_numpy(float)
-    known = (n.to_numpy() > 1) & (df > 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        own, from_seeds = variance / n.to_numpy(), np.where(shared[0] > 0, shared[0] / n_seeds, 0.0)
-        total = own + from_seeds
-        total_df = np.where(total > 0, total**2 / (own**2 / df + np.where(from_seeds > 0, from_seeds**2 / shared[1], 0.0)), df)
-    half = np.where(known, stats.t.ppf((1 + confidence) / 2, np.where(known, total_df, 1.0)) * np.sqrt(total), np.nan)
-    return pd.DataFrame(
-        {
-            "n_train_seeds": n, "n_sample_seeds": n_seeds.astype(int), "mean": mean, "low": mean - half, "high": mean + half,
-            "se": np.where(known, np.sqrt(total), np.nan), "df": np.where(known, total_df, 0.0),
-            "few_df": known & (total_df < FEW_DF - 1e-9),
-            "min_of_seeds": usable.groupby("config")["y"].min().reindex(configs),
-        },
-        index=configs,
-    )  # fmt: skip
+def configuration_means(
+    rows: pd.DataFrame, by: Sequence[str], keep: Sequence[str] = (), *, log: bool, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Return the mean and the interval of every configuration, on the metric's own scale.
+
+    Args:
+        rows: undisturbed rows with ``y`` (the metric on its averaging scale) and ``field`` (the unit).
+        by: columns that name a configuration.
+        keep: other columns, of which the first value of each configuration is kept.
+        log: whether ``y`` is a logarithm.
+        confidence: coverage of the interval.
+    Returns:
+        ``by``, ``keep`` and the columns of `analysis.statistics.variance.intervals`.
+    """
+    rows = rows.assign(config=rows.groupby(list(by), sort=False, dropna=False).ngroup())
+    rows.attrs = {}  # grouping would copy them once a group
+    table = rows.groupby("config")[[*by, *keep]].first()
+    within = [column for column in by if column != "point_id"]
+    pooled = table.groupby(within, dropna=False).ngroup() if within else pd.Series(0, index=table.index)
+    groups = pooled.to_numpy() if "point_id" in by else np.arange(len(table))
+    table = table.join(intervals(rows.dropna(subset=["y"]), table.index, groups, confidence))
+    if log:
+        ends = ["mean", "low", "high", "min_of_seeds"]
+        table[ends] = np.exp(table[ends].clip(upper=700.0))
+    return table
 
 
 def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataFrame:

@@ -103,6 +103,30 @@ def of_means(sides: Sequence[tuple[Moderated, int]]) -> tuple[float, float]:
     return variance, min(df, *(spread.total_df for spread, _ in sides))
 
 
+def mean_differences(
+    base: np.ndarray, groups: Sequence[np.ndarray], lenders: Sequence[np.ndarray]
+) -> tuple[list[tuple[float, float, float]], Pooled | None]:
+    """Compare the mean of every group with that of one, each variance moderated by what all lenders say together.
+
+    Args:
+        base: values of the reference, independent.
+        groups: values of the others.
+        lenders: groups whose pooled variance counts beside each own one.
+    Returns:
+        (difference, its variance, degrees of freedom) of each group, with (NaN, NaN, 0) where a side is empty; the pooled
+        variance, or None.
+    """
+    pooled = pool(lenders)
+    found = []
+    for y in groups:
+        if not len(base) or not len(y):
+            found.append((math.nan, math.nan, 0.0))
+            continue
+        variance, df = of_means([(moderate(side, pooled), len(side)) for side in (base, y)])
+        found.append((float(y.mean() - base.mean()), variance, df))
+    return found, pooled
+
+
 def moderate_all(s2: np.ndarray, df: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Moderated variances of many configurations at once; pooling stays within ``group``.
 
@@ -179,6 +203,37 @@ def sample_seed_variance(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     configs = np.bincount(pool_of, usable, minlength=n_pools)
     variance = np.maximum(np.bincount(pool_of, excess, minlength=n_pools) / np.maximum(configs, 1), 0.0)
     return variance, np.where(configs > 0, np.maximum(seeds - 1, 0), 0)
+
+
+def intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, confidence: float) -> pd.DataFrame:
+    """Mean, moderated interval and counts of every configuration, on the averaging scale."""
+    cells = usable.groupby(["config", "field", "seed_sample"], sort=False)["y"].mean().reset_index()
+    of_field = cells.groupby(["config", "field"], sort=False)["y"].mean().groupby(level="config")
+    seeds = cells.groupby(["config", "field"], sort=False)["seed_sample"].size().groupby(level="config").max()
+    n = of_field.size().reindex(configs, fill_value=0)
+    mean, s2 = of_field.mean().reindex(configs), of_field.var(ddof=1).reindex(configs)
+    variance, df = moderate_all(s2.to_numpy(), np.maximum(n.to_numpy() - 1.0, 0.0), pooled)
+    if cells.empty:
+        shared = np.zeros((2, len(configs)))
+    else:
+        by_pool = pd.Series(pooled, index=configs)[cells["config"]].to_numpy()
+        shared = np.stack(sample_seed_variance(cells.assign(pooled=by_pool)))[:, np.minimum(pooled, by_pool.max())]
+    n_seeds = seeds.reindex(configs, fill_value=0).to_numpy(float)
+    known = (n.to_numpy() > 1) & (df > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own, from_seeds = variance / n.to_numpy(), np.where(shared[0] > 0, shared[0] / n_seeds, 0.0)
+        total = own + from_seeds
+        total_df = np.where(total > 0, total**2 / (own**2 / df + np.where(from_seeds > 0, from_seeds**2 / shared[1], 0.0)), df)
+    half = np.where(known, stats.t.ppf((1 + confidence) / 2, np.where(known, total_df, 1.0)) * np.sqrt(total), np.nan)
+    return pd.DataFrame(
+        {
+            "n_train_seeds": n, "n_sample_seeds": n_seeds.astype(int), "mean": mean, "low": mean - half, "high": mean + half,
+            "se": np.where(known, np.sqrt(total), np.nan), "df": np.where(known, total_df, 0.0),
+            "few_df": known & (total_df < FEW_DF - 1e-9),
+            "min_of_seeds": usable.groupby("config")["y"].min().reindex(configs),
+        },
+        index=configs,
+    )  # fmt: skip
 
 
 def half_width(variance: float, df: float, confidence: float = 0.95, comparisons: int = 1) -> float:

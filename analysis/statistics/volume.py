@@ -14,17 +14,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.rows.meta import is_default, tolerance_of, undisturbed
+from analysis.rows.meta import is_default, tolerance_of
 from analysis.rows.metrics import BAD, metric_values
-from analysis.statistics.box import as_frame, metric_of_box, searched_points
+from analysis.rows.question import MAIN, statistic
+from analysis.statistics.box import as_frame, need_box, searched_points
 from analysis.statistics.summary import summarize
 
 _VOLUME = ["box", "share", "low", "high", "n_points", "n_failed", "held_fixed"]
 _WORST = ["box", "ratio", "low", "high", "n_configurations", "n_failed", "point_id", "sampler_id"]
 
 
+@statistic()
 def tolerance_volume(
-    frame: pd.DataFrame, metric: str | None = None, *, tolerance: float | None = None, confidence: float = 0.95,
+    frame: pd.DataFrame, metric: str = MAIN, *, tolerance: float | None = None, confidence: float = 0.95,
     force: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Share of the declared box whose metric is at most (1 + tolerance) times the default's.
@@ -46,8 +48,7 @@ def tolerance_volume(
     Raises:
         AnalysisError: a design that does not fill the box.
     """
-    frame = undisturbed(frame)
-    metric = metric_of_box(frame, metric, "tolerance_volume", force)
+    need_box(frame, metric, "tolerance_volume", force)
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
@@ -114,9 +115,8 @@ def _share(inside: pd.Series, confidence: float) -> tuple[float, float, float]:
     return (share, *_clopper_pearson(round(share * n), n, confidence)[1:]) if n else (share, math.nan, math.nan)
 
 
-def worst_case(
-    frame: pd.DataFrame, metric: str | None = None, *, confidence: float = 0.95, force: bool = False
-) -> pd.DataFrame:
+@statistic()
+def worst_case(frame: pd.DataFrame, metric: str = MAIN, *, confidence: float = 0.95, force: bool = False) -> pd.DataFrame:
     """The largest ratio to the default met in each box: the sampled maximum, with an interval that knows it was picked.
 
     Over K configurations the largest mean is biased upwards, so its bounds are simultaneous:
@@ -134,8 +134,7 @@ def worst_case(
     Raises:
         AnalysisError: a design that does not fill the box.
     """
-    frame = undisturbed(frame)
-    metric = metric_of_box(frame, metric, "worst_case", force)
+    need_box(frame, metric, "worst_case", force)
     table = summarize(frame, metric)
     reference = table.loc[table["design_role"].eq("default") & table["design_sampler_role"].eq("default")]
     rows: list[dict[str, Any]] = []

@@ -70,7 +70,7 @@ def known_moments(frame: pd.DataFrame) -> DataMoments | None:
     names, centred = frame["data_name"].dropna().unique(), frame["data_center"].dropna().unique()
     if list(names) != ["digits"] or len(centred) != 1:
         return None
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # a second of imports that other data do not need
 
     x = load_digits().images / 8.0 - 1.0
     return data_moments(x - x.mean(axis=0) if centred[0] else x)

@@ -16,8 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.rows.meta import design_of, has_role, is_default, undisturbed
+from analysis.rows.meta import design_of, has_role, is_default
 from analysis.rows.metrics import metric_values, outcome_counts
+from analysis.rows.question import statistic
 from analysis.rows.units import unit_key
 from analysis.statistics.summary import t_interval
 
@@ -27,6 +28,7 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
+@statistic()
 def outlier_map(frame: pd.DataFrame) -> pd.DataFrame:
     """Share of outliers at every tested truncation of the prior (and starting height), mean and t-interval over fields.
 
@@ -40,7 +42,6 @@ def outlier_map(frame: pd.DataFrame) -> pd.DataFrame:
         off), outlier_radius (median R/T where outliers start, over rows), coverage, n_fields, n_rows, n_failed,
         n_diverged, n_pending, is_default; ``attrs``: skipped, held_fixed, dim.
     """
-    frame = undisturbed(frame)
     rows, skipped, held = frame, {}, "the other parameters vary"
     if design_of(frame) == "one_at_a_time":
         arms = has_role(frame["design_sampler_role"], "default", "arm:max_radius_ratio", "arm:T_ratio", "arm:T")

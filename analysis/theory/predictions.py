@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.rows.meta import design_of, has_role, is_default, undisturbed
-from analysis.rows.metrics import default_metric, is_log, metric_values
+from analysis.rows.meta import design_of, has_role, is_default
+from analysis.rows.metrics import is_log, metric_values
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
 from analysis.statistics.summary import t_interval
 from analysis.statistics.variance import half_width, moderate, of_means, pool
@@ -28,7 +29,8 @@ HEIGHT_SLACK = 0.10
 _COLUMNS = ["theory", "kind", "quantity", "x", "y", "low", "high", "n_fields"]
 
 
-def theory_curves(frame: pd.DataFrame, metric: str | None = None, moments: DataMoments | None = None) -> pd.DataFrame:
+@statistic()
+def theory_curves(frame: pd.DataFrame, metric: str = MAIN, moments: DataMoments | None = None) -> pd.DataFrame:
     """Predicted curves and measured points of the three statements above.
 
     Args:
@@ -41,8 +43,6 @@ def theory_curves(frame: pd.DataFrame, metric: str | None = None, moments: DataM
         high (t-interval over fields), n_fields; ``attrs``: skipped, notes ({theory: what was held fixed, or why it is
         empty}), valid_from (T above which the expansion holds, or None).
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
     moments = moments or known_moments(frame)
     pfgm = frame["train_process"].eq("pfgm")
     values, skipped = metric_values(frame, metric)

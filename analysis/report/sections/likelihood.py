@@ -12,8 +12,9 @@ import pandas as pd
 
 from analysis.report.blocks import Block, Section, TableBlock, Text
 from analysis.report.study import Study
+from analysis.rows.meta import is_given
 from analysis.rows.metrics import metric_values
-from analysis.rows.units import is_given, unit_key
+from analysis.rows.units import unit_key
 from analysis.rows.words import format_value, metric_label
 from analysis.statistics.summary import configuration_name, summarize
 from analysis.statistics.variance import FEW_DF

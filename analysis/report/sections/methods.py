@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.report.blocks import Items, Section, Text
 from analysis.report.study import Study
-from analysis.rows.units import is_given
+from analysis.rows.meta import is_given
 from study.rows.records import STATUSES
 
 

@@ -13,9 +13,9 @@ from analysis.report.ask import ask, text_table
 from analysis.report.blocks import Block, Items, Section, TableBlock, Text
 from analysis.report.study import Study
 from analysis.robustness.noise import seed_variance
-from analysis.rows.meta import is_default, tolerance_of
+from analysis.rows.meta import is_default, is_given, tolerance_of
 from analysis.rows.metrics import anchors
-from analysis.rows.units import is_given, unit_key
+from analysis.rows.units import unit_key
 from analysis.rows.words import ANCHORS, format_value, metric_label
 from analysis.statistics.components import variance_components
 from analysis.statistics.summary import sd_interval, seeds_needed

@@ -13,9 +13,8 @@ from analysis.report.sections.parameters import overview_panel
 from analysis.report.study import Study
 from analysis.robustness.gains import improvement_sentences, improvements
 from analysis.robustness.interval import ToleranceInterval
-from analysis.rows.meta import design_of, is_default, study_of, tolerance_of
+from analysis.rows.meta import design_of, is_default, is_given, study_of, tolerance_of
 from analysis.rows.metrics import default_metric
-from analysis.rows.units import is_given
 from analysis.rows.words import format_value, metric_label
 from analysis.statistics.summary import summarize
 from analysis.statistics.variance import few

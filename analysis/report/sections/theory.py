@@ -10,7 +10,8 @@ import pandas as pd
 from analysis.plots.theory import plot_theory_curves
 from analysis.report.blocks import Block, Section, Text
 from analysis.report.study import Study
-from analysis.rows.units import is_given
+from analysis.rows.meta import is_given
+from analysis.rows.question import MAIN
 from analysis.theory.predictions import theory_curves
 
 
@@ -31,7 +32,7 @@ def section(study: Study) -> Section:
         dashed = "dashed the prediction, " if part["kind"].eq("curve").any() else ""
         unit = "samplings" if is_given(frame) else "fields"
         caption = f"{title}: {dashed}points measured, bars 95 % over {unit}. {notes[which]}."
-        draw = partial(plot_theory_curves, frame, which, metric="prior_kl" if table is not every else None)
+        draw = partial(plot_theory_curves, frame, which, metric="prior_kl" if table is not every else MAIN)
         blocks.append(study.draw(f"theory-{which}", caption, f"{title}, {n} measured points.", [draw]))
     return Section("theory", "Theory beside measurement", tuple(blocks))
 
