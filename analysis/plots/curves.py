@@ -19,7 +19,7 @@ from analysis.rows.words import metric_label
 
 
 def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
-    """Means with t-intervals and the min–max band, hollow where something failed, and the number of units."""
+    """Draw means with t-intervals and the min–max band, hollow where something failed, and the number of units."""
     colour = PALETTE[0]
     if not axis.categorical:
         ax.fill_between(drawn["x"], drawn["min"], drawn["max"], color=colour, alpha=0.15, lw=0, label="min–max of units")
@@ -39,7 +39,7 @@ def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
 
 
 def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
-    """A metric against one parameter: mean with t-interval, min–max band, the default as a star, tolerance as a line.
+    """Draw a metric against one parameter: means with intervals, min–max band, the default as a star, tolerance as a line.
 
     Values where cells failed or diverged carry a red × with the count on the top edge.
 

@@ -28,7 +28,7 @@ def plot_perturbation_robustness(
     frame: pd.DataFrame, kind: str = "steps", *, metric: str = MAIN, by: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Degradation against the level of one disturbance, log axis, with t-intervals; the line at 1 is undisturbed.
+    """Draw degradation against the level of one disturbance, with t-intervals; the line at 1 means undisturbed.
 
     Args:
         frame: rows of `analysis.load_study` with ``perturbed=True``.

@@ -27,7 +27,7 @@ def plot_field_lines(
     lines: np.ndarray, charges: np.ndarray, *, weights: np.ndarray | None = None, extent: Extent | None = None,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Field lines in the plane, with an arrow in the direction in which they were followed, and the charges.
+    """Draw field lines in the plane, an arrow in the direction in which each was followed, and the charges.
 
     Args:
         lines: shape (K, B, 2), K points on each of B lines.
@@ -51,7 +51,7 @@ def plot_directions(
     points: np.ndarray, vectors: np.ndarray, *, charges: np.ndarray | None = None, limits: tuple[float, float] | None = None,
     labels: tuple[str, str] = PLANE, extent: Extent | None = None, ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """A field on a grid: arrows of one length for its direction, their colour for its strength; dots where it is too weak.
+    """Draw a field on a grid: arrows of one length for its direction, their colour for its strength, dots where it is too weak.
 
     Args:
         points: shape (B, 2).
@@ -86,7 +86,7 @@ def plot_directions(
 def plot_field_strength(
     radii: np.ndarray, strengths: Mapping[str, np.ndarray], *, shell: float = 1.0, ax: Axes | None = None
 ) -> Axes:
-    """Strength of fields against the distance from the middle of a shell of charges.
+    """Draw the strength of fields against the distance from the middle of a shell of charges.
 
     Args:
         radii: shape (K,).
@@ -106,7 +106,7 @@ def plot_field_strength(
 
 
 def plot_far_field(distance: np.ndarray, angles: Mapping[str, np.ndarray], *, ax: Axes | None = None) -> Axes:
-    """Angle between a field far away and the directions from some points, on two logarithmic axes: slopes are orders.
+    """Draw the angle between a field far away and the directions from some points, on log axes where slopes are orders.
 
     Args:
         distance: shape (K,), data units.
@@ -127,7 +127,7 @@ def plot_far_field(distance: np.ndarray, angles: Mapping[str, np.ndarray], *, ax
 def plot_trajectories(
     heights: np.ndarray, paths: np.ndarray, charges: np.ndarray, *, extent: Extent | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Trajectories from the plane t = T down to the charges, each in the colour of the charge where it ends.
+    """Draw trajectories from the plane t = T down to the charges, each in the colour of the charge where it ends.
 
     Args:
         heights: shape (K,), falling.
@@ -153,7 +153,7 @@ def plot_trajectories(
 def _trajectories_on_a_line(
     lines: np.ndarray, charges: np.ndarray, colours: list[Any], extent: Extent | None, ax: Axes | None
 ) -> Axes:
-    """Lines (K, B, 2) of (x, t)."""
+    """Draw lines (K, B, 2) of (x, t)."""
     ax = ax or new_axes()
     ax.add_collection(LineCollection(list(lines.swapaxes(0, 1)), colors=colours, linewidths=0.8, zorder=2))
     _show(ax, extent, lines.reshape(-1, 2))
@@ -167,7 +167,7 @@ def _trajectories_on_a_line(
 def _trajectories_in_space(
     lines: np.ndarray, charges: np.ndarray, colours: list[Any], extent: Extent | None, ax: Axes | None
 ) -> Axes:
-    """Lines (K, B, 3) of (x₁, x₂, t); what leaves the extent is cut off, because three axes clip nothing."""
+    """Draw lines (K, B, 3) of (x₁, x₂, t); what leaves the extent is cut off, because three axes clip nothing."""
     space: Any = ax if ax is not None else plt.figure(figsize=(6.4, 5.4)).add_subplot(projection="3d")
     box = extent or (*_range(lines[..., 0]), *_range(lines[..., 1]))
     inside = (lines[..., 0] >= box[0]) & (lines[..., 0] <= box[1]) & (lines[..., 1] >= box[2]) & (lines[..., 1] <= box[3])
@@ -189,7 +189,7 @@ def _trajectories_in_space(
 
 
 def _of_shape(array: np.ndarray, name: str, ndim: int, last: int) -> np.ndarray:
-    """The array in float64, or an AnalysisError that says which shape is meant."""
+    """Return the array in float64, or refuse it with the shape that is meant."""
     values = np.asarray(array, dtype=float)
     if values.ndim != ndim or values.shape[-1] != last:
         raise AnalysisError(f"{name}: got shape {values.shape}; give {ndim} axes, the last of length {last}")
@@ -197,7 +197,7 @@ def _of_shape(array: np.ndarray, name: str, ndim: int, last: int) -> np.ndarray:
 
 
 def _plane(ax: Axes | None, labels: tuple[str, str]) -> Axes:
-    """Axes with equal scales."""
+    """Return axes with equal scales."""
     ax = ax or new_axes()
     ax.set_aspect("equal")
     ax.set_xlabel(labels[0])
@@ -216,7 +216,7 @@ def _show(ax: Axes, extent: Extent | None, points: np.ndarray) -> None:
 
 
 def _arrow(ax: Axes, line: np.ndarray) -> None:
-    """An arrow head halfway along the part of a line that is shown."""
+    """Draw an arrow head halfway along the part of a line that is shown."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x, y = line[:-1].T
     moving = np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-3 * (right - left) / len(line)

@@ -30,7 +30,7 @@ STATUS_COLOURS = {
 
 
 def draw_lines(ax: Axes, names: Sequence[str], table: pd.DataFrame, column: str) -> None:
-    """One line a row: the estimate in ``column`` with ``low`` and ``high``; hollow where there is no interval."""
+    """Draw one line a row: the estimate in ``column`` with ``low`` and ``high``, hollow where there is no interval."""
     places = np.arange(len(table))
     known = table["low"].notna().to_numpy()
     ax.hlines(places[known], table["low"][known], table["high"][known], color=PALETTE[0], lw=1.2)
@@ -42,7 +42,7 @@ def draw_lines(ax: Axes, names: Sequence[str], table: pd.DataFrame, column: str)
 
 @statistic()
 def plot_summary(frame: pd.DataFrame, metric: str = MAIN, *, ax: Axes | None = None) -> Axes:
-    """Mean and interval of every configuration, best first, named by what differs from the default.
+    """Draw mean and interval of every configuration, best first, named by what differs from the default.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -69,7 +69,7 @@ def plot_comparisons(
     frame: pd.DataFrame, others: Mapping[str, Configuration], reference: Configuration = "default", *, ax: Axes | None = None,
     **options: Any,
 ) -> Axes:  # fmt: skip
-    """Ratios of several configurations to one, with intervals; dashed: the tolerance.
+    """Draw ratios of several configurations to one, with intervals; the dashed line is the tolerance.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -95,7 +95,7 @@ def _ratio_axis(ax: Axes, tolerance: float, metric: str) -> None:
 
 
 def plot_tolerance_volume(frame: pd.DataFrame, *, ax: Axes | None = None, **options: Any) -> Axes:
-    """Share of each box within tolerance, with its interval; ``options`` go to `tolerance_volume`."""
+    """Draw the share of each box within tolerance, with its interval; ``options`` go to `tolerance_volume`."""
     table = tolerance_volume(frame, **options)
     ax = ax or new_axes()
     ax.set_xlim(0, 1)
@@ -108,7 +108,7 @@ def plot_tolerance_volume(frame: pd.DataFrame, *, ax: Axes | None = None, **opti
 
 
 def plot_worst_case(frame: pd.DataFrame, *, ax: Axes | None = None, **options: Any) -> Axes:
-    """The largest ratio met in each box, with its interval; ``options`` go to `worst_case`."""
+    """Draw the largest ratio met in each box, with its interval; ``options`` go to `worst_case`."""
     table = worst_case(frame, **options)
     ax = ax or new_axes()
     if table.empty:
@@ -123,7 +123,7 @@ def plot_worst_case(frame: pd.DataFrame, *, ax: Axes | None = None, **options: A
 
 
 def plot_failures(frame: pd.DataFrame, by: str | None = None, *, ax: Axes | None = None) -> Axes:
-    """Cells of each status, stacked, by value of a parameter; see `failure_table`."""
+    """Draw the cells of each status, stacked, by value of a parameter; see `failure_table`."""
     table = failure_table(frame, by)
     ax = ax or new_axes()
     places, left = np.arange(len(table)), np.zeros(len(table))

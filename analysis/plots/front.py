@@ -37,7 +37,7 @@ STAR: dict[str, Any] = {"marker": "*", "ls": "none", "markeredgecolor": "black"}
 
 
 def nfe_ticks(ax: Axes, nfe: pd.Series) -> None:
-    """A log2 axis that frames the calls, ticked at powers of two with plain numbers."""
+    """Frame the network calls on a log2 axis, ticked at powers of two with plain numbers."""
     ax.set_xlim(float(nfe.min()) / 1.3, float(nfe.max()) * 1.3)
     ax.xaxis.set_major_locator(LogLocator(base=2))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
@@ -46,7 +46,7 @@ def nfe_ticks(ax: Axes, nfe: pd.Series) -> None:
 
 
 def draw_cloud(ax: Axes, drawn: pd.DataFrame, faint: bool) -> list[Line2D]:
-    """One mark a configuration with its min–max line; faint where curves are drawn over it. Returns legend handles."""
+    """Draw one mark a configuration with its min–max line, faint where curves are drawn over it; return legend handles."""
     handles = []
     alpha = 0.3 if faint else 1.0
     for i, solver in enumerate(sorted(drawn["solver"].dropna().unique())):
@@ -73,7 +73,7 @@ def draw_cloud(ax: Axes, drawn: pd.DataFrame, faint: bool) -> list[Line2D]:
 
 
 def draw_curves(ax: Axes, curves: pd.DataFrame, solvers: list[str], dots: bool) -> list[Line2D]:
-    """Mean line, t-interval and min–max band of each solver at the default training point; dots: the least over seeds."""
+    """Draw mean, t-interval and min–max band of each solver at the default training point; dots are the least over seeds."""
     for solver, part in curves.groupby("solver", sort=True):
         i = solvers.index(str(solver))
         colour, hollow = PALETTE[i % 10], bool((part["n_failed"] + part["n_diverged"]).gt(0).any())
@@ -92,7 +92,7 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, solvers: list[str], dots: bool) 
 
 
 def draw_front(ax: Axes, drawn: pd.DataFrame, fronts: pd.DataFrame, tolerance: float) -> list[Line2D]:
-    """The front of means as dark steps, each train seed's as faint ones; ring: knee; square: cheapest within tolerance."""
+    """Draw the front of means as dark steps and each seed's as faint ones; a ring is the knee, a square the cheapest."""
     for _, one in fronts.groupby("seed_rank"):
         ax.step(one["nfe"], one["mean"], where="post", color="0.6", lw=0.6, alpha=0.8, zorder=1)
     front = drawn.loc[drawn["on_front"]]
@@ -111,7 +111,7 @@ def draw_front(ax: Axes, drawn: pd.DataFrame, fronts: pd.DataFrame, tolerance: f
 
 
 def draw_published(ax: Axes, points: pd.DataFrame) -> list[Line2D]:
-    """Published points as numbers that the legend explains, the axes widened for them; nothing for an empty table."""
+    """Draw published points as numbers that the legend explains, and widen the axes for them."""
     if points.empty:
         return []
     handles = []
@@ -128,7 +128,7 @@ def draw_published(ax: Axes, points: pd.DataFrame) -> list[Line2D]:
 
 @statistic()
 def plot_quality_cost(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axes | None = None) -> Axes:
-    """A metric against NFE (log2 axis): every configuration, the curve of each solver, and the front.
+    """Draw a metric against NFE (log2 axis): every configuration, the curve of each solver, and the front.
 
     Light marks: one a configuration, shape and colour the solver, hollow where some cells failed or diverged. Lines
     (one_at_a_time): the default training point under each solver's budget, mean with t-interval over fields and min–max
@@ -175,7 +175,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axes | Non
 
 
 def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error", ax: Axes | None = None) -> Axes:
-    """Solver error, quality or NFE against rtol, one line a solver with t-intervals over fields; × counts diverged cells.
+    """Draw solver error, quality or NFE against rtol, one line a solver with t-intervals; × counts diverged cells.
 
     Args:
         frame: rows of `analysis.load_study`.

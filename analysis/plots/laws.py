@@ -21,7 +21,7 @@ BINS = 60
 def plot_radius_law(
     radii: np.ndarray, r: np.ndarray, density: np.ndarray, *, covered: tuple[float, float] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Histogram of radii on a logarithmic axis against their density, and the part of them that training reached.
+    """Draw a histogram of radii on a log axis against their density, and the part of them that training reached.
 
     Args:
         radii: drawn radii, shape (n,), data units.
@@ -49,7 +49,7 @@ def plot_radius_law(
 
 
 def plot_radius_tail(radii: np.ndarray, r: np.ndarray, tails: Mapping[str, np.ndarray], *, ax: Axes | None = None) -> Axes:
-    """Share of draws beyond a radius, on two logarithmic axes where a power law is straight.
+    """Draw the share of draws beyond a radius, on two log axes where a power law is straight.
 
     Args:
         radii: drawn radii, shape (n,), data units.
@@ -77,7 +77,7 @@ def plot_training_points(
     distance: np.ndarray, t: np.ndarray, *, heights: Mapping[str, float] | None = None, slope: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """How often training looks from where: distance from the data point against height, both logarithmic.
+    """Draw how often training looks from where: distance from the data point against height, both logarithmic.
 
     Args:
         distance: ‖x − y‖, shape (n,), data units.
@@ -106,7 +106,7 @@ def plot_training_points(
 def plot_target_variance(
     dims: Sequence[int], variances: Sequence[np.ndarray], *, n_sources: int | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Variance of the raw target, in squared means, against the dimension: median over points, 10 to 90 % as a band.
+    """Draw the variance of the raw target, in squared means, against the dimension: median and 10 to 90 % of points.
 
     Args:
         dims: dimensions, K of them.

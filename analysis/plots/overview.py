@@ -38,7 +38,7 @@ MANY = 9
 
 
 def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None = None, ax: Axes | None = None) -> Axes:
-    """One line a parameter: its tested values on a common scale, and on the right the worst and the best ratio to the default.
+    """Draw one line a parameter: its tested values on a common scale, then its worst and best ratio to the default.
 
     Left: a star is the default (or the bin that holds it), the bar the tolerance interval, and each value's mark its verdict; a
     red × counts cells that failed or diverged. Right (an inset of the axes): ratios with simultaneous 95 % bounds, the dashed
@@ -100,7 +100,7 @@ def _draw_values(ax: Axes, part: pd.DataFrame, y: int, colour: str) -> None:
 
 
 def _is_run(part: pd.DataFrame) -> bool:
-    """Whether the interval is an interval: values in order, none between its ends left out."""
+    """Return whether the interval has values in order and none between its ends is left out."""
     chosen = np.flatnonzero(part["in_interval"].to_numpy())
     return bool((np.diff(chosen) == 1).all()) and pd.api.types.is_numeric_dtype(pd.Series(part["value"].tolist()))
 
@@ -131,7 +131,7 @@ def _finish_right(ax: Axes, frame: pd.DataFrame, table: pd.DataFrame) -> None:
 
 
 def _handles(table: pd.DataFrame, words: Mapping[str, str]) -> list[Any]:
-    """What stands in the figure, and nothing else."""
+    """Return legend handles for what stands in the figure, and for nothing else."""
     found: list[Any] = [
         Line2D([], [], ls="none", label=words[name], **{"markersize": 6, **style})
         for name, style in _MARKS.items()

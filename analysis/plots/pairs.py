@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from analysis.plots.style import FAILURE_COLOUR, new_axes, note, plain_log_ticks, set_parameter_axis
 from analysis.robustness.pairs import interaction
-from analysis.rows.meta import Axis
+from analysis.rows.meta import Axis, Value
 from analysis.rows.metrics import is_log
 from analysis.rows.question import MAIN, statistic
 from analysis.rows.words import metric_label, plain_number
@@ -22,7 +22,7 @@ from analysis.rows.words import metric_label, plain_number
 def plot_interaction(
     frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, *, metric: str = MAIN, ax: Axes | None = None
 ) -> Axes:
-    """Measured pairs of two parameters, coloured by the metric; × where no cell is complete, a ring where some failed.
+    """Draw measured pairs of two parameters, coloured by the metric: × where no cell is complete, a ring where some failed.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -66,12 +66,12 @@ def plot_interaction(
 
 
 def _mark_size(n: int) -> tuple[float, float]:
-    """Area of a mark and width of its edge in points, for n pairs: above 300 they shrink, so that they hide each other less."""
+    """Return area and edge of a mark in points, for n pairs: above 300 marks shrink, so that they hide each other less."""
     share = min(1.0, 300 / max(n, 1))
     return max(4.0, 90 * share), max(0.3, 0.8 * share**0.5)
 
 
-def _set_second_axis(ax: Axes, axis: Axis, values: list[Any]) -> dict[Any, float]:
+def _set_second_axis(ax: Axes, axis: Axis, values: Sequence[Value]) -> dict[Value, float]:
     ax.set_ylabel(axis.label)
     if axis.categorical:
         names = sorted({str(v) for v in values})

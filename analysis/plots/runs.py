@@ -19,7 +19,7 @@ from study.rows.storage import Place
 
 
 def plot_learning_curves(data: str | Path | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Training loss against step, one line a field: default fields in colour, all others grey.
+    """Draw training loss against step, one line a field: default fields in colour, all others grey.
 
     Args:
         data: what `learning_curves` takes or returns.
@@ -50,7 +50,7 @@ def plot_learning_curves(data: str | Path | pd.DataFrame, *, ax: Axes | None = N
 
 
 def plot_samples(path: str | Path | pd.DataFrame, which: str = "default", *, ax: Axes | None = None) -> Axes:
-    """The sample grid of one cell.
+    """Draw the sample grid of one cell.
 
     Args:
         path: a study folder or its frame.
@@ -82,7 +82,7 @@ def plot_samples(path: str | Path | pd.DataFrame, which: str = "default", *, ax:
 
 
 def samples_title(frame: pd.DataFrame, row: pd.Series, which: str) -> str:
-    """``default: FID 0.52, 120 NFE``, leaving out what was not measured."""
+    """Return ``default: FID 0.52, 120 NFE``, without what was not measured."""
     metric = default_metric(frame)
     value, nfe = row[f"metric_{metric}"], row["cost_nfe"]
     name = "FID" if metric == "fid" else "sliced W"

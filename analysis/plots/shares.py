@@ -19,7 +19,7 @@ from analysis.statistics.regional import regional_sensitivity
 
 @statistic()
 def plot_variance_components(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axes | None = None) -> Axes:
-    """Share of the variance of each component, with its interval.
+    """Draw the share of variance of each component, with its interval.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -46,7 +46,7 @@ def plot_variance_components(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axe
 def plot_parameter_importance(
     frame: pd.DataFrame, *, ax: Axes | None = None, table: pd.DataFrame | None = None, **options: Any
 ) -> Axes:
-    """Importance of each parameter with its interval; hollow where the permutation p-value is above 5 %.
+    """Draw the importance of each parameter with its interval, hollow where the permutation p-value is above 5 %.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -59,7 +59,7 @@ def plot_parameter_importance(
 
 
 def plot_regional_sensitivity(frame: pd.DataFrame, *, ax: Axes | None = None, **options: Any) -> Axes:
-    """Distance between the values inside and outside the tolerance; hollow where the permutation p-value is above 5 %.
+    """Draw the distance between values inside and outside the tolerance, hollow where the p-value is above 5 %.
 
     Args:
         frame: rows of `analysis.load_study`.

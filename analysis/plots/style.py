@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from analysis.rows.meta import Axis
+from analysis.rows.meta import Axis, Value
 from analysis.rows.words import ANCHOR_WORDS, ANCHORS, plain_number, plain_numbers
 
 FAILURE_COLOUR = "#c00000"
@@ -32,7 +32,7 @@ PALETTE: Sequence[tuple[float, float, float]] = list(sns.color_palette("colorbli
 
 
 def new_axes() -> Axes:
-    """Axes on a new figure, for a plot that was given none."""
+    """Return axes on a new figure, for a plot that was given none."""
     _, ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")
     return ax
 
@@ -84,7 +84,7 @@ def pad_log(ax: Axes, values: np.ndarray, log: bool) -> None:
 
 
 def plain_log_ticks(ax: Axes, which: str) -> None:
-    """Ticks of a log axis at 1, 2, 5 × 10^k over less than two decades, with plain numbers."""
+    """Set the ticks of a log axis at 1, 2, 5 × 10^k over less than two decades, with plain numbers."""
     axis = ax.yaxis if which == "y" else ax.xaxis
     low, high = ax.get_ylim() if which == "y" else ax.get_xlim()
     decades = math.log10(high / low) if low > 0 else 3.0
@@ -95,14 +95,14 @@ def plain_log_ticks(ax: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def parameter_axes(ax: Axes | None, axis: Axis, values: Sequence[Any]) -> tuple[Axes, dict[Any, float]]:
+def parameter_axes(ax: Axes | None, axis: Axis, values: Sequence[Value]) -> tuple[Axes, dict[Value, float]]:
     """Return axes (new ones if None) whose x axis is that of a parameter, and where each value goes."""
     ax = ax or new_axes()
     return ax, set_parameter_axis(ax, axis, values)
 
 
-def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any, float]:
-    """Scale, label and ticks of the x axis for one parameter; returns where each value goes."""
+def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Value]) -> dict[Value, float]:
+    """Set scale, label and ticks of the x axis for one parameter, and return where each value goes."""
     ax.set_xlabel(axis.label)
     if axis.categorical:
         names = sorted({str(v) for v in values})
@@ -130,7 +130,7 @@ def set_parameter_axis(ax: Axes, axis: Axis, values: Sequence[Any]) -> dict[Any,
 
 
 def _tick_values(ax: Axes, values: list[float], log: bool) -> None:
-    """Ticks at the tested values themselves, where they are few and stand apart."""
+    """Set ticks at the tested values themselves, where they are few and stand apart."""
     places = np.log(values) if log else np.asarray(values)
     alone = len(values) == 1
     if alone or (2 <= len(values) <= 7 and np.diff(places).min() > 0.14 * (places[-1] - places[0])):
@@ -138,7 +138,7 @@ def _tick_values(ax: Axes, values: list[float], log: bool) -> None:
 
 
 def mark_failures(ax: Axes, x: Iterable[float], counts: Iterable[int]) -> None:
-    """A red × on the top edge, with the number of cells that failed or diverged there."""
+    """Draw a red × on the top edge, with the number of cells that failed or diverged there."""
     for position, n in zip(x, counts, strict=True):
         if n:
             ax.annotate(f"×\n{int(n)}", (position, 0.995), xycoords=("data", "axes fraction"), color=FAILURE_COLOUR,
@@ -146,7 +146,7 @@ def mark_failures(ax: Axes, x: Iterable[float], counts: Iterable[int]) -> None:
 
 
 def note(ax: Axes, text: str) -> None:
-    """A sentence in the middle of empty axes."""
+    """Write a sentence in the middle of empty axes."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35", wrap=True)
 
 
@@ -158,7 +158,7 @@ LONG = 26
 
 
 def draw_legend(ax: Axes, handles: Sequence[Any] | None = None, *, aside: bool = False, columns: int | None = None) -> None:
-    """A small legend below the axes and their label, or to their right; none where nothing has a label.
+    """Draw a small legend below the axes and their label, or to their right; none where nothing has a label.
 
     Args:
         ax: axes whose labelled marks are explained.
@@ -181,7 +181,7 @@ def draw_legend(ax: Axes, handles: Sequence[Any] | None = None, *, aside: bool =
 
 
 def share_legend(canvas: Figure) -> None:
-    """One legend below all panels of a figure, in place of theirs: every entry once, in as many columns as have room."""
+    """Draw one legend below all panels of a figure, in place of theirs: every entry once, in as many columns as fit."""
     entries: dict[str, Any] = {}
     for ax in canvas.axes:
         if (legend := ax.get_legend()) is None:
@@ -199,7 +199,7 @@ def share_legend(canvas: Figure) -> None:
 
 
 def _label_height() -> float:
-    """Points that ticks, their labels and the axis label take below the frame, each with its padding."""
+    """Return the points that ticks, their labels and the axis label take below the frame, each with its padding."""
     size = float(mpl.font_manager.FontProperties(size=mpl.rcParams["xtick.labelsize"]).get_size_in_points())
     label = float(mpl.font_manager.FontProperties(size=mpl.rcParams["axes.labelsize"]).get_size_in_points())
     ticks = mpl.rcParams["xtick.major.size"] + mpl.rcParams["xtick.major.pad"]

@@ -19,7 +19,7 @@ from analysis.theory.predictions import THEORIES, theory_curves
 
 
 def plot_outlier_map(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Outlier share against the truncation R/T, log axis, ∞ (not truncated) at the right edge; one line a T.
+    """Draw the share of outliers against the truncation R/T, one line a T, with ∞ (not truncated) at the right edge.
 
     Dotted, on the right axis: the mass of the untruncated prior beyond R/T; triangles on the lower edge: the median R/T at
     which the outliers of each sampler point start.
@@ -63,7 +63,7 @@ def _place(ratio: float, edge: float) -> float:
 
 
 def _draw_heights(ax: Axes, drawn: pd.DataFrame, edge: float) -> None:
-    """One line a starting height: share with t-interval, and where its outliers start."""
+    """Draw one line a starting height: the share with its t-interval, and where its outliers start."""
     for i, (T_ratio, part) in enumerate(drawn.groupby("T_ratio")):
         colour = PALETTE[i % 10]
         x = part["max_radius_ratio"].map(lambda ratio: _place(ratio, edge))
@@ -91,7 +91,7 @@ def plot_theory_curves(
     frame: pd.DataFrame, which: str = "coverage", *, metric: str = MAIN, moments: DataMoments | None = None,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """One prediction as a line, the measured points over it; what was held fixed as a line of text.
+    """Draw one prediction as a line with the measured points over it, and write what was held fixed.
 
     ``prior_error`` has two scales: the metric at the left, the predicted KL at the right, only where it is valid. Where the
     metric is the KL itself (``prior_kl``, of an exact field), both are on one.
@@ -161,7 +161,7 @@ def _draw_prior_error(ax: Axes, curve: pd.DataFrame, measured: pd.DataFrame, val
 
 
 def plot_effective_sample_size(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Effective sample size against height: a line a batch size, its whole batch dotted, a band for the largest.
+    """Draw the effective sample size against height: a line a batch size, its whole batch dotted, a band for the largest.
 
     Args:
         table: rows of `effective_sample_size`.

@@ -40,7 +40,7 @@ an unreadable file.
 
 
 def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], console: Console) -> None:
-    """The verdict in words and as a table, and the equivalence line if there is one."""
+    """Print the verdict in words and as a table, and the equivalence line if there is one."""
     for sentence in short.verdict_sentences(frame, intervals):
         console.print(sentence, markup=False, highlight=False)
     table = Table(title=f"Verdict at {int(frame['status'].ne('pending').sum())} of {len(frame)} cells")
@@ -58,7 +58,7 @@ def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], c
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report", description="Turn the rows of a study, or of several, into a report.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -34,6 +34,10 @@ class Code:
     language: str = "yaml"
 
 
+MAX_ROWS = 200
+"""Rows of a static table on the page; the rest is in its CSV, and the caption says so."""
+
+
 @dataclass(frozen=True)
 class TableBlock:
     """A table of text cells, also written as tables/<name>.csv by the report."""
@@ -45,6 +49,19 @@ class TableBlock:
     """Sortable and filterable, for the long one."""
     source: str | None = None
     """tables/<source>.csv holds every row of the long one, of which the page shows some; it is then not written again."""
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """Return the rows that stand on the page."""
+        return self.frame if self.interactive else self.frame.head(MAX_ROWS)
+
+    @property
+    def shown_caption(self) -> str:
+        """Return the caption, which says so where the page does not show every row."""
+        n = len(self.frame)
+        if self.interactive or n <= MAX_ROWS:
+            return self.caption
+        return f"{self.caption} The first {MAX_ROWS} of {n} rows; all are in tables/{self.name}.csv."
 
 
 @dataclass(frozen=True)
@@ -75,24 +92,13 @@ class Section:
     title: str
     blocks: tuple[Block, ...]
     level: int = 2
-    """Of the heading; 3 for the sections of one study among several."""
+    """Level of the heading; 3 for the sections of one study among several."""
 
 
 def within_study(section: Section, name: str) -> Section:
-    """A section of one study among several: names of its anchors, figures and tables begin with the study's."""
+    """Return a section of one study among several: its anchors, figures and tables begin with the study's name."""
     blocks = tuple(replace(b, name=f"{name}/{b.name}") if isinstance(b, TableBlock | Figure) else b for b in section.blocks)
     sources = tuple(
         replace(b, source=f"{name}/{b.source}") if isinstance(b, TableBlock) and b.source is not None else b for b in blocks
     )
     return Section(f"{name}-{section.key}", f"{name}: {section.title}", sources, 3)
-
-
-MAX_ROWS = 200
-"""Rows of a static table on the page; the rest is in its CSV, and the caption says so."""
-
-
-def _caption(block: TableBlock) -> str:
-    n = len(block.frame)
-    if block.interactive or n <= MAX_ROWS:
-        return block.caption
-    return f"{block.caption} The first {MAX_ROWS} of {n} rows; all are in tables/{block.name}.csv."

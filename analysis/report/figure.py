@@ -22,9 +22,9 @@ _STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 DPI = 120
-"""Of the stored pictures, and of their layout: letters are a little wider or narrower at another."""
+"""Resolution of the stored pictures and of their layout: at another, letters are a little wider or narrower."""
 HEIGHT = 3.5
-"""Inches of a panel with the legend below it."""
+"""Height in inches of a panel with the legend below it."""
 ALONE, ASIDE = 1.35, 2.0
 """Widths, in panels, of a panel that stands alone, and of one with its legend beside it."""
 

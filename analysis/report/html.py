@@ -7,14 +7,14 @@ import html
 from collections.abc import Sequence
 
 from analysis.report.assets import SCRIPT, STYLE
-from analysis.report.blocks import MAX_ROWS, Block, Code, Figure, Items, Links, Section, TableBlock, Text, _caption
+from analysis.report.blocks import Block, Code, Figure, Items, Links, Section, TableBlock, Text
 from analysis.rows.words import RATING_MARKS
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def to_html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """One self-contained page: images inlined, nothing loaded from outside."""
+    """Return one self-contained page: images inlined, nothing loaded from outside."""
     links = "".join(_link(s) for s in sections if s.level == 2)
     body = "\n".join(_section_html(section) for section in sections)
     return f"""<!DOCTYPE html>
@@ -75,10 +75,10 @@ def _block_html(block: Block) -> str:
 
 
 def _table_html(block: TableBlock) -> str:
-    wide, name, caption = block.interactive, _anchor(block.name), html.escape(_caption(block))
+    wide, name, caption = block.interactive, _anchor(block.name), html.escape(block.shown_caption)
     names = [html.escape(str(column)) for column in block.frame.columns]
     heads = "".join(f'<th scope="col">{f"<button type=button>{name}</button>" if wide else name}</th>' for name in names)
-    shown = block.frame if wide else block.frame.head(MAX_ROWS)
+    shown = block.shown
     rows = "\n".join(_row_html(row) for row in shown.itertuples(index=False, name=None))
     search = (
         f'<p><label>Filter rows <input type="search" data-table="table-{name}" placeholder="e.g. diverged"></label>'

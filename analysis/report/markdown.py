@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.report.blocks import MAX_ROWS, Block, Code, Figure, Items, Links, Section, Text, _caption
+from analysis.report.blocks import Block, Code, Figure, Items, Links, Section, Text
 
 
 def to_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """The same report as Markdown; figures link to figures/*.png, the long table to its CSV."""
+    """Return the report as Markdown: figures link to figures/*.png, the long table to its CSV."""
     parts = [f"# {title}", subtitle]
     for section in sections:
         parts.append(f"{'#' * section.level} {section.title}")
@@ -33,6 +33,6 @@ def _block_markdown(block: Block) -> str:
     lines = [[str(column) for column in block.frame.columns], ["---"] * block.frame.shape[1]]
     lines += [
         [str(value).replace("|", "\\|").replace("\n", " ") for value in row]
-        for row in block.frame.head(MAX_ROWS).itertuples(index=False, name=None)
+        for row in block.shown.itertuples(index=False, name=None)
     ]
-    return f"*{_caption(block)}*\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"*{block.shown_caption}*\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -16,7 +16,7 @@ from analysis.rows.words import metric_label
 
 
 def shared_parameters(studies: Sequence[Study]) -> dict[tuple[str, str], list[Study]]:
-    """(group, parameter) → the studies that searched it, where two or more did, in the order first met."""
+    """Return (group, parameter) → the studies that searched it, where two or more did, in the order first met."""
     found: dict[tuple[str, str], list[Study]] = {}
     for study in studies:
         for axis in searched_axes(study.frame):
@@ -26,7 +26,7 @@ def shared_parameters(studies: Sequence[Study]) -> dict[tuple[str, str], list[St
 
 
 def overlay_curves(studies: Sequence[Study], group: str, parameter: str) -> pd.DataFrame:
-    """The metric of each study against one parameter, as a ratio to the study's own default.
+    """Return the metric of each study against one parameter, as a ratio to the study's own default.
 
     ratio = exp(d), bounds exp(d ± simultaneous half-width) of `analysis.robustness.ratios.level_ratios`.
 
@@ -68,7 +68,7 @@ def plot_values(studies: Sequence[Study], axis: Axis, table: pd.DataFrame, *, ax
 
 
 def plot_overlay(studies: Sequence[Study], axis: Axis, curves: pd.DataFrame, *, ax: Axes) -> Axes:
-    """`overlay_curves` with one colour and marker a study, the tolerance dashed, hollow where cells failed.
+    """Draw `overlay_curves` with one colour and marker a study, the tolerance dashed, hollow where cells failed.
 
     Args:
         studies: those in ``curves``, in the order of their colours.

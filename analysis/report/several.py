@@ -1,7 +1,7 @@
-"""Several studies side by side: verdicts in one table, shared parameters in one figure, then the sections of each.
+"""Report several studies side by side: verdicts in one table, shared parameters in one figure, then the sections of each.
 
-A value of FID compares only within one data set, feature network and sample count, so the curves show the ratio to each
-study's own default; where all of that agrees, FID itself stands beside it.
+A value of FID compares only within one data set, feature network and sample count. So the curves show the ratio to each
+study's own default; where data, network and count agree, FID itself stands beside the ratio.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from study.rows.storage import Place
 
 
 def labels(frames: Sequence[pd.DataFrame]) -> list[str]:
-    """A name a study: its own, with its folder's (then a number) where two have the same.
+    """Return a name a study: its own; where two have the same, with its folder's or a number.
 
     Raises:
         AnalysisError: a folder is named twice.
@@ -46,7 +46,7 @@ def labels(frames: Sequence[pd.DataFrame]) -> list[str]:
 
 
 def default_output(places: Sequence[Place], names: Sequence[str]) -> Place:
-    """``report-<name>-<name>`` in the folder that holds all the studies.
+    """Return ``report-<name>-<name>`` in the folder that holds all the studies.
 
     Raises:
         AnalysisError: no folder holds them all.
@@ -63,7 +63,7 @@ def default_output(places: Sequence[Place], names: Sequence[str]) -> Place:
 
 
 def sections(studies: Sequence[Study], figures: Path) -> list[Section]:
-    """The comparison, then the sections of each study; figures are written to ``figures`` on the way."""
+    """Return the comparison, then the sections of each study; figures are written to ``figures`` on the way."""
     found = [_short(studies), _counts(studies), _verdicts(studies), _shared(studies, figures)]
     methods = []
     for study in studies:
@@ -123,7 +123,7 @@ def _verdicts(studies: Sequence[Study]) -> Section:
 
 
 def comparable(studies: Sequence[Study]) -> bool:
-    """Whether FID compares between the studies: the same data, feature network and sample count."""
+    """Return whether FID compares between the studies: the same data, feature network and sample count."""
     columns = ("data_name", "data_hash", "data_n", "metric_features", "metric_n")
     kinds = {tuple(frozenset(s.frame[c].dropna()) for c in columns) for s in studies}
     return len(kinds) == 1 and all(default_metric(s.frame) == "fid" and s.frame["metric_fid"].notna().any() for s in studies)

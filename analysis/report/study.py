@@ -36,12 +36,12 @@ class Study:
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Every row, by the name of its CSV."""
+        """Return every row, by the name of its CSV."""
         return {"rows": self.frame} if self.disturbed is None else {"rows": self.frame, "disturbed": self.disturbed}
 
     @cached_property
     def every(self) -> pd.DataFrame:
-        """The rows, then those of disturbed fields, with the ``attrs`` of the first."""
+        """Return the rows, then those of disturbed fields, with the ``attrs`` of the first."""
         if self.disturbed is None:
             return self.frame
         both = pd.concat([self.frame, self.disturbed], ignore_index=True)
@@ -50,17 +50,17 @@ class Study:
 
     @cached_property
     def importance(self) -> Result:
-        """`analysis.parameter_importance`, or why it is refused; computed once, for two sections."""
+        """Return `analysis.parameter_importance`, or why it is refused; computed once, for two sections."""
         return ask(parameter_importance, self.frame)
 
     @cached_property
     def metric(self) -> str:
-        """The rated metric."""
+        """Return the rated metric."""
         return default_metric(self.frame)
 
     @cached_property
     def label(self) -> str:
-        """The rated metric in words."""
+        """Return the rated metric in words."""
         return metric_label(self.frame, self.metric)
 
     def draw(

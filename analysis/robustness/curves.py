@@ -28,7 +28,7 @@ _COLUMNS = [
 def robustness_curve(
     frame: pd.DataFrame, parameter: str | Axis, metrics: Sequence[str] = ("fid", "precision", "recall")
 ) -> pd.DataFrame:
-    """Each metric against one parameter: mean and interval per tested value (or quantile bin).
+    """Compute each metric against one parameter: mean and interval at every tested value (or quantile bin).
 
     mean = exp(ȳ) with ȳ the mean log metric over units (linear for shares). one_at_a_time: a value is a configuration, with
     the interval of `summarize`; else bounds ȳ ± t·s/√n back-transformed. A sampler parameter is drawn at the default training

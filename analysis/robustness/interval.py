@@ -1,4 +1,4 @@
-"""How far a parameter may move before the metric leaves the tolerance: the tolerance interval and the rating.
+"""Find how far a parameter may move before the metric leaves the tolerance: the tolerance interval and the rating.
 
 The reference is the declared default, never a raw minimum. With d_k the log ratio of tested value k to the reference and
 simultaneous 95 % bounds over the K values: the tolerance interval is the *inner* set of tested values next to the
@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.robustness.rating import inner_run, rate, verdicts
 from analysis.robustness.ratios import level_ratios
-from analysis.rows.meta import AnalysisError, Axis
+from analysis.rows.meta import AnalysisError, Axis, Value
 from analysis.rows.metrics import need_ratio_metric
 from analysis.rows.question import ask
 
@@ -29,10 +29,10 @@ class ToleranceInterval(NamedTuple):
     parameter: str
     group: str
     label: str
-    default: Any
-    tested: tuple[Any, ...]
+    default: Value | None
+    tested: tuple[Value, ...]
     """Tested values (or bin medians), the reference included."""
-    inside: tuple[Any, ...]
+    inside: tuple[Value, ...]
     """The inner set: consecutive tested values around the default that are within tolerance."""
     low: float | None
     high: float | None
@@ -41,7 +41,7 @@ class ToleranceInterval(NamedTuple):
     rating: str
     worst_ratio: float
     """Largest ratio of mean metric to the reference over the tested values."""
-    worst_value: Any
+    worst_value: Value | None
     detectable_gap: float
     """Smallest relative gap that the widest comparison finds with 80 % power (simultaneous 5 %); NaN without an interval."""
     n_needed: int | None
@@ -59,16 +59,15 @@ class ToleranceInterval(NamedTuple):
     df: float
     """Fewest degrees of freedom that the variance of a comparison rests on; NaN where none has an interval."""
     metric: str
-    """What is compared."""
+    """The metric that is compared."""
 
 
 def tolerance_interval(
     frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, tolerance: float | None = None
 ) -> ToleranceInterval:
-    """The inner set of tested values within tolerance of the default, and the rating.
+    """Rate one parameter, and find the inner set of tested values within tolerance of the default.
 
-    Inside: exp(upper simultaneous 95 % bound) ≤ 1 + tolerance and nothing failed or diverged there. A lower metric is
-    better, so only increases count.
+    Inside: exp(upper simultaneous 95 % bound) ≤ 1 + tolerance and nothing failed or diverged there. Only increases count.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -84,7 +83,7 @@ def tolerance_interval(
     failed = levels["n_failed"].fillna(0) + levels["n_diverged"].fillna(0)
     levels["verdict"] = verdicts(setting, levels, failed, math.log1p(limit))
     inside = inner_run(levels)
-    low, high, decades = (None, None, None) if axis.categorical else _span(inside)
+    low, high, decades = (None, None, None) if axis.categorical else _span([float(value) for value in inside])
     rating = rate(setting, levels, limit)
     worst_ratio, worst_value = _worst(levels)
     return ToleranceInterval(
@@ -121,16 +120,15 @@ def _positive(tolerance: float) -> float:
     return tolerance
 
 
-def _span(inside: Sequence[Any]) -> tuple[float | None, float | None, float | None]:
+def _span(inside: Sequence[float]) -> tuple[float | None, float | None, float | None]:
     """Return the ends of the inner set, and its width in decades where it is positive; None where it is empty."""
-    numbers = [float(value) for value in inside]
-    if not numbers:
+    if not inside:
         return None, None, None
-    low, high = min(numbers), max(numbers)
+    low, high = min(inside), max(inside)
     return low, high, math.log10(high / low) if low > 0 else None
 
 
-def _worst(levels: pd.DataFrame) -> tuple[float, Any]:
+def _worst(levels: pd.DataFrame) -> tuple[float, Value | None]:
     """Return the largest ratio to the reference and its value; NaN and None where none is known."""
     if not levels["d"].notna().any():
         return math.nan, None

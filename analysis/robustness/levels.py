@@ -2,9 +2,9 @@
 
 What counts as one unit follows the design. *one_at_a_time*: a training parameter compares fields (unequal variances, each
 moderated by the study's, see `analysis.statistics.variance`); a sampler parameter compares each field with itself at the
-default sampler point (paired, fields as blocks). *sobol, grid, random*: the other parameters vary too, so the unit is a
-training point (its fields averaged), or a sampler point (averaged over the fields, which are blocks), values are binned
-by quantiles, and the reference is the bin that holds the default: a marginal effect.
+default sampler point (paired, fields as blocks). *sobol, grid, random*: the other parameters vary too, so the effect is a
+marginal one. The unit is a training point (its fields averaged) or a sampler point (averaged over the fields, which are
+blocks). Values are binned by quantiles, and the reference is the bin that holds the default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.rows.meta import HELD, Axis
+from analysis.rows.meta import HELD, Axis, Value
 from analysis.rows.question import Question
 
 MAX_BINS = 6
@@ -27,10 +27,10 @@ class Cells:
     """The rows that answer a question about one parameter."""
 
     rows: pd.DataFrame
-    """With columns ``level`` (value, or the median of its bin), ``field`` and ``unit``."""
+    """Rows with columns ``level`` (value, or the median of its bin), ``field`` and ``unit``."""
     held_fixed: str
     skipped: dict[str, int]
-    reference: Any
+    reference: Value | None
     """The level that holds the declared default (the nearest bin); None where the default has no value here."""
     units: pd.DataFrame
     """One value ``y`` for each ``level`` and ``unit``, from `unit_values`."""
@@ -82,7 +82,7 @@ def _select(question: Question) -> tuple[pd.DataFrame, str, dict[str, int]]:
 
 
 def _constants(rows: pd.DataFrame, axis: Axis) -> str:
-    """What stayed the same along an axis: M fixed means that the height moves, and the other way round.
+    """Say what stayed the same along an axis: where M is fixed the height moves, and the other way round.
 
     A key that some compared point has no value of (sigma of process vp) was not held fixed there, so it is not named.
     """
@@ -101,8 +101,8 @@ def _constants(rows: pd.DataFrame, axis: Axis) -> str:
     return f"held fixed: {', '.join(same)}" + (f" ({words})" if moved else "") if same else words
 
 
-def _levels(rows: pd.DataFrame, axis: Axis, one: bool) -> tuple[pd.Series, Any]:
-    """The level of each row, and the one that holds the default (None: the nearest of the values)."""
+def _levels(rows: pd.DataFrame, axis: Axis, one: bool) -> tuple[pd.Series, float | None]:
+    """Return the level of each row, and the level that holds the default (None: the nearest of the values)."""
     if axis.categorical:
         return rows[axis.column].astype(object), None
     values = rows[axis.column].astype(float).map(lambda v: float(f"{v:.10g}") if math.isfinite(v) else v)
@@ -112,7 +112,7 @@ def _levels(rows: pd.DataFrame, axis: Axis, one: bool) -> tuple[pd.Series, Any]:
     n_bins = max(2, min(MAX_BINS, len(of_unit) // 3))
     edges = np.unique(np.quantile(of_unit, np.linspace(0, 1, n_bins + 1)))
 
-    def bins(v: Any) -> np.ndarray:
+    def bins(v: pd.Series | float) -> np.ndarray:
         return np.asarray(np.clip(np.searchsorted(edges, v, side="right") - 1, 0, len(edges) - 2))
 
     middles = of_unit.groupby(bins(of_unit)).median()
@@ -121,7 +121,7 @@ def _levels(rows: pd.DataFrame, axis: Axis, one: bool) -> tuple[pd.Series, Any]:
     return pd.Series(middles.reindex(bins(values)).to_numpy(float), index=rows.index), own
 
 
-def _reference(level: pd.Series, axis: Axis, own_bin: float | None) -> Any:
+def _reference(level: pd.Series, axis: Axis, own_bin: float | None) -> Value | None:
     """Return the level that holds the declared default (the nearest bin); None where the default has no value here."""
     levels = level.dropna().unique()
     if own_bin is not None:
@@ -130,9 +130,10 @@ def _reference(level: pd.Series, axis: Axis, own_bin: float | None) -> Any:
         return None
     if axis.categorical:
         return axis.default if axis.default in set(levels) else None
-    scale = np.log if axis.log and min(levels) > 0 and axis.default > 0 else np.asarray
-    gap = np.abs(scale(np.asarray(levels, dtype=float)) - scale(float(axis.default)))
-    return levels[int(np.argmin(gap))]
+    numbers, default = np.asarray(levels, dtype=float), float(axis.default)
+    scale = np.log if axis.log and numbers.min() > 0 and default > 0 else np.asarray
+    nearest: float = levels[int(np.argmin(np.abs(scale(numbers) - scale(default))))]
+    return nearest
 
 
 def unit_values(rows: pd.DataFrame) -> pd.DataFrame:

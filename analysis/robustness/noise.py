@@ -13,7 +13,7 @@ from analysis.statistics.variance import Pooled, pool
 
 
 def paired_seed_variances(frame: pd.DataFrame, axis: Axis, metric: str) -> list[Pooled]:
-    """Noise of the log ratio of each value of a sampler parameter to the default one: between fields of one training point.
+    """Estimate the noise of the log ratio of each sampler value to the default one, between fields of one training point.
 
     Between training points the ratio differs too, since the sampler matters more to some than to others; that is an effect,
     not noise, so each variance is within points, the mean over them. one_at_a_time only.
@@ -34,7 +34,7 @@ def paired_seed_variances(frame: pd.DataFrame, axis: Axis, metric: str) -> list[
 
 @statistic()
 def seed_variance(frame: pd.DataFrame, metric: str) -> Pooled | None:
-    """Variance of the log metric between train seeds, the mean over training points.
+    """Estimate the variance of the log metric between train seeds, the mean over training points.
 
     At the default sampler point; where there is none, of the means over all sampler points.
 

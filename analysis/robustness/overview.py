@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.robustness.gains import better_levels
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.rows.meta import find_axis, searched_axes, tolerance_of
+from analysis.rows.meta import Value, find_axis, searched_axes, tolerance_of
 from analysis.rows.question import statistic
 
 _COLUMNS = [
@@ -26,7 +25,7 @@ _COLUMNS = [
 
 @statistic()
 def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval] | None = None) -> pd.DataFrame:
-    """Every tested value of every searched parameter, on a common scale, with its ratio to the default.
+    """Put every tested value of every searched parameter on a common scale, with its ratio to the default.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -52,7 +51,7 @@ def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterva
     return result
 
 
-def _of_parameter(frame: pd.DataFrame, interval: ToleranceInterval) -> list[dict[str, Any]]:
+def _of_parameter(frame: pd.DataFrame, interval: ToleranceInterval) -> list[dict[str, object]]:
     levels = interval.levels
     axis = find_axis(frame, f"{interval.group}.{interval.parameter}")
     places = _places(list(levels["level"]), axis.log and not axis.categorical)
@@ -77,13 +76,13 @@ def _of_parameter(frame: pd.DataFrame, interval: ToleranceInterval) -> list[dict
     return rows
 
 
-def _exp(value: Any) -> float:
+def _exp(value: float) -> float:
     number = float(value)
     return math.exp(min(number, 700.0)) if not math.isnan(number) else math.nan
 
 
-def _places(values: list[Any], log: bool) -> list[float]:
-    """Where each value stands between the lowest (0) and the highest (1); equal distances where there is no scale."""
+def _places(values: Sequence[Value], log: bool) -> list[float]:
+    """Return where each value stands between the lowest (0) and the highest (1); equal distances where there is no scale."""
     if len(values) < 2:
         return [0.5] * len(values)
     if all(isinstance(v, (int, float, np.number)) and math.isfinite(v) for v in values):

@@ -1,7 +1,7 @@
 """Two parameters at once: measured cells only, nothing interpolated.
 
-In one_at_a_time a training and a sampler parameter cross fully (every field is sampled at all sampler points), while two
-parameters of one group meet only in the cross of their arms. Other designs give a scatter of points.
+In one_at_a_time a training and a sampler parameter cross fully: every field is sampled at all sampler points. Two parameters
+of one group meet only in the cross of their arms. Other designs give a scatter of points.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from analysis.rows.units import unit_key
 
 @statistic()
 def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str = MAIN) -> pd.DataFrame:
-    """Mean metric at every measured pair of values of two parameters, exp(mean log) over fields.
+    """Compute the mean metric at every measured pair of values of two parameters, exp(mean log) over fields.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -54,7 +54,7 @@ def _rounded(rows: pd.DataFrame, axis: Axis) -> pd.Series:
 
 
 def _rows(frame: pd.DataFrame, first: Axis, second: Axis) -> tuple[pd.DataFrame, str]:
-    """Rows where only these two parameters move (one_at_a_time), or where the uninvolved group is at its default."""
+    """Select rows where only these two parameters move (one_at_a_time), or where the uninvolved group is at its default."""
     keep = pd.Series(True, index=frame.index)
     held = []
     for group, role in (("train", "design_role"), ("sampler", "design_sampler_role")):

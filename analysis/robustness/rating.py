@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.rows.meta import Setting
+from analysis.rows.meta import Setting, Value
 from analysis.rows.words import format_value, percent
 from analysis.statistics.summary import seeds_needed
 from analysis.statistics.variance import detectable, few
@@ -39,7 +39,7 @@ class Rating(NamedTuple):
 
 
 def verdicts(setting: Setting, levels: pd.DataFrame, failed: pd.Series, bound: float) -> pd.Series:
-    """inside, outside or undetermined for every level."""
+    """Return inside, outside or undetermined for every level."""
     usable = levels["n"].fillna(0) > 0
     verdict = pd.Series("undetermined", index=levels.index)
     verdict[usable & (levels["high"] <= bound)] = "inside"
@@ -53,8 +53,8 @@ def verdicts(setting: Setting, levels: pd.DataFrame, failed: pd.Series, bound: f
     return verdict
 
 
-def inner_run(levels: pd.DataFrame) -> tuple[Any, ...]:
-    """Consecutive inside levels that hold the reference (no reference: the longest run); categories need no order."""
+def inner_run(levels: pd.DataFrame) -> tuple[Value, ...]:
+    """Return the run of inside levels that holds the reference (no reference: the longest run); categories need no order."""
     good = levels["verdict"].eq("inside").tolist()
     values = levels["level"].tolist()
     if not pd.api.types.is_numeric_dtype(levels["level"]):
@@ -113,7 +113,7 @@ def _word_and_rule(setting: Setting, levels: pd.DataFrame, limit: float, gap: fl
 
 
 def _too_coarse(setting: Setting, levels: pd.DataFrame) -> bool:
-    """Two bins of a range: the default's own bin is half of it, and being no worse than that half says nothing."""
+    """Return whether a range has two bins: being no worse than the default's own half says nothing."""
     return not setting.one and not setting.axis.categorical and len(levels) < MIN_BINS
 
 
@@ -151,7 +151,7 @@ def _undetermined(others: pd.DataFrame, gap: float, needed: int | None, limit: f
 
 
 def _needed(setting: Setting, levels: pd.DataFrame, limit: float) -> int | None:
-    """Fields that would settle the tolerance, from the seed sd (pooled, else the largest sd along the axis)."""
+    """Return the fields that would settle the tolerance, from the seed sd (pooled, else the largest along the axis)."""
     paired = setting.axis.group == "sampler" and setting.one
     pooled = levels.attrs["pooled"]
     known = levels.loc[~levels["is_reference"], "sd"].dropna() if paired else levels["sd"].dropna()

@@ -7,7 +7,7 @@ Bounds hold together over the K values of the parameter (Bonferroni: each at 1 â
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.robustness.levels import Cells, axis_cells, ratios_to_default
+from analysis.rows.meta import Value
 from analysis.rows.metrics import BAD, OUTCOMES, skipped_rows
 from analysis.rows.question import Question
 from analysis.statistics.variance import Pooled, mean_differences
@@ -67,7 +68,7 @@ def _sort_key(values: pd.Series) -> pd.Series:
 
 
 def _training_points(question: Question) -> list[np.ndarray]:
-    """Values of the fields of every training point at the default sampler point (none: means over all), to lend variance."""
+    """Return the values of the fields of every training point at the default sampler point (none: means over all)."""
     default = question.setting.default["sampler"]
     rows = question.frame.loc[default] if default.any() else question.frame
     of_field = rows.dropna(subset=["y"]).groupby(["point_id", "field"])["y"].mean()
@@ -88,7 +89,7 @@ def _attributable(question: Question, rows: pd.DataFrame) -> tuple[pd.DataFrame,
 
 
 def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Counts by level; ``failure_p``: one-sided Fisher p-value that more units have a failure there than elsewhere."""
+    """Count outcomes by level; ``failure_p`` is Fisher's one-sided p-value that more units fail there than elsewhere."""
     known = rows.dropna(subset=["level"])
     bad = known["status"].isin(BAD).groupby([known["level"], known["unit"]], sort=False).any()
     of_level = bad.groupby(level="level", sort=False).agg(["sum", "count"])
@@ -106,7 +107,7 @@ def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:
 _RATIO_COLUMNS = ["level", "d", "se", "df", "n", "n_reference", "sd", "assumed"]
 
 
-def _paired(rows: pd.DataFrame, default: pd.Series, reference: Any) -> tuple[pd.DataFrame, int]:
+def _paired(rows: pd.DataFrame, default: pd.Series, reference: Value | None) -> tuple[pd.DataFrame, int]:
     """Average within-field log ratios to the default sampler point over sample seeds, fields as units; count rows alone."""
     used, base = ratios_to_default(rows, default)
     alone = int((used["y"].notna() & used["base"].isna()).sum())
@@ -123,7 +124,7 @@ def _paired(rows: pd.DataFrame, default: pd.Series, reference: Any) -> tuple[pd.
 
 
 def _unpaired(
-    groups: dict[Any, np.ndarray], reference: Any, lenders: Sequence[np.ndarray], like: pd.DataFrame
+    groups: Mapping[Any, np.ndarray], reference: Value | None, lenders: Sequence[np.ndarray], like: pd.DataFrame
 ) -> tuple[pd.DataFrame, Pooled | None]:
     base = groups.get(reference, np.array([])) if reference is not None else np.array([])
     found, pooled = mean_differences(base, list(groups.values()), lenders)
@@ -145,5 +146,5 @@ def _assumed(base: np.ndarray, y: np.ndarray, df: float) -> str:
     return "n = 1 here: the variance of the other configurations" if len(y) == 1 else ""
 
 
-def _typed(table: list[list[Any]], like: pd.DataFrame) -> pd.DataFrame:
+def _typed(table: Sequence[Sequence[object]], like: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table, columns=_RATIO_COLUMNS).astype({"level": like["level"].dtype})

@@ -22,7 +22,7 @@ from study.rows.storage import Place, StorageError
 
 
 def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFrame:
-    """Planned cells ⟕ measured rows: every planned cell is exactly one row, ``status`` "pending" if not measured.
+    """Load planned cells ⟕ measured rows: every planned cell is exactly one row, ``status`` "pending" if not measured.
 
     Args:
         path: a study folder, ``results/<study>``, or its ``s3://`` URI.
@@ -51,7 +51,7 @@ def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFram
 
 
 def load_history(path: str | Path | Place) -> pd.DataFrame:
-    """Training histories of a study, sorted by field and step: train_id, seed_train, step, loss, gradient_norm, …
+    """Load the training histories of a study, sorted by field and step: train_id, seed_train, step, loss, …
 
     Args:
         path: a study folder, ``results/<study>``, or its ``s3://`` URI.
@@ -71,7 +71,7 @@ def load_history(path: str | Path | Place) -> pd.DataFrame:
 
 
 def place_of(path: str | Path | Place) -> Place:
-    """A study folder, local or in an object store.
+    """Return a study folder, local or in an object store.
 
     Raises:
         AnalysisError: another kind of URI.
@@ -114,7 +114,7 @@ def _read_all(folder: Place, schema: pa.Schema, skipped: dict[str, int]) -> list
 
 
 def _fit(table: pa.Table, path: Place, schema: pa.Schema, skipped: dict[str, int]) -> pa.Table:
-    """A table with the columns of this version's schema."""
+    """Return a table with the columns of this version's schema."""
     names = set(table.column_names)
     if "schema_version" in names:
         newest = pc.max(table["schema_version"]).as_py() or 0
@@ -149,7 +149,7 @@ def _one_row_a_cell(rows: pa.Table, skipped: dict[str, int], reason: str) -> pa.
 
 
 def _join(planned: pa.Table, measured: pa.Table, skipped: dict[str, int]) -> pa.Table:
-    """Rows in the order planned, then those that no plan names; in Arrow, where 100,000 rows take no time."""
+    """Join rows in the order planned, then those that no plan names; in Arrow 100,000 rows take no time."""
     cells = planned["cell_id"].to_pylist()
     place = {cell: i for i, cell in enumerate(measured["cell_id"].to_pylist())}
     missing = [i for i, cell in enumerate(cells) if cell not in place]
@@ -162,7 +162,7 @@ def _join(planned: pa.Table, measured: pa.Table, skipped: dict[str, int]) -> pa.
 
 
 def _fill(planned: pa.Table) -> pa.Table:
-    """Planned cells as rows that were not measured yet."""
+    """Return planned cells as rows that were not measured yet."""
     n, names = planned.num_rows, set(planned.column_names)
     columns = [planned[field.name] if field.name in names else pa.nulls(n, field.type) for field in EVALS]
     columns[EVALS.get_field_index("status")] = pa.array(["pending"] * n, pa.string())
@@ -175,7 +175,7 @@ def _count(skipped: dict[str, int], reason: str, n: int) -> None:
 
 
 def learning_curves(data: str | Path | pd.DataFrame) -> pd.DataFrame:
-    """Training histories with the role of each field.
+    """Return training histories with the role of each field.
 
     Args:
         data: a study folder, its rows as `analysis.load_study` gives them, or a frame of `analysis.load_history`.

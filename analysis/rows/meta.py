@@ -1,4 +1,4 @@
-"""What a frame says of its study: the YAML, the design, the tolerance, the searched axes and the roles of its points."""
+"""Read from a frame what it says of its study: YAML, design, tolerance, searched axes, and the roles of its points."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from analysis.rows.words import LABELS
 
 class AnalysisError(ValueError):
     """A study that cannot be read or a question it cannot answer; the message says what to do."""
+
+
+Value = float | str
+"""A value of a parameter: a number, or a word."""
 
 
 class Axis(NamedTuple):
@@ -31,7 +35,7 @@ class Axis(NamedTuple):
     categorical: bool
     low: float | None
     high: float | None
-    default: Any
+    default: Value | None
     """The declared default, resolved; None where it is inactive or unknown."""
 
 
@@ -43,9 +47,9 @@ class Shared(dict[str, Any]):
 
 
 def undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of fields as they were trained, in a new index; how many were disturbed is kept in ``attrs["disturbed"]``.
+    """Return the rows of fields as they were trained, in a new index; ``attrs["disturbed"]`` counts the others.
 
-    Every statistic that is not about disturbances begins with it: a disturbed row is no outcome of its configuration.
+    `analysis.rows.question.statistic` begins with it, because a disturbed row is no outcome of its configuration.
     """
     if "perturb_kind" not in frame or frame["perturb_kind"].isna().all():
         return frame
@@ -55,7 +59,7 @@ def undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def searched_axes(frame: pd.DataFrame) -> list[Axis]:
-    """The searched parameters in the order of the YAML, training first, with the default resolved from the rows."""
+    """Return the searched parameters in the order of the YAML, training first, with the default resolved from the rows."""
     search = study_of(frame).get("search") or {}
     return [
         _axis(frame, group, name, distribution)
@@ -65,7 +69,7 @@ def searched_axes(frame: pd.DataFrame) -> list[Axis]:
 
 
 def find_axis(frame: pd.DataFrame, parameter: str | Axis) -> Axis:
-    """The searched axis called ``parameter``: a key, ``T`` for ``T_ratio``, or its column.
+    """Return the searched axis called ``parameter``: a key, ``T`` for ``T_ratio``, or its column.
 
     Raises:
         AnalysisError: no such searched parameter.
@@ -84,35 +88,35 @@ def find_axis(frame: pd.DataFrame, parameter: str | Axis) -> Axis:
 
 
 def study_of(frame: pd.DataFrame) -> dict[str, Any]:
-    """The study's resolved YAML, which `load_study` keeps in ``frame.attrs``."""
+    """Return the study's resolved YAML, which `load_study` keeps in ``frame.attrs``."""
     study: dict[str, Any] = frame.attrs.get("study") or {}
     return study
 
 
 def design_of(frame: pd.DataFrame) -> str:
-    """Name of the design: one_at_a_time, sobol, grid, random or tpe."""
+    """Return the name of the design: one_at_a_time, sobol, grid, random or tpe."""
     return str((study_of(frame).get("design") or {}).get("name") or "one_at_a_time")
 
 
 def tolerance_of(frame: pd.DataFrame) -> float:
-    """The declared tolerance on the metric, a fraction (default 0.10)."""
+    """Return the declared tolerance on the metric, a fraction (default 0.10)."""
     declared = (study_of(frame).get("analysis") or {}).get("tolerance")
     return 0.10 if declared is None else float(declared)
 
 
 def has_role(roles: pd.Series, *wanted: str) -> pd.Series:
-    """Whether a point has one of the roles: a point on two arms has both, ``arm:solver+arm:steps``."""
+    """Return whether a point has one of the roles: a point on two arms has both, ``arm:solver+arm:steps``."""
     return roles.map(lambda role: not set(wanted).isdisjoint(str(role).split("+")))
 
 
 def is_default(frame: pd.DataFrame, group: str) -> pd.Series:
-    """Rows at the default training point (``group`` "train") or sampler point ("sampler")."""
+    """Return which rows are at the default training point (``group`` "train") or sampler point ("sampler")."""
     column = "design_role" if group == "train" else "design_sampler_role"
     return frame[column].eq("default").fillna(False).astype(bool)
 
 
 def as_number(value: object) -> float | None:
-    """A YAML scalar as a number, or None: PyYAML reads ``1e-4`` as text."""
+    """Return a YAML scalar as a number, or None: PyYAML reads ``1e-4`` as text."""
     if isinstance(value, bool) or value is None:
         return None
     try:
@@ -148,7 +152,7 @@ def _axis(frame: pd.DataFrame, group: str, name: str, distribution: dict[str, An
 _KINDS = ("log_uniform", "uniform", "choice", "int_uniform", "log_int_uniform")
 
 
-def _default_value(frame: pd.DataFrame, group: str, name: str, column: str, numeric: bool) -> Any:
+def _default_value(frame: pd.DataFrame, group: str, name: str, column: str, numeric: bool) -> Value | None:
     if column not in frame.columns:
         return None
     both = is_default(frame, "train") & is_default(frame, "sampler")
@@ -178,19 +182,19 @@ _KEYS = (
 
 
 def slim(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """The frame with the columns that a comparison needs: to select rows of a hundred columns takes most of its time."""
+    """Return the columns that a comparison needs: selecting rows of a hundred columns takes most of its time."""
     names = [*_KEYS, "status", *(f"{group}_{name}" for group in ("train", "sampler") for name in HELD), *columns]
     return frame[[name for name in dict.fromkeys(names) if name in frame.columns]]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a comparison along one parameter needs to know of the study, looked up once."""
+    """The facts of the study that a comparison along one parameter needs, looked up once."""
 
     frame: pd.DataFrame
     """Undisturbed rows with every column."""
     rows: pd.DataFrame
-    """The same rows, slim."""
+    """Undisturbed rows with the columns of a comparison."""
     axis: Axis
     design: str
     one: bool
@@ -220,5 +224,5 @@ def setting_of(frame: pd.DataFrame, parameter: str | Axis) -> Setting:
 
 
 def is_given(frame: pd.DataFrame) -> bool:
-    """Whether the study measures one field that was given (``field`` in search.yaml), not fields that it trained."""
+    """Return whether the study measures one field that was given (``field`` in search.yaml), not fields that it trained."""
     return bool(study_of(frame).get("field"))

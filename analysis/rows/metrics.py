@@ -19,7 +19,7 @@ LOG_METRICS = (
 
 
 def metric_column(frame: pd.DataFrame, metric: str) -> str:
-    """Column of a metric given as ``fid``, ``nfe`` or a full column name.
+    """Return the column of a metric given as ``fid``, ``nfe`` or a full column name.
 
     Raises:
         ValueError: no such column; the message lists the metrics.
@@ -43,7 +43,7 @@ def _fid_first(name: str) -> tuple[bool, str]:
 
 
 def is_log(metric: str) -> bool:
-    """Whether a metric is averaged on the log."""
+    """Return whether a metric is averaged on the log."""
     return metric.removeprefix("metric_").removeprefix("cost_") in LOG_METRICS
 
 
@@ -87,7 +87,7 @@ class Measured:
     log: bool
     """Whether it is averaged on the log."""
     raw: pd.Series
-    """As measured."""
+    """Values as measured."""
     y: pd.Series
     """On its averaging scale (log or linear), NaN where a row is not complete or its number cannot be used."""
 
@@ -152,7 +152,7 @@ OUTCOMES = {"n_failed": ["failed", "timeout"], "n_diverged": ["diverged", "solve
 
 
 def outcome_counts(rows: pd.DataFrame) -> dict[str, int]:
-    """n_failed (failed, timeout), n_diverged (diverged, solver_limit) and n_pending of some rows."""
+    """Return n_failed (failed, timeout), n_diverged (diverged, solver_limit) and n_pending of some rows."""
     return {name: int(rows["status"].isin(statuses).sum()) for name, statuses in OUTCOMES.items()}
 
 
@@ -168,5 +168,5 @@ HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage")
 
 
 def measured(frame: pd.DataFrame, *metrics: str) -> list[str]:
-    """Those metrics that some row has."""
+    """Return those metrics that some row has."""
     return [metric for metric in metrics if frame[metric_column(frame, metric)].notna().any()]

@@ -1,4 +1,4 @@
-"""What counts as one unit of inference: a trained field, or one sampling of a field that was given.
+"""Name the unit of inference of each row: a trained field, or one sampling of a field that was given.
 
 Rows of one field share its luck in training, so they are averaged before fields are compared. A study of one given field
 (``field`` in search.yaml) asks about that field alone: there its samplings, one a sample seed, are the independent units.
@@ -12,7 +12,7 @@ from analysis.rows.meta import is_given
 
 
 def field_key(frame: pd.DataFrame) -> pd.Series:
-    """The trained field of each row: its ``train_id``, or training point and seed where a trial died before one."""
+    """Return the trained field of each row: its ``train_id``, or training point and seed where a trial died before one."""
     fallback = frame["point_id"].fillna("?").astype(str) + "/" + frame["seed_train"].astype(str)
     return frame["train_id"].where(frame["train_id"].notna(), fallback).astype(str)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +63,7 @@ ANCHOR_WORDS = {"fid_floor": "floor", "fid_half": "half", "fid_gaussian": "Gauss
 
 
 def metric_label(frame: pd.DataFrame, metric: str) -> str:
-    """Axis label with unit; FID names its feature network and sample count: ``FID (digits-cnn, n = 1000)``."""
+    """Return an axis label with its unit; FID names its feature network and sample count: ``FID (digits-cnn, n = 1000)``."""
     if metric in ("fid_test", "metric_fid_test"):
         return metric_label(frame, "fid").replace("FID (", "FID against held-out data (")
     if metric not in ("fid", "metric_fid"):
@@ -81,7 +80,7 @@ def _feature_name(features: str) -> str:
 
 
 def plain_number(value: float, _: object = None) -> str:
-    """Three digits without an exponent below 100,000: 1800, 0.05, 1e-05."""
+    """Write three digits without an exponent below 100,000: 1800, 0.05, 1e-05."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
@@ -90,15 +89,15 @@ def plain_numbers(values: Iterable[float]) -> list[str]:
     return [plain_number(value) if math.isfinite(value) else "∞" for value in values]
 
 
-def format_value(value: Any) -> str:
-    """A parameter value for text: four digits, words as they are, a dash for none."""
+def format_value(value: object) -> str:
+    """Write a parameter value as text: four digits, words as they are, a dash for none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return f"{value:.4g}" if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) else str(value)
 
 
 def percent(gap: float) -> str:
-    """A relative gap for text; beyond tenfold its value says nothing more."""
+    """Write a relative gap as text; beyond tenfold its value says nothing more."""
     return f"{gap:.0%}" if math.isfinite(gap) and gap < 10 else "more than 1000%"
 
 

@@ -47,7 +47,7 @@ class _Squares(NamedTuple):
 
 @statistic()
 def variance_components(frame: pd.DataFrame, metric: str = MAIN, confidence: float = 0.95) -> pd.DataFrame:
-    """Standard deviation and share of variance of configuration, train seed, sample seed and residual.
+    """Estimate standard deviation and share of variance of configuration, train seed, sample seed and residual.
 
     Rows of the default sampler point (without one: means over all sampler points). With one sample seed the last two cannot be
     told from the train seed and are NaN; with one field a point, the train seed cannot be told from the configuration, and no
@@ -105,7 +105,7 @@ def _mean_squares(cells: pd.DataFrame) -> _Squares:
 
 
 def _chi_squares(s: _Squares) -> np.ndarray:
-    """Draws of χ²/df for the four mean squares, shape (4, N_DRAWS), the same for the same study."""
+    """Draw χ²/df for the four mean squares, shape (4, N_DRAWS), the same for the same study."""
     rng = np.random.default_rng(20)
     df = np.maximum([s.df_points, s.df_fields, s.df_seeds, s.df_error], 1.0)[:, None]
     draws: np.ndarray = rng.chisquare(df, (4, N_DRAWS)) / df
@@ -113,7 +113,7 @@ def _chi_squares(s: _Squares) -> np.ndarray:
 
 
 def _components(s: _Squares, w: np.ndarray) -> np.ndarray:
-    """Configuration, train seed, sample seed, residual variances, not below 0, for each column of χ²/df draws."""
+    """Return configuration, train seed, sample seed and residual variances, not below 0, for each column of χ²/df draws."""
     error = s.error / w[3]
     fields = s.fields / w[1]
     configuration = s.points / w[0] - fields * s.per_point

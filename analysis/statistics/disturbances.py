@@ -1,11 +1,14 @@
-"""How much worse samples get when the field or its solver is disturbed, paired by field and latent.
+"""Measure how much worse samples get when the field or its solver is disturbed, paired by field and latent.
 
-Rows with ``perturb_kind`` are measurements of a trained field that was disturbed after training: "noise" (x ← x + α t n before
-every solver step, t its noise level), "weight_noise" (noise on the weights, relative to the rms of each tensor) or
-"weight_bits" (weights rounded to so many bits). Fewer solver steps are a disturbance too, and need no extra rows. The
-disturbed and the undisturbed row share the field, the sampler point and the latents, so the degradation is a log ratio whose
-train-seed and sample-seed noise cancel:
-r_f = mean over sample seeds of [log metric(disturbed) − log metric(undisturbed)], and fields are the units:
+Rows with ``perturb_kind`` are measurements of a trained field that was disturbed after training. The kinds are:
+
+* "noise": x ← x + α t n before every solver step, t its noise level;
+* "weight_noise": noise on the weights, relative to the rms of each tensor;
+* "weight_bits": weights rounded to so many bits.
+
+Fewer solver steps are a disturbance too, and need no extra rows. The disturbed and the undisturbed row share the field, the
+sampler point and the latents. So the degradation is a log ratio in which train-seed and sample-seed noise cancel:
+r_f = mean over sample seeds of [log metric(disturbed) − log metric(undisturbed)]. Fields are the units:
 ratio = exp(r̄), bounds exp(r̄ ± t_{0.975, n−1} s/√n).
 """
 
@@ -39,7 +42,7 @@ _NO_MOST = "no complete row at the largest number of steps"
 
 @statistic(ratio=True, perturbed=True)
 def perturbation_robustness(frame: pd.DataFrame, metric: str = MAIN, by: Sequence[str] | None = None) -> pd.DataFrame:
-    """Degradation of a metric by kind and level of disturbance, against the same field and latents undisturbed.
+    """Estimate the degradation of a metric by kind and level of disturbance, against the same field and latents.
 
     One series for each process, number of extra dimensions and size of the network, where these differ and are searched as
     choices: the values of a range hold one point each, and stand together. "steps" compares a
@@ -62,14 +65,14 @@ def perturbation_robustness(frame: pd.DataFrame, metric: str = MAIN, by: Sequenc
     rows = frame.assign(_y=values, _field=unit_key(frame), _series=series_of(frame, by))
     rows.attrs = {}
     table = _disturbed(rows, skipped) + _steps(rows, skipped)
-    table.sort(key=lambda row: (row["perturb_kind"], _natural(row["series"]), row["perturb_level"]))
+    table.sort(key=lambda row: (row["perturb_kind"], _natural(str(row["series"])), row["perturb_level"]))
     result = pd.DataFrame(table, columns=_COLUMNS)
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
     return result
 
 
 def series_of(frame: pd.DataFrame, by: Sequence[str] | None = None) -> pd.Series:
-    """The series that each row belongs to, in words: ``pfgmpp, D = 128``; "all" where there is one.
+    """Return the series that each row belongs to, in words: ``pfgmpp, D = 128``; "all" where there is one.
 
     Args:
         frame: rows of `analysis.load_study` with ``perturbed=True``.
@@ -83,13 +86,13 @@ def series_of(frame: pd.DataFrame, by: Sequence[str] | None = None) -> pd.Series
 
 
 def _ranges(frame: pd.DataFrame) -> set[str]:
-    """Columns of the training parameters that were searched over a range, not among choices."""
+    """Return columns of the training parameters that were searched over a range, not among choices."""
     search = (study_of(frame).get("search") or {}).get("train") or {}
     return {f"{group}_{name}" for name, how in search.items() if "choice" not in how for group in ("train", "network")}
 
 
 def _natural(text: str) -> list[tuple[float, str]]:
-    """A sort key that puts D = 8 before D = 64, and ∞ last."""
+    """Return a sort key that puts D = 8 before D = 64, and ∞ last."""
     parts = re.split(r"(\d+(?:\.\d+)?|∞)", text)
     return [(math.inf if p == "∞" else float(p), "") if i % 2 else (-1.0, p) for i, p in enumerate(parts)]
 
@@ -105,7 +108,7 @@ def _series_word(column: str, value: Any) -> str:
 
 @statistic(ratio=True, perturbed=True)
 def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str = MAIN) -> pd.DataFrame:
-    """Log ratio of a disturbed to the undisturbed metric, one a field, for `analysis.statistics.contrasts`.
+    """Return the log ratio of a disturbed to the undisturbed metric, one a field, for `analysis.statistics.contrasts`.
 
     Args:
         frame: rows of `analysis.load_study` with ``perturbed=True``.
@@ -141,7 +144,7 @@ def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str = MAIN
 
 
 def _pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
-    """Disturbed rows with ``_base``, the undisturbed value of the same field, sampler point and latents."""
+    """Return disturbed rows with ``_base``, the undisturbed value of the same field, sampler point and latents."""
     kinds = rows["perturb_kind"]
     keys = ["_field", "point_id", "sampler_id", "seed_sample"]
     base = rows.loc[kinds.isna()].groupby(keys)["_y"].mean().rename("_base").dropna()
@@ -151,14 +154,14 @@ def _pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
     return pairs
 
 
-def _disturbed(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
+def _disturbed(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, object]]:
     return [
         _level(str(kind), str(series), float(str(level)), group)
         for (kind, series, level), group in _pairs(rows, skipped).groupby(["perturb_kind", "_series", "perturb_level"])
     ]
 
 
-def _steps(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
+def _steps(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, object]]:
     pairs = _step_pairs(rows, skipped)
     if pairs.empty:
         return []
@@ -170,7 +173,7 @@ def _steps(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _step_pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
-    """Fixed-step rows against the same solver's largest number of steps with all other sampler parameters equal."""
+    """Pair fixed-step rows with the same solver's largest number of steps, all other sampler parameters equal."""
     fixed = rows.loc[rows["perturb_kind"].isna() & rows["sampler_steps"].notna()]
     shared = [c for c in fixed.columns if c.startswith("sampler_") and c not in _NOT_SHARED]
     keys = ["_field", "point_id", "seed_sample", *shared]
@@ -190,7 +193,7 @@ def _step_pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
     return pairs
 
 
-def _level(kind: str, series: str, level: float, pairs: pd.DataFrame) -> dict[str, Any]:
+def _level(kind: str, series: str, level: float, pairs: pd.DataFrame) -> dict[str, object]:
     difference = (pairs["_y"] - pairs["_base"]).dropna()
     interval = t_interval(difference.groupby(pairs["_field"]).mean().to_numpy())
     return {

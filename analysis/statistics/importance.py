@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,21 @@ from analysis.statistics.box import Points, as_frame, codes, need_box, permutati
 
 MIN_POINTS = 32
 N_TREES, MAX_DEPTH = 16, 6
-_COLUMNS = ["parameter", "group", "importance", "low", "high", "effect", "p_value", "n_points"]
+
+
+class Importance(NamedTuple):
+    """The importance of one parameter."""
+
+    parameter: str
+    group: str
+    importance: float
+    """Share of the variance."""
+    low: float
+    high: float
+    effect: float
+    """η² of the ranks."""
+    p_value: float
+    n_points: int
 
 
 @statistic()
@@ -30,10 +44,10 @@ def parameter_importance(
     frame: pd.DataFrame, metric: str = MAIN, *, method: str = "fanova", n_permutations: int = 999, n_bootstrap: int = 40,
     force: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """Importance of every searched parameter, with interval, permutation p-value and the surrogate's R².
+    """Estimate the importance of every searched parameter, with interval, permutation p-value and the surrogate's R².
 
-    The p-value asks whether the parameter has a main effect: η² = SS_between bins / SS_total of the ranks of the points'
-    values, against the same statistic after permuting whole points (all rows of a training point move together).
+    The p-value asks whether the parameter has a main effect: η² = SS_between bins / SS_total of the ranks of the points. η² is
+    compared with the same statistic after permuting whole points: all rows of a training point move together.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -51,7 +65,7 @@ def parameter_importance(
     if method not in ("fanova", "ped_anova"):
         raise AnalysisError(f"method: got {method}; use fanova or ped_anova")
     need_box(frame, metric, "parameter_importance", force)
-    rows: list[dict[str, Any]] = []
+    rows: list[Importance] = []
     skipped: dict[str, int] = {}
     r2: dict[str, float] = {}
     for points in searched_points(frame, metric, skipped):
@@ -68,13 +82,15 @@ def parameter_importance(
             skipped[f"failed {group} points, ranked last"] = n_failed
         rows += _importances(points, method, n_permutations, n_bootstrap)
         r2[group] = surrogate_r2(points)
-    rows.sort(key=lambda row: (row["group"] != "train", -np.nan_to_num(row["importance"], nan=-1.0)))
+    rows.sort(key=lambda row: (row.group != "train", -np.nan_to_num(row.importance, nan=-1.0)))
     return as_frame(
-        rows, _COLUMNS, {**dict(frame.attrs), "skipped": skipped, "method": method, "surrogate_r2": r2, "metric": metric}
+        rows,
+        Importance._fields,
+        {**dict(frame.attrs), "skipped": skipped, "method": method, "surrogate_r2": r2, "metric": metric},
     )
 
 
-def _importances(points: Points, method: str, n_permutations: int, n_bootstrap: int) -> list[dict[str, Any]]:
+def _importances(points: Points, method: str, n_permutations: int, n_bootstrap: int) -> list[Importance]:
     rng = np.random.default_rng(0)
     n = len(points.table)
     resampled = [rng.integers(0, n, n) for _ in range(n_bootstrap)]
@@ -85,19 +101,14 @@ def _importances(points: Points, method: str, n_permutations: int, n_bootstrap: 
         observed, permuted = main_effect(points, axis, n_permutations)
         column = [draw[axis.name] for draw in draws if axis.name in draw]
         low, high = np.quantile(column, [0.025, 0.975]) if column else (math.nan, math.nan)
-        rows.append(
-            {
-                "parameter": axis.name, "group": points.group, "importance": shares.get(axis.name, math.nan), "low": float(low),
-                "high": float(high), "effect": observed,
-                "p_value": permutation_p(observed, permuted) if len(permuted) else math.nan,
-                "n_points": int(points.table[axis.column].notna().sum()),
-            }
-        )  # fmt: skip
+        share, n_known = shares.get(axis.name, math.nan), int(points.table[axis.column].notna().sum())
+        p_value = permutation_p(observed, permuted) if len(permuted) else math.nan
+        rows.append(Importance(axis.name, points.group, share, float(low), float(high), observed, p_value, n_known))
     return rows
 
 
 def main_effect(points: Points, axis: Axis, n_permutations: int) -> tuple[float, np.ndarray]:
-    """η² of the ranks over the bins of one parameter, and after permuting the points, shape (n_permutations,)."""
+    """Return η² of the ranks over the bins of one parameter, and after permuting the points, shape (n_permutations,)."""
     bins = codes(points.table[axis.column], axis)
     active = bins >= 0
     if not active.any() or len(np.unique(bins[active])) < 2:
@@ -113,7 +124,7 @@ def main_effect(points: Points, axis: Axis, n_permutations: int) -> tuple[float,
 
 
 def _shares(points: Points, method: str, chosen: np.ndarray) -> dict[str, float]:
-    """Optuna's importances of the chosen points; a conditional parameter on the points where it is active, by itself."""
+    """Return Optuna's importances of the chosen points; a conditional parameter only on points where it is active."""
     always = [axis for axis in points.axes if points.table[axis.column].notna().all()]
     found = _optuna(points, always, chosen, method)
     for axis in points.axes:
@@ -174,7 +185,7 @@ def _finite(y: pd.Series) -> np.ndarray:
 
 
 def surrogate_r2(points: Points) -> float:
-    """Out-of-sample R² of the random forest over five folds of whole points; below 0, it predicts worse than the mean does."""
+    """Return the forest's out-of-sample R² over five folds of whole points; below 0, the mean predicts better."""
     from sklearn import ensemble, model_selection  # two seconds of imports that few statistics need
 
     y = _finite(points.table["y"])

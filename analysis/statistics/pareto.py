@@ -1,7 +1,7 @@
 """Quality against cost: FID against network calls (NFE), and what the solver's tolerance buys.
 
-A configuration (training point × sampler point) is non-dominated when no other has both mean FID and mean NFE at most
-as large, one of them smaller. Fronts of single train seeds show how far the front is luck. Its knee is where more network
+A configuration (training point × sampler point) is dominated by another whose mean FID and mean NFE are at most as large,
+one of them smaller. Fronts of single train seeds show how far the front is luck. Its knee is where more network
 calls begin to buy little: the point of the front farthest below the chord between its ends, log NFE and log metric each
 scaled to [0, 1] (Satopää et al. 2011, "Finding a kneedle in a haystack"). FID barely sees the solver below rtol = 1e-2, so
 the solver error stands beside it.
@@ -33,7 +33,7 @@ _KEY = ["point_id", "sampler_id"]
 
 
 def non_dominated(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """True where no other point has cost and loss both ≤ with one <. Equal points are all kept; NaN never.
+    """Return True where no other point has cost and loss both ≤ with one <; equal points are all kept, NaN never.
 
     Args:
         cost: shape (n,).
@@ -52,7 +52,7 @@ def non_dominated(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
 
 @statistic()
 def pareto_front(frame: pd.DataFrame, metric: str = MAIN) -> pd.DataFrame:
-    """Every measured configuration with its means, and which are non-dominated in (NFE, metric).
+    """List every measured configuration with its means, and which are non-dominated in (NFE, metric).
 
     A configuration with a failed or diverged cell is listed, never on the front. Only metrics that are averaged on the log,
     where less is better, have a front: for precision, recall and other shares every flag is False and front_seeds 0.
@@ -78,7 +78,7 @@ def _slim(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def flagged(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.DataFrame:
-    """The table of `pareto_front`, given the fronts of single seeds."""
+    """Return the table of `pareto_front`, given the fronts of single seeds."""
     frame = _slim(frame, metric)
     table = summarize(frame, metric, by=_KEY)
     skipped = dict(table.attrs["skipped"])  # lost by the join
@@ -111,7 +111,7 @@ def flagged(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.DataFr
 
 
 def knee_of(front: pd.DataFrame) -> object:
-    """Index of the knee of a front with columns ``nfe`` and ``mean``; -1 where fewer than three points or no bend.
+    """Return the index of the knee of a front with columns ``nfe`` and ``mean``; -1 where there is none.
 
     With u, v the logarithms of NFE and metric scaled to [0, 1] over the front, the knee maximises 1 − u − v: the distance
     below the chord from (0, 1) to (1, 0), times √2.
@@ -128,7 +128,7 @@ def knee_of(front: pd.DataFrame) -> object:
 
 @statistic()
 def seed_fronts(frame: pd.DataFrame, metric: str = MAIN) -> pd.DataFrame:
-    """The non-dominated configurations of each train seed by itself: how far the front is luck.
+    """List the non-dominated configurations of each train seed by itself: how far the front is luck.
 
     With ``seeds: {disjoint: true}`` a seed belongs to one training point, so the n-th seeds of all points make one front.
 
@@ -168,7 +168,7 @@ def seed_fronts(frame: pd.DataFrame, metric: str = MAIN) -> pd.DataFrame:
 
 
 def solver_curves(table: pd.DataFrame, one_at_a_time: bool) -> pd.DataFrame:
-    """The rows of `pareto_front` that differ from the default in the solver and its budget only, by solver and budget.
+    """Select the rows of `pareto_front` that differ from the default in the solver and its budget only.
 
     The budget is steps upwards or rtol downwards, so that a line runs from cheap to exact even where NFE stands still.
     Empty for other designs, where T and the rest vary from point to point and a line would join unlike things.
@@ -184,7 +184,7 @@ def solver_curves(table: pd.DataFrame, one_at_a_time: bool) -> pd.DataFrame:
 
 @statistic()
 def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
-    """Solver error, metric and NFE against rtol, by solver: geometric means over fields, with the diverged share.
+    """Average solver error, metric and NFE against rtol, by solver: geometric means over fields, with the diverged share.
 
     one_at_a_time: the other sampler parameters at their defaults. Other designs: they vary, and rtol is put into at most
     six quantile bins. ``diverged_share`` = (diverged + solver_limit) / terminal cells.
@@ -244,7 +244,7 @@ def _tolerance_row(key: tuple[object, ...], group: pd.DataFrame, metric: str) ->
 
 @statistic()
 def outlier_axis(frame: pd.DataFrame) -> str | None:
-    """The searched sampler parameter that moves the prior's tail: truncation first, then T; None if neither is searched."""
+    """Return the searched sampler parameter that moves the prior's tail: truncation, then T; None if neither is searched."""
     names = [axis.name for axis in searched_axes(frame) if axis.group == "sampler"]
     measured = frame["metric_outlier_fraction"].notna().any() and is_default(frame, "train").any()
     return next((n for n in ("max_radius_ratio", "T_ratio", "T") if measured and n in names and find_axis(frame, n)), None)

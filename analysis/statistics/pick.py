@@ -13,7 +13,7 @@ from study.rows.storage import Place
 
 @statistic()
 def choose_cell(frame: pd.DataFrame, which: str) -> pd.Series | None:
-    """The row shown for "default", "best" or "worst": by mean over seeds among configurations with complete rows.
+    """Return the row shown for "default", "best" or "worst": by mean over seeds among configurations with complete rows.
 
     Best and worst are raw extremes, biased by selection. Prefers a row whose sample grid exists; None if there is no row.
     """

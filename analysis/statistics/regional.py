@@ -6,7 +6,7 @@ The question needs no surrogate and has an answer where points fail.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,18 @@ from analysis.statistics.box import Points, as_frame, need_box, permutation_p, p
 
 MIN_SIDE = 5
 """Regional sensitivity needs this many points inside and outside the tolerance."""
-_REGIONAL = ["parameter", "group", "statistic", "p_value", "n_inside", "n_outside"]
+
+
+class Regional(NamedTuple):
+    """The sensitivity to one parameter."""
+
+    parameter: str
+    group: str
+    statistic: float
+    """Distance of the values inside and outside."""
+    p_value: float
+    n_inside: int
+    n_outside: int
 
 
 @statistic()
@@ -29,7 +40,7 @@ def regional_sensitivity(
     n_permutations: int = 999,
     force: bool = False,
 ) -> pd.DataFrame:
-    """Do points within tolerance of the default take other values of a parameter than points outside?
+    """Test whether points within tolerance of the default take other values of a parameter than points outside.
 
     Statistic: Kolmogorov–Smirnov distance sup |F_inside − F_outside| of the parameter (a categorical one: half the summed
     differences of frequencies), against its values after permuting inside and outside among whole points.
@@ -48,7 +59,7 @@ def regional_sensitivity(
     """
     need_box(frame, metric, "regional_sensitivity", force)
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
-    rows: list[dict[str, Any]] = []
+    rows: list[Regional] = []
     skipped: dict[str, int] = {}
     for points in searched_points(frame, metric, skipped):
         inside = (points.table["y"] <= points.reference + limit).to_numpy()
@@ -59,22 +70,21 @@ def regional_sensitivity(
             skipped[f"{points.group} parameters: {why}"] = len(points.axes)
             continue
         rows += [_regional(points, axis, inside, n_permutations) for axis in points.axes]
-    rows.sort(key=lambda row: (row["group"] != "train", -np.nan_to_num(row["statistic"], nan=-1.0)))
-    return as_frame(rows, _REGIONAL, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
+    rows.sort(key=lambda row: (row.group != "train", -np.nan_to_num(row.statistic, nan=-1.0)))
+    return as_frame(rows, Regional._fields, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
 
 
-def _regional(points: Points, axis: Axis, inside: np.ndarray, n_permutations: int) -> dict[str, Any]:
+def _regional(points: Points, axis: Axis, inside: np.ndarray, n_permutations: int) -> Regional:
     values = points.table[axis.column]
     active = values.notna().to_numpy()
     label = inside[active].astype(float)
     n_in, n_out = int(label.sum()), int(len(label) - label.sum())
-    row: dict[str, Any] = {"parameter": axis.name, "group": points.group, "n_inside": n_in, "n_outside": n_out}
     if not n_in or not n_out:
-        return {**row, "statistic": math.nan, "p_value": math.nan}
+        return Regional(axis.name, points.group, math.nan, math.nan, n_in, n_out)
     distance = _category_distance if axis.categorical else _ks_distance
     labels = np.vstack([label, label[permutations(len(label), n_permutations, np.random.default_rng(2))]])
     d = distance(values[active], labels / n_in, (1 - labels) / n_out)
-    return {**row, "statistic": float(d[0]), "p_value": permutation_p(float(d[0]), d[1:])}
+    return Regional(axis.name, points.group, float(d[0]), permutation_p(float(d[0]), d[1:]), n_in, n_out)
 
 
 def _ks_distance(values: pd.Series, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 
 
 def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
-    """Student-t interval of a mean: ȳ ± t_{(1+c)/2, n−1} · s/√n, s the sample standard deviation.
+    """Return Student's t interval of a mean: ȳ ± t_{(1+c)/2, n−1} · s/√n, s the sample standard deviation.
 
     Args:
         values: one number per independent unit (field).
@@ -58,17 +58,19 @@ def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -
 def summarize(
     frame: pd.DataFrame, metric: str = "fid", by: Sequence[str] = ("point_id", "sampler_id"), confidence: float = 0.95
 ) -> pd.DataFrame:
-    """One row per configuration: geometric mean over fields with its interval.
+    """Return one row a configuration: the geometric mean over fields with its interval.
 
     With y_f the mean of the log metric over the sample seeds of field f, n fields and S sample seeds:
 
         mean = exp(ȳ),  bounds = exp(ȳ ± t √(ν/n + σ_S²/S))
 
-    ν is the variance between fields, moderated by that of the other training points at the same sampler point, σ_S² what equal
-    sample seeds add to all fields alike (`analysis.statistics.variance`), t Student's quantile with Satterthwaite's degrees of
-    freedom. With one sample seed σ_S² cannot be known, and the interval holds for those latents. With two, its one degree of
-    freedom is too few where latents matter more than retraining (they do a third as much on images): at three times as much,
-    intervals cover 88 to 91 %, with five sample seeds 95 %. Precision and other shares stay linear.
+    ν is the variance between fields, moderated by that of the other training points at the same sampler point. σ_S² is the
+    variance that equal sample seeds add to all fields alike (`analysis.statistics.variance`). t is Student's quantile with
+    Satterthwaite's degrees of freedom. Precision and other shares stay linear.
+
+    With one sample seed σ_S² cannot be known, and the interval holds for those latents. With two, its one degree of freedom is
+    too few where latents matter more than retraining (on images they do a third as much). At three times as much, intervals
+    cover 88 to 91 %, with five sample seeds 95 %.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -125,7 +127,7 @@ def configuration_means(
 
 
 def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataFrame:
-    """Counts of each status, overall or by value of a searched parameter (or any column).
+    """Count the cells of each status, overall or by value of a searched parameter (or any column).
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -150,7 +152,7 @@ def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataF
 
 
 def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.80, paired: bool = False) -> int:
-    """Fields a side that detect a ratio 1 + gap: the least n with (t_{1−α/2m} + t_power) s √(k/n) ≤ log(1 + gap).
+    """Return the fields a side that detect a ratio 1 + gap: the least n with (t_{1−α/2m} + t_power) s √(k/n) ≤ log(1 + gap).
 
     k = 2 and Student's t with 2(n − 1) degrees of freedom for two sides; k = 1 and n − 1 for pairs. The usual normal
     approximation answers "2" where two fields a side could never tell.
@@ -175,13 +177,13 @@ def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.8
 
 
 def sd_interval(sd: float, df: int) -> tuple[float, float]:
-    """95 % interval of a standard deviation of normal values: s √(df / χ²_{df; 0.975}) to s √(df / χ²_{df; 0.025})."""
+    """Return the 95 % interval of the sd of normal values: s √(df / χ²_{df; 0.975}) to s √(df / χ²_{df; 0.025})."""
     low, high = (sd * math.sqrt(df / float(stats.chi2.ppf(q, df))) for q in (0.975, 0.025))
     return low, high
 
 
 def configuration_name(frame: pd.DataFrame, row: Mapping[Any, Any]) -> str:
-    """What differs from the default in a row of `summarize`: ``sigma = 0.3, T = 20``, or "default"."""
+    """Name what differs from the default in a row of `summarize`: ``sigma = 0.3, T = 20``, or "default"."""
     moved = [
         f"{axis.name} = {format_value(row[axis.column])}"
         for axis in searched_axes(frame)

@@ -1,7 +1,7 @@
 """Variances from two or three seeds: each configuration's own, moderated by what the whole study shows.
 
-With n seeds a configuration's variance s² has n − 1 degrees of freedom, and Student's t with one or two of them gives
-intervals too wide to be of use (t₀.₉₇₅ is 12.7 and 4.3). One variance pooled over all configurations gives narrow intervals
+With n seeds a configuration's variance s² has n − 1 degrees of freedom. Student's t with one or two of them gives intervals
+too wide to be of use (t₀.₉₇₅ is 12.7 and 4.3). One variance pooled over all configurations gives narrow intervals
 that are wrong where noise differs: with standard deviations that differ threefold they cover 76 % in the noisiest fifth. In
 between, the pooled variance s₀² counts as ``PRIOR_DF`` degrees of freedom beside the configuration's own:
 
@@ -29,7 +29,7 @@ FEW_DF = 5.0
 
 
 def few(df: float) -> str:
-    """What is said beside a number whose variance rests on fewer than `FEW_DF` degrees of freedom; "" from there on."""
+    """Return the warning beside a number whose variance has fewer than `FEW_DF` degrees of freedom, else ""."""
     return f", fewer than {FEW_DF:g}: it may be luck" if 0 < df < FEW_DF - 1e-9 else ""
 
 
@@ -56,12 +56,12 @@ class Moderated(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether there is any variance to go by."""
+        """Return whether there is any variance to go by."""
         return self.prior_df + self.own_df > 0
 
 
 def pool(groups: Sequence[np.ndarray]) -> Pooled | None:
-    """s₀² = Σ d_i s_i² / Σ d_i over groups of independent values; None when no group has two."""
+    """Return s₀² = Σ d_i s_i² / Σ d_i over groups of independent values; None when no group has two."""
     replicated = [np.asarray(g, dtype=float) for g in groups if len(g) > 1]
     df = sum(len(g) - 1 for g in replicated)
     if df == 0:
@@ -72,7 +72,7 @@ def pool(groups: Sequence[np.ndarray]) -> Pooled | None:
 
 
 def moderate(values: np.ndarray, pooled: Pooled | None) -> Moderated:
-    """Variance of one configuration's values, moderated by the pooled one (which includes it)."""
+    """Return the variance of one configuration's values, moderated by the pooled one (which includes it)."""
     own = float(max(len(values) - 1, 0))
     s2 = float(np.var(values, ddof=1)) if own else 0.0
     prior = max(min(PRIOR_DF, pooled.df - own), 0.0) if pooled is not None else 0.0
@@ -85,10 +85,10 @@ def moderate(values: np.ndarray, pooled: Pooled | None) -> Moderated:
 
 
 def of_means(sides: Sequence[tuple[Moderated, int]]) -> tuple[float, float]:
-    """Variance of a sum or difference of means of independent values, and its degrees of freedom.
+    """Return the variance of a sum or difference of means of independent values, and its degrees of freedom.
 
-    Each side contributes ν/n. The pooled part is common to the sides, so it counts once, not once a side; and where a single
-    configuration has seeds, the other side's variance is its own over again, so that the sum has no more degrees of freedom.
+    Each side contributes ν/n. The pooled part is common to the sides, so it counts once, not once a side. Where a single
+    configuration has seeds, both sides take their variance from it. The sum then has no more degrees of freedom than it has.
 
     Args:
         sides: (moderated variance of the values, how many there are).
@@ -128,7 +128,7 @@ def mean_differences(
 
 
 def moderate_all(s2: np.ndarray, df: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Moderated variances of many configurations at once; pooling stays within ``group``.
+    """Return the moderated variances of many configurations at once; pooling stays within ``group``.
 
     Args:
         s2: sample variances, shape (C,), anything where df is 0.
@@ -148,7 +148,7 @@ def moderate_all(s2: np.ndarray, df: np.ndarray, group: np.ndarray) -> tuple[np.
 
 
 def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Variance of a sum of independent estimates, and its degrees of freedom V² / Σ (a_i² / d_i).
+    """Return the variance of a sum of independent estimates, and its degrees of freedom V² / Σ (a_i² / d_i).
 
     Args:
         parts: (variance of the estimate a_i, its degrees of freedom d_i).
@@ -160,12 +160,14 @@ def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def sample_seed_variance(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Variance that sample seeds add to every field alike, for it does not shrink with more fields.
+    """Estimate the variance that sample seeds add to every field alike: more fields do not make it smaller.
 
-    Equal sample seeds start from equal latents, so their luck is shared. With r the deviations from each field's mean, r̄_cs
-    their mean over the n_c fields of configuration c, and MS_E what is left in all configurations that are pooled together:
+    Equal sample seeds start from equal latents, so their luck is shared:
 
         σ_S² = mean over c of [ Var_s(r̄_cs) − MS_E / n_c ],  not below 0.
+
+    r are the deviations from each field's mean, and r̄_cs is their mean over the n_c fields of configuration c. MS_E is the mean
+    square that is left in all configurations that are pooled together.
 
     Args:
         rows: one row a cell: ``config``, ``field``, ``seed_sample``, ``y``, and ``pooled``, integers 0, 1, … that say which
@@ -206,7 +208,7 @@ def sample_seed_variance(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, confidence: float) -> pd.DataFrame:
-    """Mean, moderated interval and counts of every configuration, on the averaging scale."""
+    """Return mean, moderated interval and counts of every configuration, on the averaging scale."""
     cells = usable.groupby(["config", "field", "seed_sample"], sort=False)["y"].mean().reset_index()
     of_field = cells.groupby(["config", "field"], sort=False)["y"].mean().groupby(level="config")
     seeds = cells.groupby(["config", "field"], sort=False)["seed_sample"].size().groupby(level="config").max()
@@ -237,14 +239,14 @@ def intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, confi
 
 
 def half_width(variance: float, df: float, confidence: float = 0.95, comparisons: int = 1) -> float:
-    """t_{1 − (1−c)/2m, df} · √variance; NaN where no variance is known."""
+    """Return t_{1 − (1−c)/2m, df} · √variance; NaN where no variance is known."""
     if not (df > 0 and math.isfinite(variance)):
         return math.nan
     return float(stats.t.ppf(1 - (1 - confidence) / (2 * comparisons), df)) * math.sqrt(variance)
 
 
 def detectable(variance: float, df: float, power: float = 0.80, comparisons: int = 1) -> float:
-    """Gap that a two-sided 5 % test of a log ratio finds with this power, a fraction: exp((t_{1−α/2m} + t_power) · SE) − 1."""
+    """Return the gap that a 5 % test of a log ratio finds with this power, a fraction: exp((t_{1−α/2m} + t_power) · SE) − 1."""
     if not (df > 0 and math.isfinite(variance)):
         return math.nan
     quantiles = float(stats.t.ppf(1 - 0.025 / max(comparisons, 1), df) + stats.t.ppf(power, df))

@@ -1,9 +1,9 @@
-r"""What exact fields predict in closed form: the error of the prior, its tail, and the share of it that training reaches.
+r"""Compute what exact fields predict in closed form: the prior's error, its tail, and the share of it that training reaches.
 
 *Starting from the prior at a finite height T.* Seen from the plane t = T the data are one charge only to leading order. With
-h_y(x) the kernel of a source y divided by the prior, the true law is p_T = p · E_y[h_y], and KL(p_T‖p) ≈ ½ E_p[(E_y h_y − 1)²]
-to leading order in y/T. The first order in y is the score of a shifted kernel, whose Fisher information is
-(d+1)/((d+3) T²) · I, so a mean μ ≠ 0 costs (d+1)/(2(d+3)) ‖μ‖²/T². Centred data leave the second order, a quadratic form in
+h_y(x) the kernel of a source y divided by the prior, the true law is p_T = p · E_y[h_y]. To leading order in y/T,
+KL(p_T‖p) ≈ ½ E_p[(E_y h_y − 1)²]. The first order in y is the score of a shifted kernel, with Fisher information
+(d+1)/((d+3) T²) · I. So a mean μ ≠ 0 costs (d+1)/(2(d+3)) ‖μ‖²/T². Centred data leave the second order, a quadratic form in
 the covariance C:  3(d+1)/(8 T⁴ (d+3)) · [2(d+3)² tr C² − 2(d−1)(tr C)²]/((d+5)(d+7)). The expansion is used for
 T ≥ 3 √λ_max(C) and ‖μ‖ ≤ T/3 only. It concerns the exact field without truncation, in nats; FID has another scale.
 
@@ -24,7 +24,7 @@ from scipy import special
 
 
 def prior_tail(ratio: np.ndarray | float, dim: int) -> np.ndarray:
-    r"""P(R/T > r) of the untruncated Poisson prior: I_{1/(1+r²)}(1/2, d/2), without the cancellation of 1 − CDF.
+    r"""Return P(R/T > r) of the untruncated Poisson prior: I_{1/(1+r²)}(1/2, d/2), without the cancellation of 1 − CDF.
 
     Args:
         ratio: r ≥ 0, the radius in units of the starting height.
@@ -39,7 +39,7 @@ VALID_SD, VALID_MEAN = 3.0, 1 / 3
 
 
 class DataMoments(NamedTuple):
-    """What the prior's error depends on: moments of the data as trained (centred or not)."""
+    """Moments of the data as trained (centred or not), on which the prior's error depends."""
 
     dim: int
     mean_norm: float
@@ -53,7 +53,7 @@ class DataMoments(NamedTuple):
 
 
 def data_moments(x: np.ndarray) -> DataMoments:
-    """Moments of a data set as it is trained on.
+    """Compute the moments of a data set as it is trained on.
 
     Args:
         x: data points, shape (N, …), in data units, flattened to (N, d).
@@ -66,7 +66,7 @@ def data_moments(x: np.ndarray) -> DataMoments:
 
 
 def known_moments(frame: pd.DataFrame) -> DataMoments | None:
-    """Moments of the study's data where this package can have them: scikit-learn's digits, in [−1, 1], centred or raw."""
+    """Return the moments of the study's data where they are known here: scikit-learn's digits, in [−1, 1], centred or raw."""
     names, centred = frame["data_name"].dropna().unique(), frame["data_center"].dropna().unique()
     if list(names) != ["digits"] or len(centred) != 1:
         return None
@@ -77,7 +77,7 @@ def known_moments(frame: pd.DataFrame) -> DataMoments | None:
 
 
 def prior_error(T: np.ndarray | float, moments: DataMoments) -> np.ndarray:
-    r"""KL(p_T‖prior) in nats to leading order, NaN below the heights where the expansion holds.
+    r"""Return KL(p_T‖prior) in nats to leading order, NaN below the heights where the expansion holds.
 
     (d+1)/(2(d+3)) ‖μ‖²/T² + 3(d+1)/(8 T⁴ (d+3)) · [2(d+3)² tr C² − 2(d−1)(tr C)²]/((d+5)(d+7)): the first term leads when
     ‖μ‖ is not small against tr C / T, the second when the data are centred.
@@ -96,5 +96,5 @@ def prior_error(T: np.ndarray | float, moments: DataMoments) -> np.ndarray:
 
 
 def coverage(ratio: np.ndarray | float, dim: int) -> np.ndarray:
-    """P(R ≤ √d t_hi) for a start at T = ratio · t_hi: what training reached of the prior, in [0, 1]."""
+    """Return P(R ≤ √d t_hi) for a start at T = ratio · t_hi: the share of the prior that training reached, in [0, 1]."""
     return np.asarray(1.0 - prior_tail(math.sqrt(dim) / np.asarray(ratio, dtype=float), dim))

@@ -2,8 +2,8 @@ r"""Samples that land far from all data, against where on the starting plane the
 
 The prior of a Poisson flow is heavy-tailed: R/T, the starting radius over the starting height, exceeds r with probability
 I_{1/(1+r²)}(1/2, d/2), about √(d·2/π)/r far out, and its mean is infinite. A latent that starts beyond what training
-covered ends as an outlier, so the share of outliers should fall where the prior is truncated at max_radius_ratio = R/T,
-and ``diag_outlier_radius`` (the median R/T of those samples that became outliers) says where they start. An outlier is
+covered ends as an outlier. So the share of outliers should fall where the prior is truncated at max_radius_ratio = R/T.
+``diag_outlier_radius``, the median R/T of the samples that became outliers, says where outliers start. An outlier is
 a sample whose nearest data point is farther than the data's own distances, each left out once, allow.
 
 Source: PFGM (arXiv 2209.11178), the prior on z = z_max and the clipping of its radius.
@@ -30,7 +30,7 @@ _COLUMNS = [
 
 @statistic()
 def outlier_map(frame: pd.DataFrame) -> pd.DataFrame:
-    """Share of outliers at every tested truncation of the prior (and starting height), mean and t-interval over fields.
+    """Estimate the share of outliers at every tested truncation of the prior (and starting height), over fields.
 
     one_at_a_time: default training point, sampler points that differ from the default in R/T and T only. Other designs:
     all rows, so the other parameters vary from point to point. A field counts once: the mean over its rows.

@@ -1,8 +1,8 @@
-r"""What the theory of the Poisson flow predicts for a study, beside what the study measured.
+r"""Put predictions of the theory of the Poisson flow beside what a study measured.
 
-Three statements are compared: the error of the prior at a finite height T and the share of the prior that training reaches
-(both in `analysis.theory.laws`), and *τ at a fixed height*. Training points depend on τ and M through M·ln(1+τ) alone, so at a
-fixed σ and a fixed largest height t_hi = σ(1+τ)^M the ratio to the default is 1 for every τ.
+Three statements are compared. Two are in `analysis.theory.laws`: the error of the prior at a finite height T, and the share of
+the prior that training reaches. The third is *τ at a fixed height*: training points depend on τ and M through M·ln(1+τ) alone.
+So at a fixed σ and a fixed largest height t_hi = σ(1+τ)^M the ratio to the default is 1 for every τ.
 
 Source: PFGM (arXiv 2209.11178) for the training law.
 """
@@ -10,7 +10,7 @@ Source: PFGM (arXiv 2209.11178) for the training law.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ _COLUMNS = ["theory", "kind", "quantity", "x", "y", "low", "high", "n_fields"]
 
 @statistic()
 def theory_curves(frame: pd.DataFrame, metric: str = MAIN, moments: DataMoments | None = None) -> pd.DataFrame:
-    """Predicted curves and measured points of the three statements above.
+    """Compute predicted curves and measured points of the three statements above.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -66,7 +66,7 @@ def theory_curves(frame: pd.DataFrame, metric: str = MAIN, moments: DataMoments 
         skipped["another process than pfgm"] = int((~pfgm).sum())
     parts, notes = [], {}
     for name, (table, words) in found.items():
-        parts += [{"theory": name, **row} for row in table]
+        parts += [(name, *row) for row in table]
         notes[name] = words
     result = pd.DataFrame(parts, columns=_COLUMNS).astype(dict.fromkeys(("x", "y", "low", "high"), float))
     valid = max(VALID_SD * math.sqrt(moments.top), moments.mean_norm / VALID_MEAN) if moments else None
@@ -74,18 +74,24 @@ def theory_curves(frame: pd.DataFrame, metric: str = MAIN, moments: DataMoments 
     return result
 
 
-Row = dict[str, Any]
+class Row(NamedTuple):
+    """One point of a curve or of a measurement."""
 
-
-def _point(kind: str, quantity: str, x: float, y: float, low: float = math.nan, high: float = math.nan, n: int = 0) -> Row:
-    return {"kind": kind, "quantity": quantity, "x": x, "y": y, "low": low, "high": high, "n_fields": n}
+    kind: str
+    """``curve`` or ``measured``."""
+    quantity: str
+    x: float
+    y: float
+    low: float = math.nan
+    high: float = math.nan
+    n_fields: int = 0
 
 
 _NO_CURVE = "without a curve, because the expansion is that of process pfgm, one extra dimension"
 
 
 def _measured_error(rows: pd.DataFrame, one: bool, metric: str) -> tuple[list[Row], str]:
-    """The metric by T, and what was held fixed."""
+    """Return the metric by T, and what was held fixed."""
     if one:
         rows = rows.loc[is_default(rows, "train") & has_role(rows["design_sampler_role"], "default", "arm:T_ratio", "arm:T")]
     back = np.exp if is_log(metric) else np.asarray
@@ -94,7 +100,7 @@ def _measured_error(rows: pd.DataFrame, one: bool, metric: str) -> tuple[list[Ro
     for T, group in rows.dropna(subset=["_y"]).groupby(keys):
         interval = t_interval(group.groupby("_field")["_y"].mean().to_numpy())
         mean, low, high = (float(back(v)) for v in interval[:3])
-        table.append(_point("measured", metric, float(T), mean, low, high, interval.n))
+        table.append(Row("measured", metric, float(T), mean, low, high, interval.n))
     return table, "default training point, other sampler parameters at their defaults" if one else "the other parameters vary"
 
 
@@ -103,10 +109,10 @@ def _prior_error(rows: pd.DataFrame, one: bool, metric: str, moments: DataMoment
     if moments is None:
         return table, f"{held}; the moments of these data are not known here: give moments=data_moments(x)"
     if table:
-        xs = [row["x"] for row in table]
+        xs = [row.x for row in table]
         grid = np.geomspace(min(xs), max(max(xs), 3 * VALID_SD * math.sqrt(moments.top)), 200)
         curve = prior_error(grid, moments)
-        table += [_point("curve", "KL (nats)", float(x), float(y)) for x, y in zip(grid, curve, strict=True) if np.isfinite(y)]
+        table += [Row("curve", "KL (nats)", float(x), float(y)) for x, y in zip(grid, curve, strict=True) if np.isfinite(y)]
     return table, held
 
 
@@ -119,15 +125,15 @@ def _coverage(rows: pd.DataFrame) -> tuple[list[Row], str]:
     table = []
     for x, group in known.groupby(ratio):
         table.append(
-            _point("measured", "coverage", float(x), float(group["diag_coverage"].mean()), n=group["_field"].nunique())
+            Row("measured", "coverage", float(x), float(group["diag_coverage"].mean()), n_fields=group["_field"].nunique())
         )
     grid = np.geomspace(ratio.min() / 1.5, ratio.max() * 1.5, 200)
-    table += [_point("curve", "coverage", float(x), float(y)) for x, y in zip(grid, coverage(grid, int(dims[0])), strict=True)]
+    table += [Row("curve", "coverage", float(x), float(y)) for x, y in zip(grid, coverage(grid, int(dims[0])), strict=True)]
     return table, f"d = {int(dims[0])}; every height of the study"
 
 
 def _tau_null(rows: pd.DataFrame, metric: str) -> tuple[list[Row], str]:
-    """Fields that differ from the default training point in τ and M only, at (nearly) its height."""
+    """Compare fields that differ from the default training point in τ and M only, at (nearly) its height."""
     base = rows.loc[is_default(rows, "train")]
     if base.empty or not is_log(metric):
         return [], "no default training point" if base.empty else f"{metric} is not compared as a ratio"
@@ -148,19 +154,19 @@ def _tau_null(rows: pd.DataFrame, metric: str) -> tuple[list[Row], str]:
     reference = groups.get(float(default["train_tau"]))
     if reference is None or len(groups) < 2:
         return [], f"no two τ at one height (within {HEIGHT_SLACK:.0%}) with all else equal"
-    table = [_tau_point(tau, reference, y, tau == float(default["train_tau"])) for tau, y in groups.items()]
+    table = [_tau_row(tau, reference, y, tau == float(default["train_tau"])) for tau, y in groups.items()]
     kept = rows.loc[keep, "train_height_max"]
-    table += [_point("curve", "ratio", tau, 1.0) for tau in (min(groups), max(groups))]
+    table += [Row("curve", "ratio", tau, 1.0) for tau in (min(groups), max(groups))]
     return table, f"height {kept.min():.3g} … {kept.max():.3g} data units; all else as the default"
 
 
-def _tau_point(tau: float, reference: np.ndarray, y: np.ndarray, itself: bool) -> Row:
+def _tau_row(tau: float, reference: np.ndarray, y: np.ndarray, itself: bool) -> Row:
     if itself:
-        return _point("measured", "ratio", tau, 1.0, n=len(y))
+        return Row("measured", "ratio", tau, 1.0, n_fields=len(y))
     difference = float(y.mean() - reference.mean())
     half = math.nan
     if min(len(y), len(reference)) >= 2:
         pooled = pool([reference, y])
         half = half_width(*of_means([(moderate(side, pooled), len(side)) for side in (reference, y)]))
     low, high = math.exp(difference - half), math.exp(difference + half)
-    return _point("measured", "ratio", tau, math.exp(difference), low, high, len(y))
+    return Row("measured", "ratio", tau, math.exp(difference), low, high, len(y))

@@ -1,4 +1,4 @@
-"""What a study was: data, design, counts, cost, versions, command and exclusions."""
+"""Say what the study was: data, design, counts, cost, versions, command and exclusions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _facts(study: Study) -> list[str]:
 
 
 def outcome_words(rows: pd.DataFrame) -> str:
-    """``6 planned, 4 complete, 1 failed or diverged, 1 pending``."""
+    """Return ``6 planned, 4 complete, 1 failed or diverged, 1 pending``."""
     counts = rows["status"].value_counts().to_dict()
     complete, pending = counts.get("complete", 0), counts.get("pending", 0)
     bad = len(rows) - complete - pending
@@ -72,21 +72,21 @@ def outcome_words(rows: pd.DataFrame) -> str:
 
 
 class Cost(NamedTuple):
-    """What a study used."""
+    """The hours that a study used."""
 
     training_core_hours: float
     measuring_core_hours: float
     gpu_hours: float
-    """Of the rows measured on a GPU (``prov_device`` cuda…), training included."""
+    """Hours of the rows measured on a GPU (``prov_device`` cuda…), training included."""
 
     @property
     def core_hours(self) -> float:
-        """Both together."""
+        """Return the hours of training and measuring together."""
         return self.training_core_hours + self.measuring_core_hours
 
 
 def cost(frame: pd.DataFrame) -> Cost:
-    """Seconds × threads (core-hours) and seconds on a GPU: training once a field, sampling and metrics of every row."""
+    """Sum seconds × threads (core-hours) and seconds on a GPU: training once a field, sampling and metrics of every row."""
     threads = frame["prov_threads"].fillna(1).astype(float)
     on_gpu = frame["prov_device"].fillna("").astype(str).str.startswith("cuda")
     train, field = frame["cost_train_s"].fillna(0.0), field_key(frame)

@@ -22,7 +22,7 @@ def section(study: Study) -> Section | None:
 
 
 def equivalence_result(frame: pd.DataFrame) -> str | None:
-    """The comparison of an equivalence study in a sentence: seeds disjoint, one training parameter with exactly two values.
+    """Compare the two values of an equivalence study in a sentence: disjoint seeds, one training parameter, two values.
 
     Two one-sided tests at 5 %: equivalent where the 90 % interval of the ratio lies inside 0.80 to 1.25. None when the study is
     not of this kind.

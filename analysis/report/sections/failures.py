@@ -42,7 +42,7 @@ def _statuses(bad: pd.DataFrame) -> str:
 
 
 def _grouped(bad: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """How many cells ended alike, and the first of them."""
+    """Count the cells that ended alike, and name the first of them."""
     known = bad.assign(error=bad["error"].fillna("–").str.split("\n").str[0], log=bad["error_log"].fillna("–"))
     groups = known.groupby(["status", *by, "error", "log"], dropna=False, sort=True)
     table = groups.agg(cells=("cell_id", "size"), first_cell=("cell_id", "first")).reset_index()

@@ -52,7 +52,7 @@ def _regional(study: Study) -> list[Block]:
 
 
 def in_words(importance: Result) -> dict[tuple[str, str], str]:
-    """(group, parameter) → importance with interval and p-value, for the verdict table; empty where it was refused."""
+    """Return (group, parameter) → importance with interval and p-value; empty where importance was refused."""
     if isinstance(importance, str):
         return {}
     return {
@@ -65,7 +65,7 @@ def in_words(importance: Result) -> dict[tuple[str, str], str]:
 
 
 def why_none(study: Study) -> str:
-    """The sentence below a verdict table whose importance column is empty."""
+    """Return the sentence below a verdict table whose importance column is empty."""
     importance = study.importance
     if isinstance(importance, str):
         return f"Importance is not given: {importance}"

@@ -38,7 +38,7 @@ MAX_PAIRS = 5000
 
 
 def interaction_pairs(frame: pd.DataFrame) -> list[tuple[Axis, Axis]]:
-    """Every numeric training parameter with the searched T (or the first numeric sampler parameter); none for tpe."""
+    """Return every numeric training parameter with the searched T (or the first numeric sampler parameter); none for tpe."""
     axes = [axis for axis in searched_axes(frame) if axis.column in frame.columns and not axis.categorical]
     seconds = [a for a in axes if a.group == "sampler"]
     seconds.sort(key=lambda a: a.name not in ("T", "T_ratio"))

@@ -25,7 +25,7 @@ _BESIDE = {
     "nats_per_dim": ("metric_likelihood_t", "metric_n_likelihood", "metric_divergence", "metric_dequantization"),
     "prior_kl": ("sampler_T",),
 }
-"""What each depends on, by column."""
+"""Columns that each metric depends on."""
 _NAMES = {"metric_likelihood_t": "level t", "metric_n_likelihood": "data points", "sampler_T": "T (data units)"}
 
 
@@ -54,7 +54,7 @@ def section(study: Study) -> Section | None:
 
 
 def measured_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per configuration that has the metric.
+    """Return one row a configuration that has the metric.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -84,5 +84,5 @@ def measured_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _joined(values: pd.Series) -> str:
-    """The distinct values in words: one, as a rule."""
+    """Return the distinct values in words; as a rule there is one."""
     return ", ".join(format_value(value) for value in sorted(values.dropna().unique())) or format_value(None)

@@ -1,4 +1,4 @@
-"""How the numbers were made, and what they cannot say."""
+"""Say how the numbers were made, and what they cannot say."""
 
 from __future__ import annotations
 

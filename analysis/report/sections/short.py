@@ -28,7 +28,7 @@ def section(study: Study) -> Section:
 
 
 def rule(frame: pd.DataFrame) -> str:
-    """The rule by which parameters are rated, with its numbers."""
+    """Return the rule by which parameters are rated, with its numbers."""
     if design_of(frame) == "tpe":
         return "Nothing is rated: the tpe design moves to good values, so its rows favour them."
     return (
@@ -39,7 +39,7 @@ def rule(frame: pd.DataFrame) -> str:
 
 
 def question(frame: pd.DataFrame, plural: bool = False) -> str:
-    """What the study asks; ``plural``: what several studies ask, whose metrics and data may differ."""
+    """Return what the study asks; ``plural``: what several studies ask, whose metrics and data may differ."""
     study = study_of(frame)
     if plural:
         return (
@@ -58,7 +58,7 @@ def question(frame: pd.DataFrame, plural: bool = False) -> str:
 
 
 def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> list[str]:
-    """A few sentences: the default's value, the ratings, the largest change, and what is better than the default."""
+    """Return a few sentences: the default's value, the ratings, the largest change, and what is better than the default."""
     sentences = [_default_sentence(frame)]
     if not intervals:
         return [*sentences, "Nothing was searched, so there is nothing to rate."]

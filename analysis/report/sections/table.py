@@ -42,7 +42,7 @@ def section(study: Study) -> Section:
 
 
 def choose_rows(frame: pd.DataFrame, n: int) -> np.ndarray:
-    """Positions of at most ``n`` rows, ascending: the default's first, then those that failed or diverged, then the rest."""
+    """Return the positions of at most ``n`` rows, ascending: the default's first, then those that failed, then the rest."""
     default = is_default(frame, "train") & is_default(frame, "sampler")
     bad = ~frame["status"].isin(["complete", "pending"])
     rank = np.where(default, 0, np.where(bad, 1, 2))

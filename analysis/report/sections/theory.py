@@ -1,4 +1,4 @@
-"""What the theory predicts for T, the heights and τ, over the points that were measured."""
+"""Show what the theory predicts for T, the heights and τ, over the points that were measured."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ _THEORIES = {
 
 
 def _has_kl(frame: pd.DataFrame) -> bool:
-    """Whether the error of the prior was measured itself, as it is for exact fields."""
+    """Return whether the error of the prior was measured itself, as it is for exact fields."""
     return "metric_prior_kl" in frame and bool(frame["metric_prior_kl"].notna().any())

@@ -53,7 +53,7 @@ def _better(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> list
 
 
 def verdict_table(intervals: Sequence[ToleranceInterval], importance: Importance | None = None) -> pd.DataFrame:
-    """The verdict per parameter as text: default, tested values, tolerance interval, rating, rule, importance if known."""
+    """Return the verdict on each parameter as text, with its importance where that is known."""
     columns = ["parameter", "default", "tested", "tolerance interval", "width (decades)", "rating", "rule"]
     rows = []
     for t in intervals:
