@@ -245,6 +245,7 @@ def test_a_static_table_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.M
     assert "The first 3 of 6 rows; all are in tables/failures.csv." in page.read_text()
     assert len(pd.read_csv(page.parent / "tables" / "failures.csv")) == 6
     assert "The first 3 of 6 rows" in (page.parent / "report.md").read_text()
+    assert page.read_text().split('id="table-failures"')[1].split("</tbody>")[0].count("<tr>") == 1 + 3, "a heading, three rows"
 
 
 @pytest.mark.usefixtures("no_rendering")
