@@ -12,14 +12,14 @@ from analysis.statistics.pareto import knee_of
 pytestmark = pytest.mark.usefixtures("clean_figures")
 
 
-def test_knee_of_a_known_front() -> None:
+def test_the_knee_of_a_known_front_is_found_and_a_straight_line_has_none() -> None:
     front = pd.DataFrame({"nfe": [8.0, 16.0, 32.0, 64.0], "mean": [8.0, 2.0, 1.8, 1.7]}, index=[5, 6, 7, 9])
     assert knee_of(front) == 6
     assert knee_of(front.iloc[:2]) == -1
     assert knee_of(pd.DataFrame({"nfe": [8.0, 16.0, 32.0], "mean": [4.0, 2.0, 1.0]})) == -1  # a straight line has none
 
 
-def test_fronts_of_single_seeds(frame: pd.DataFrame) -> None:
+def test_fronts_of_single_seeds_fall_and_are_counted_in_the_table(frame: pd.DataFrame) -> None:
     fronts, table = seed_fronts(frame), pareto_front(frame)
     assert fronts["seed_train"].nunique() == 3
     for _, one in fronts.groupby("seed_train"):

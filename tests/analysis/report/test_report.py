@@ -135,7 +135,7 @@ def test_degenerate_studies_have_a_report(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("no_rendering")
-def test_one_level_of_a_parameter(tmp_path: Path) -> None:
+def test_a_parameter_with_one_value_is_undetermined(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", ONE_FIELD.changed(train_seeds=3))
     study = yaml.safe_load((folder / "study.yaml").read_text())
     (folder / "study.yaml").write_text(yaml.safe_dump(study | {"search": {"train": {"sigma": {"choice": [0.1]}}}}))
@@ -297,7 +297,7 @@ def test_the_yaml_of_another_process_is_runnable(folder: Folder) -> None:
 
 
 @pytest.mark.usefixtures("no_rendering")
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_verdict_and_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_study(tmp_path / "study", TINY.changed(samples=False))
     assert main([str(folder), "--tolerance", "5"]) == 0
     out = capsys.readouterr().out

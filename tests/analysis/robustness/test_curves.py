@@ -45,7 +45,7 @@ def test_held_fixed_names_what_every_compared_point_has() -> None:
     assert "held fixed" not in words and "the largest height changes" in words
 
 
-def test_curve_means_and_what_was_held_fixed(tmp_path: Path) -> None:
+def test_a_curve_has_geometric_means_and_says_what_was_held_fixed(tmp_path: Path) -> None:
     frame = study(tmp_path, SIGMA.changed(effects=steep(0.5)))
     curve = robustness_curve(frame, "sigma", ("fid", "precision"))
     at = frame.loc[frame["design_sampler_role"].eq("default") & frame["train_sigma"].eq(0.3), "metric_fid"]

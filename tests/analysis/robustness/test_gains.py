@@ -60,7 +60,7 @@ def test_no_false_gain() -> None:
     assert improvement_sentences(small, "FID") == ["No tested value is surely better than the default by more than 10%."]
 
 
-def test_failures_seeds_and_designs(tmp_path: Path) -> None:
+def test_failures_and_single_seeds_are_no_gain_and_a_box_gains_by_bins(tmp_path: Path) -> None:
     failed = TRUTH.changed(
         status=lambda r: "failed" if r["train_sigma"] == 0.3 and r["seed_train"] == 0 else "complete", samples=False
     )

@@ -19,7 +19,7 @@ def test_one_group_is_a_t_interval() -> None:
     np.testing.assert_allclose([found.ratio, found.low, found.high], np.exp([y.mean(), low, high]))
 
 
-def test_signs_and_sizes() -> None:
+def test_a_contrast_is_the_ratio_of_products_and_swapped_signs_invert_it() -> None:
     """(b₁/b₀)/(a₁/a₀) of constant groups, exactly; swapping the signs inverts it."""
     groups = {"b1": 6.0, "b0": 2.0, "a1": 5.0, "a0": 4.0}
     values = {name: np.log(value) + np.array([-0.01, 0.0, 0.01]) for name, value in groups.items()}
@@ -33,7 +33,7 @@ def test_signs_and_sizes() -> None:
 
 
 @pytest.mark.parametrize("n_groups", [2, 4])
-def test_interval_covers(n_groups: int) -> None:
+def test_a_contrast_interval_covers_what_it_promises(n_groups: int) -> None:
     """Three fields a group, equal noise: the 95 % interval covers the truth in 93 to 98.5 % of 4,000 draws."""
     rng = np.random.default_rng(0)
     signs = [1, -1, -1, 1][:n_groups]

@@ -29,7 +29,7 @@ def frame(tmp_path) -> pd.DataFrame:  # type: ignore[no-untyped-def]
     return result
 
 
-def test_degradation_by_process(frame: pd.DataFrame) -> None:
+def test_degradation_by_process_is_the_known_factor(frame: pd.DataFrame) -> None:
     """Known factors come back exactly, one series a process; their contrast is 2."""
     table = perturbation_robustness(frame).query("perturb_kind == 'noise'").set_index("series")
     assert table.loc["pfgm", "ratio"] == pytest.approx(1.5)
@@ -77,7 +77,7 @@ def test_a_legend_of_many_series_stands_beside_the_axes(
     assert canvas.bbox.x0 <= box.x0 < box.x1 <= canvas.bbox.x1
 
 
-def test_levels_that_were_not_measured(frame: pd.DataFrame) -> None:
+def test_a_level_that_was_not_measured_is_refused_with_those_there_are(frame: pd.DataFrame) -> None:
     with pytest.raises(AnalysisError, match=r"no row with noise at 0\.5; measured: 0\.2"):
         degradation(frame, "noise", 0.5)
     with pytest.raises(AnalysisError, match="measured: none"):

@@ -51,7 +51,7 @@ def _one_seed_diverges(row: dict[str, object]) -> str:
     return "diverged" if row["sampler_rtol"] == 1e-2 and row["seed_train"] == 0 else "complete"
 
 
-def test_pareto_flags(tmp_path: Path) -> None:
+def test_the_cheapest_within_tolerance_is_found_and_what_diverged_is_never_on_the_front(tmp_path: Path) -> None:
     effects = {**steep(0.5), "rtol": lambda r: 2.0 if r >= 0.1 else 0.0}
     truth = SIGMA.changed(sampler_axes=("rtol",), effects=effects, status=_one_seed_diverges)
     front = pareto_front(study(tmp_path, truth))

@@ -42,7 +42,7 @@ def test_invalid_designs_are_refused_with_the_cure() -> None:
         parameter_importance(synthetic_frame(BOX), method="shap")
 
 
-def test_volume_and_worst_case() -> None:
+def test_volume_and_worst_case_find_the_constructed_truth() -> None:
     """log FID is 0.4 log(σ / 0.03), the default at σ = 0.1: within 10 % up to σ = 0.1 · 1.1^2.5, 55 % of the box."""
     frame = synthetic_frame(BOX.changed(trials=200, seed_noise=0.005))
     true = math.log(0.1 * 1.1**2.5 / 0.03) / math.log(10)

@@ -44,7 +44,7 @@ def test_prior_error_is_the_leading_order(sources: list[float]) -> None:
     assert prior_error(40.0, data_moments(points)) == pytest.approx(cauchy_error(points, 40.0), rel=0.02)
 
 
-def test_prior_error_in_two_dimensions() -> None:
+def test_prior_error_in_two_dimensions_is_the_quadrature() -> None:
     """Anisotropic sources ±(a, 0), ±(0, b) by quadrature over the plane; detects a wrong trace term of 2 %."""
     points = np.array([[1.2, 0], [-1.2, 0], [0, 0.5], [0, -0.5]])
     T = 25.0

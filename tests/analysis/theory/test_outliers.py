@@ -12,7 +12,7 @@ from analysis.theory.laws import prior_tail
 pytestmark = pytest.mark.usefixtures("clean_figures")
 
 
-def test_outliers_by_truncation(frame: pd.DataFrame) -> None:
+def test_outliers_are_the_mass_of_the_prior_beyond_the_truncation(frame: pd.DataFrame) -> None:
     before = frame.copy()
     table = outlier_map(frame).set_index(["max_radius_ratio", "T_ratio"])
     assert table.loc[(10.0, 1.0), "outlier_fraction"] == 0
