@@ -1,10 +1,10 @@
-"""What a study can tell, from the noise of one already measured: ``python -m analysis.power results/pilot --seeds 5``.
+"""Tell what a study can see, from the noise of one already measured: ``python -m analysis.power results/pilot --seeds 5``.
 
-The smallest gap that is found with 80 % power, and the fields it takes to settle a tolerance, follow from the standard
-deviation of log FID between train seeds of one training point and, for sampler parameters, from that of the log ratio of two
-samplings of a field. Both are estimates from few fields, so each answer is given for the estimate and for the upper end of its
-95 % interval. How the ratio differs from training point to training point is the sampler's effect, not noise, and has no part
-in it.
+Two answers are given: the smallest gap that is found with 80 % power, and the fields that settle a tolerance. For training
+parameters both follow from the standard deviation of log FID between train seeds of one training point. For sampler parameters
+they follow from that of the log ratio of two samplings of a field. Both deviations are estimates from few fields, so each
+answer is given for the estimate and for the upper end of its 95 % interval. The difference of the ratio between training points
+is the sampler's effect, not noise, and has no part in it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.robustness.levels import paired_seed_variances, seed_variance
-from analysis.rows.load import AnalysisError, design_of, load_study, searched_axes, tolerance_of
-from analysis.rows.units import is_given
-from analysis.statistics.summary import default_metric, sd_interval, seeds_needed
-from analysis.statistics.variance import PRIOR_DF, Moderated, detectable, few, of_means, percent
+from analysis.robustness.noise import paired_seed_variances, seed_variance
+from analysis.rows.load import load_study
+from analysis.rows.meta import AnalysisError, design_of, is_given, searched_axes, tolerance_of
+from analysis.rows.question import MAIN, statistic
+from analysis.rows.words import percent
+from analysis.statistics.summary import sd_interval, seeds_needed
+from analysis.statistics.variance import PRIOR_DF, Moderated, detectable, few, of_means
 from pfgm.terminal import command
 
 EPILOG = """\
@@ -49,8 +51,9 @@ class Noise(NamedTuple):
     paired: bool
 
 
-def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
-    """Noise between train seeds of a study: of the log metric, and of its log ratio to the default sampler point.
+@statistic()
+def noise_of(frame: pd.DataFrame, metric: str = MAIN) -> list[Noise]:
+    """Estimate the noise between train seeds: of the log metric, and of its log ratio to the default sampler point.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -58,7 +61,6 @@ def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
     Raises:
         AnalysisError: no configuration with two fields.
     """
-    metric = metric or default_metric(frame)
     pooled = seed_variance(frame, metric)
     if pooled is None or not pooled.variance > 0:
         if is_given(frame):
@@ -79,7 +81,7 @@ def noise_of(frame: pd.DataFrame, metric: str | None = None) -> list[Noise]:
 
 
 def power_table(frame: pd.DataFrame, seeds: Sequence[int] = (2, 3, 5, 10), comparisons: int = 1) -> pd.DataFrame:
-    """Smallest gap found with 80 % power for several numbers of seeds, and the seeds that settle the study's tolerance.
+    """Compute the smallest gap found with 80 % power for several numbers of seeds, and the seeds that settle the tolerance.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -111,7 +113,7 @@ def _gap(sd: float, n: int, comparisons: int, paired: bool) -> float:
 
 
 def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
-    """The table in words, one sentence a kind of noise and number of fields."""
+    """Return the table in words, one sentence a kind of noise and number of fields."""
     found = []
     for (name, sd, high, df), part in table.groupby(["noise", "sd", "sd_high", "df"], sort=False):
         first = part.iloc[0]
@@ -135,7 +137,7 @@ def sentences(table: pd.DataFrame, tolerance: float) -> list[str]:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.power", description="What more seeds would tell, from the noise of a study already measured.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -25,7 +25,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import compare, summarize, tolerance_interval, variance_components
-from analysis.rows.load import searched_axes
+from analysis.rows.meta import searched_axes
 from analysis.testing.studies import synthetic_frame
 from analysis.testing.truth import Draw, Truth, draw_noise, synthetic_plan
 

@@ -1,1 +1,4 @@
-"""Frame → Axes. Nothing is computed here that another place could want to know."""
+"""Draw a frame on Axes.
+
+Imports every room of numbers; beside `report`, no other room imports matplotlib. A new plot is one function.
+"""

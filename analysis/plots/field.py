@@ -15,9 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import new_axes, palette
-from analysis.rows.load import AnalysisError
+from analysis.plots.style import PALETTE, draw_legend, new_axes
+from analysis.rows.meta import AnalysisError
 
 Extent = tuple[float, float, float, float]
 """(left, right, bottom, top) of what is shown, data units."""
@@ -28,7 +27,7 @@ def plot_field_lines(
     lines: np.ndarray, charges: np.ndarray, *, weights: np.ndarray | None = None, extent: Extent | None = None,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Field lines in the plane, with an arrow in the direction in which they were followed, and the charges.
+    """Draw field lines in the plane, an arrow in the direction in which each was followed, and the charges.
 
     Args:
         lines: shape (K, B, 2), K points on each of B lines.
@@ -39,7 +38,7 @@ def plot_field_lines(
     """
     paths = _of_shape(lines, "lines", 3, 2)
     ax = _plane(ax, PLANE)
-    ax.add_collection(LineCollection(list(paths.swapaxes(0, 1)), colors=[palette()[0]], linewidths=0.8, zorder=2))
+    ax.add_collection(LineCollection(list(paths.swapaxes(0, 1)), colors=[PALETTE[0]], linewidths=0.8, zorder=2))
     _show(ax, extent, paths.reshape(-1, 2))
     for line in paths.swapaxes(0, 1):
         _arrow(ax, line)
@@ -52,7 +51,7 @@ def plot_directions(
     points: np.ndarray, vectors: np.ndarray, *, charges: np.ndarray | None = None, limits: tuple[float, float] | None = None,
     labels: tuple[str, str] = PLANE, extent: Extent | None = None, ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """A field on a grid: arrows of one length for its direction, their colour for its strength; dots where it is too weak.
+    """Draw a field on a grid: arrows of one length for its direction, their colour for its strength, dots where it is too weak.
 
     Args:
         points: shape (B, 2).
@@ -87,7 +86,7 @@ def plot_directions(
 def plot_field_strength(
     radii: np.ndarray, strengths: Mapping[str, np.ndarray], *, shell: float = 1.0, ax: Axes | None = None
 ) -> Axes:
-    """Strength of fields against the distance from the middle of a shell of charges.
+    """Draw the strength of fields against the distance from the middle of a shell of charges.
 
     Args:
         radii: shape (K,).
@@ -96,7 +95,7 @@ def plot_field_strength(
         ax: axes to draw on; new ones if None.
     """
     ax = ax or new_axes()
-    for colour, (label, strength) in zip(palette(), strengths.items(), strict=False):
+    for colour, (label, strength) in zip(PALETTE, strengths.items(), strict=False):
         ax.plot(radii, strength, color=colour, lw=1.4, label=label)
     ax.axvline(shell, color="0.55", lw=0.8, ls=":", label="the shell")
     ax.set_yscale("log")
@@ -107,7 +106,7 @@ def plot_field_strength(
 
 
 def plot_far_field(distance: np.ndarray, angles: Mapping[str, np.ndarray], *, ax: Axes | None = None) -> Axes:
-    """Angle between a field far away and the directions from some points, on two logarithmic axes: slopes are orders.
+    """Draw the angle between a field far away and the directions from some points, on log axes where slopes are orders.
 
     Args:
         distance: shape (K,), data units.
@@ -115,7 +114,7 @@ def plot_far_field(distance: np.ndarray, angles: Mapping[str, np.ndarray], *, ax
         ax: axes to draw on; new ones if None.
     """
     ax = ax or new_axes()
-    for colour, mark, (label, angle) in zip(palette(), "osD^v" * 2, angles.items(), strict=False):
+    for colour, mark, (label, angle) in zip(PALETTE, "osD^v" * 2, angles.items(), strict=False):
         ax.plot(distance, angle, mark + "-", color=colour, lw=1.2, markersize=4, label=label)
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -128,7 +127,7 @@ def plot_far_field(distance: np.ndarray, angles: Mapping[str, np.ndarray], *, ax
 def plot_trajectories(
     heights: np.ndarray, paths: np.ndarray, charges: np.ndarray, *, extent: Extent | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Trajectories from the plane t = T down to the charges, each in the colour of the charge where it ends.
+    """Draw trajectories from the plane t = T down to the charges, each in the colour of the charge where it ends.
 
     Args:
         heights: shape (K,), falling.
@@ -145,7 +144,7 @@ def plot_trajectories(
     seen = _of_shape(paths, "paths", 3, places.shape[1])
     t = np.broadcast_to(np.asarray(heights, dtype=float)[:, None], seen.shape[:2])
     end = np.linalg.norm(seen[-1][:, None] - places, axis=2).argmin(axis=1)
-    colours = [palette()[k % len(palette())] for k in end]
+    colours = [PALETTE[k % len(PALETTE)] for k in end]
     if places.shape[1] == 1:
         return _trajectories_on_a_line(np.stack([seen[..., 0], t], axis=2), places, colours, extent, ax)
     return _trajectories_in_space(np.concatenate([seen, t[..., None]], axis=2), places, colours, extent, ax)
@@ -154,7 +153,7 @@ def plot_trajectories(
 def _trajectories_on_a_line(
     lines: np.ndarray, charges: np.ndarray, colours: list[Any], extent: Extent | None, ax: Axes | None
 ) -> Axes:
-    """Lines (K, B, 2) of (x, t)."""
+    """Draw lines (K, B, 2) of (x, t)."""
     ax = ax or new_axes()
     ax.add_collection(LineCollection(list(lines.swapaxes(0, 1)), colors=colours, linewidths=0.8, zorder=2))
     _show(ax, extent, lines.reshape(-1, 2))
@@ -168,7 +167,7 @@ def _trajectories_on_a_line(
 def _trajectories_in_space(
     lines: np.ndarray, charges: np.ndarray, colours: list[Any], extent: Extent | None, ax: Axes | None
 ) -> Axes:
-    """Lines (K, B, 3) of (x₁, x₂, t); what leaves the extent is cut off, because three axes clip nothing."""
+    """Draw lines (K, B, 3) of (x₁, x₂, t); what leaves the extent is cut off, because three axes clip nothing."""
     space: Any = ax if ax is not None else plt.figure(figsize=(6.4, 5.4)).add_subplot(projection="3d")
     box = extent or (*_range(lines[..., 0]), *_range(lines[..., 1]))
     inside = (lines[..., 0] >= box[0]) & (lines[..., 0] <= box[1]) & (lines[..., 1] >= box[2]) & (lines[..., 1] <= box[3])
@@ -185,11 +184,12 @@ def _trajectories_in_space(
     space.view_init(elev=18, azim=-60)
     space.set_box_aspect((1.0, 1.0, 0.8), zoom=0.95)
     draw_legend(space)
-    return space
+    axes: Axes = space
+    return axes
 
 
 def _of_shape(array: np.ndarray, name: str, ndim: int, last: int) -> np.ndarray:
-    """The array in float64, or an AnalysisError that says which shape is meant."""
+    """Return the array in float64, or refuse it with the shape that is meant."""
     values = np.asarray(array, dtype=float)
     if values.ndim != ndim or values.shape[-1] != last:
         raise AnalysisError(f"{name}: got shape {values.shape}; give {ndim} axes, the last of length {last}")
@@ -197,7 +197,7 @@ def _of_shape(array: np.ndarray, name: str, ndim: int, last: int) -> np.ndarray:
 
 
 def _plane(ax: Axes | None, labels: tuple[str, str]) -> Axes:
-    """Axes with equal scales."""
+    """Return axes with equal scales."""
     ax = ax or new_axes()
     ax.set_aspect("equal")
     ax.set_xlabel(labels[0])
@@ -216,14 +216,14 @@ def _show(ax: Axes, extent: Extent | None, points: np.ndarray) -> None:
 
 
 def _arrow(ax: Axes, line: np.ndarray) -> None:
-    """An arrow head halfway along the part of a line that is shown."""
+    """Draw an arrow head halfway along the part of a line that is shown."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x, y = line[:-1].T
     moving = np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-3 * (right - left) / len(line)
     shown = np.flatnonzero((x > left) & (x < right) & (y > bottom) & (y < top) & moving)
     if len(shown):
         k = shown[len(shown) // 2]
-        ax.annotate("", line[k + 1], line[k], arrowprops={"arrowstyle": "-|>", "color": palette()[0], "lw": 0.8}, zorder=2)
+        ax.annotate("", line[k + 1], line[k], arrowprops={"arrowstyle": "-|>", "color": PALETTE[0], "lw": 0.8}, zorder=2)
 
 
 def _draw_charges(ax: Axes, charges: np.ndarray, weights: np.ndarray | None) -> None:

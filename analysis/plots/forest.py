@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import FAILURE_COLOUR, format_value, metric_label, new_axes, note, palette, plain_log_ticks
-from analysis.rows.load import searched_axes, tolerance_of
+from analysis.plots.style import FAILURE_COLOUR, PALETTE, draw_legend, new_axes, note, plain_log_ticks
+from analysis.rows.meta import tolerance_of
+from analysis.rows.metrics import default_metric, is_log
+from analysis.rows.question import MAIN, statistic
+from analysis.rows.words import format_value, metric_label
 from analysis.statistics.comparison import Configuration, compare
-from analysis.statistics.summary import default_metric, failure_table, is_log, summarize
+from analysis.statistics.summary import configuration_name, failure_table, summarize
 from analysis.statistics.volume import tolerance_volume, worst_case
 
 MAX_LINES = 40
@@ -28,25 +30,25 @@ STATUS_COLOURS = {
 
 
 def draw_lines(ax: Axes, names: Sequence[str], table: pd.DataFrame, column: str) -> None:
-    """One line a row: the estimate in ``column`` with ``low`` and ``high``; hollow where there is no interval."""
+    """Draw one line a row: the estimate in ``column`` with ``low`` and ``high``, hollow where there is no interval."""
     places = np.arange(len(table))
     known = table["low"].notna().to_numpy()
-    ax.hlines(places[known], table["low"][known], table["high"][known], color=palette()[0], lw=1.2)
-    for chosen, face in ((known, palette()[0]), (~known, "white")):
-        ax.plot(table[column][chosen], places[chosen], "o", ls="none", color=palette()[0], markerfacecolor=face)
+    ax.hlines(places[known], table["low"][known], table["high"][known], color=PALETTE[0], lw=1.2)
+    for chosen, face in ((known, PALETTE[0]), (~known, "white")):
+        ax.plot(table[column][chosen], places[chosen], "o", ls="none", color=PALETTE[0], markerfacecolor=face)
     ax.set_yticks(places, list(names), fontsize=7)
     ax.set_ylim(len(table) - 0.5, -0.5)
 
 
-def plot_summary(frame: pd.DataFrame, metric: str | None = None, *, ax: Axes | None = None) -> Axes:
-    """Mean and interval of every configuration, best first, named by what differs from the default.
+@statistic()
+def plot_summary(frame: pd.DataFrame, metric: str = MAIN, *, ax: Axes | None = None) -> Axes:
+    """Draw mean and interval of every configuration, best first, named by what differs from the default.
 
     Args:
         frame: rows of `analysis.load_study`.
         metric: default ``fid``.
         ax: axes to draw on; new ones if None.
     """
-    metric = metric or default_metric(frame)
     table = summarize(frame, metric).dropna(subset=["mean"]).sort_values("mean", ascending=is_log(metric))
     ax = ax or new_axes()
     ax.set_xlabel(metric_label(frame, metric))
@@ -63,21 +65,11 @@ def plot_summary(frame: pd.DataFrame, metric: str | None = None, *, ax: Axes | N
     return ax
 
 
-def configuration_name(frame: pd.DataFrame, row: Mapping[Any, Any]) -> str:
-    """What differs from the default in a row of `summarize`: ``sigma = 0.3, T = 20``, or "default"."""
-    moved = [
-        f"{axis.name} = {format_value(row[axis.column])}"
-        for axis in searched_axes(frame)
-        if axis.column in row and pd.notna(row[axis.column]) and row[axis.column] != axis.default
-    ]
-    return ", ".join(moved) or "default"
-
-
 def plot_comparisons(
     frame: pd.DataFrame, others: Mapping[str, Configuration], reference: Configuration = "default", *, ax: Axes | None = None,
     **options: Any,
 ) -> Axes:  # fmt: skip
-    """Ratios of several configurations to one, with intervals; dashed: the tolerance.
+    """Draw ratios of several configurations to one, with intervals; the dashed line is the tolerance.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -97,13 +89,13 @@ def plot_comparisons(
 def _ratio_axis(ax: Axes, tolerance: float, metric: str) -> None:
     ax.set_xscale("log")
     ax.axvline(1.0, color="0.3", lw=0.8)
-    ax.axvline(1 + tolerance, color=palette()[1], ls="--", lw=0.9)
+    ax.axvline(1 + tolerance, color=PALETTE[1], ls="--", lw=0.9)
     ax.set_xlabel(f"ratio of {metric} to the reference")
     plain_log_ticks(ax, "x")
 
 
 def plot_tolerance_volume(frame: pd.DataFrame, *, ax: Axes | None = None, **options: Any) -> Axes:
-    """Share of each box within tolerance, with its interval; ``options`` go to `tolerance_volume`."""
+    """Draw the share of each box within tolerance, with its interval; ``options`` go to `tolerance_volume`."""
     table = tolerance_volume(frame, **options)
     ax = ax or new_axes()
     ax.set_xlim(0, 1)
@@ -116,7 +108,7 @@ def plot_tolerance_volume(frame: pd.DataFrame, *, ax: Axes | None = None, **opti
 
 
 def plot_worst_case(frame: pd.DataFrame, *, ax: Axes | None = None, **options: Any) -> Axes:
-    """The largest ratio met in each box, with its interval; ``options`` go to `worst_case`."""
+    """Draw the largest ratio met in each box, with its interval; ``options`` go to `worst_case`."""
     table = worst_case(frame, **options)
     ax = ax or new_axes()
     if table.empty:
@@ -131,7 +123,7 @@ def plot_worst_case(frame: pd.DataFrame, *, ax: Axes | None = None, **options: A
 
 
 def plot_failures(frame: pd.DataFrame, by: str | None = None, *, ax: Axes | None = None) -> Axes:
-    """Cells of each status, stacked, by value of a parameter; see `failure_table`."""
+    """Draw the cells of each status, stacked, by value of a parameter; see `failure_table`."""
     table = failure_table(frame, by)
     ax = ax or new_axes()
     places, left = np.arange(len(table)), np.zeros(len(table))

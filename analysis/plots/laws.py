@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import new_axes, palette, plain_number
+from analysis.plots.style import PALETTE, draw_legend, new_axes
+from analysis.rows.words import plain_number
 
 BINS = 60
 """Bars of a histogram."""
@@ -21,7 +21,7 @@ BINS = 60
 def plot_radius_law(
     radii: np.ndarray, r: np.ndarray, density: np.ndarray, *, covered: tuple[float, float] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Histogram of radii on a logarithmic axis against their density, and the part of them that training reached.
+    """Draw a histogram of radii on a log axis against their density, and the part of them that training reached.
 
     Args:
         radii: drawn radii, shape (n,), data units.
@@ -33,11 +33,11 @@ def plot_radius_law(
     ax = ax or new_axes()
     edges = np.linspace(np.log(r[0]), np.log(r[-1]), BINS + 1)
     counts, _ = np.histogram(np.log(radii), edges)
-    ax.stairs(counts / len(radii) / np.diff(edges), np.exp(edges), fill=True, color=palette()[0], alpha=0.4,
+    ax.stairs(counts / len(radii) / np.diff(edges), np.exp(edges), fill=True, color=PALETTE[0], alpha=0.4,
               label=f"{len(radii):,} draws")  # fmt: skip
     ax.plot(r, density * r, color="0.2", lw=1.3, label="the law")
     if covered is not None:
-        ax.axvspan(r[0], covered[0], color=palette()[1], alpha=0.12, lw=0, zorder=0,
+        ax.axvspan(r[0], covered[0], color=PALETTE[1], alpha=0.12, lw=0, zorder=0,
                    label=f"inside R_max = {plain_number(covered[0])}: {covered[1]:.1%}")  # fmt: skip
     ax.set_xscale("log")
     ax.set_xlim(r[0], r[-1])
@@ -49,7 +49,7 @@ def plot_radius_law(
 
 
 def plot_radius_tail(radii: np.ndarray, r: np.ndarray, tails: Mapping[str, np.ndarray], *, ax: Axes | None = None) -> Axes:
-    """Share of draws beyond a radius, on two logarithmic axes where a power law is straight.
+    """Draw the share of draws beyond a radius, on two log axes where a power law is straight.
 
     Args:
         radii: drawn radii, shape (n,), data units.
@@ -59,7 +59,7 @@ def plot_radius_tail(radii: np.ndarray, r: np.ndarray, tails: Mapping[str, np.nd
     """
     ax = ax or new_axes()
     ordered = np.sort(radii)
-    ax.plot(ordered, 1.0 - np.arange(len(ordered)) / len(ordered), ".", color=palette()[0], markersize=3,
+    ax.plot(ordered, 1.0 - np.arange(len(ordered)) / len(ordered), ".", color=PALETTE[0], markersize=3,
             label=f"{len(radii):,} draws")  # fmt: skip
     for style, (label, tail) in zip(("-", "--", "-.", ":"), tails.items(), strict=False):
         ax.plot(r, tail, style, color="0.2", lw=1.2, label=label)
@@ -77,7 +77,7 @@ def plot_training_points(
     distance: np.ndarray, t: np.ndarray, *, heights: Mapping[str, float] | None = None, slope: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """How often training looks from where: distance from the data point against height, both logarithmic.
+    """Draw how often training looks from where: distance from the data point against height, both logarithmic.
 
     Args:
         distance: ‖x − y‖, shape (n,), data units.
@@ -91,7 +91,7 @@ def plot_training_points(
     cells = ax.hexbin(distance[shown], t[shown], xscale="log", yscale="log", bins="log", gridsize=50, cmap="Blues", mincnt=1,
                       linewidths=0.1)  # fmt: skip
     ax.figure.colorbar(cells, ax=ax).set_label(f"points a cell, of {len(t):,}", fontsize=8)
-    for colour, style, (name, height) in zip(palette()[1:], ("--", "-.", ":", "-"), (heights or {}).items(), strict=False):
+    for colour, style, (name, height) in zip(PALETTE[1:], ("--", "-.", ":", "-"), (heights or {}).items(), strict=False):
         ax.axhline(height, color=colour, ls=style, lw=1.3, label=f"{name} = {height:.3g}")
     if slope is not None:
         left, right = ax.get_xlim()
@@ -106,7 +106,7 @@ def plot_training_points(
 def plot_target_variance(
     dims: Sequence[int], variances: Sequence[np.ndarray], *, n_sources: int | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Variance of the raw target, in squared means, against the dimension: median over points, 10 to 90 % as a band.
+    """Draw the variance of the raw target, in squared means, against the dimension: median and 10 to 90 % of points.
 
     Args:
         dims: dimensions, K of them.
@@ -116,8 +116,8 @@ def plot_target_variance(
     """
     ax = ax or new_axes()
     low, middle, high = np.array([np.quantile(values, (0.1, 0.5, 0.9)) for values in variances]).T
-    ax.fill_between(dims, low, high, color=palette()[0], alpha=0.15, lw=0, label="10 to 90 % of training points")
-    ax.plot(dims, middle, "o-", color=palette()[0], lw=1.3, markersize=4, label="median")
+    ax.fill_between(dims, low, high, color=PALETTE[0], alpha=0.15, lw=0, label="10 to 90 % of training points")
+    ax.plot(dims, middle, "o-", color=PALETTE[0], lw=1.3, markersize=4, label="median")
     if n_sources is not None:
         ax.axhline(n_sources - 1, color="0.4", lw=0.9, ls=":", label=f"one of {n_sources:,} sources decides")
     ax.axhline(1, color="0.4", lw=0.9, ls="--", label="as large as the squared mean")

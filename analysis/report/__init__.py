@@ -1,1 +1,4 @@
-"""A study in words: sections of blocks, written as HTML and Markdown."""
+"""Write a study in words, tables and figures.
+
+Imports every other room. A new section is one file in `sections` and one line in its list.
+"""

@@ -10,10 +10,10 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis.report.sections import verdict
+from analysis.report.sections import equivalence, short, verdict
 from analysis.report.write import load, output_of, studies_of, write_one, write_several
 from analysis.robustness.interval import ToleranceInterval
-from analysis.rows.load import AnalysisError
+from analysis.rows.meta import AnalysisError
 from pfgm.terminal import command
 from study.rows.storage import Place
 
@@ -40,8 +40,8 @@ an unreadable file.
 
 
 def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], console: Console) -> None:
-    """The verdict in words and as a table, and the equivalence line if there is one."""
-    for sentence in verdict.verdict_sentences(frame, intervals):
+    """Print the verdict in words and as a table, and the equivalence line if there is one."""
+    for sentence in short.verdict_sentences(frame, intervals):
         console.print(sentence, markup=False, highlight=False)
     table = Table(title=f"Verdict at {int(frame['status'].ne('pending').sum())} of {len(frame)} cells")
     shown = verdict.verdict_table(intervals)[["parameter", "default", "tolerance interval", "rating", "rule"]]
@@ -51,14 +51,14 @@ def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], c
         table.add_row(*(str(value).replace("[", r"\[") for value in row))
     if len(shown):
         console.print(table)
-    equivalence = verdict.equivalence_result(frame)
-    if equivalence is not None:
-        console.print(equivalence, markup=False, highlight=False)
+    found = equivalence.equivalence_result(frame)
+    if found is not None:
+        console.print(found, markup=False, highlight=False)
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report", description="Turn the rows of a study, or of several, into a report.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

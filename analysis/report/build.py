@@ -4,82 +4,75 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from analysis.report import figures as drawn
-from analysis.report.blocks import Block, Section, TableBlock, Text, to_html, to_markdown
-from analysis.report.sections import design, likelihood, results, runnable, table, verdict
-from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.rows.load import searched_axes
+from analysis.report.blocks import Section, TableBlock
+from analysis.report.html import to_html
+from analysis.report.markdown import to_markdown
+from analysis.report.sections import (
+    box,
+    degradation,
+    design,
+    equivalence,
+    failures,
+    importance,
+    interaction,
+    likelihood,
+    methods,
+    noise,
+    parameters,
+    runnable,
+    runs,
+    sampler,
+    short,
+    table,
+    theory,
+    verdict,
+)
+from analysis.report.study import Study
 from study.rows.records import write_text
 
 logger = logging.getLogger("analysis.report")
 
 
-def rate(frame: pd.DataFrame) -> list[ToleranceInterval]:
-    """The verdict on every searched parameter."""
-    return [tolerance_interval(frame, axis) for axis in searched_axes(frame) if axis.column in frame.columns]
+SECTIONS: Mapping[str, Callable[[Study], Section | None]] = {
+    "short": short.section,
+    "design": design.section,
+    "verdict": verdict.section,
+    "noise": noise.section,
+    "training": parameters.section,
+    "sampler": sampler.section,
+    "likelihood": likelihood.section,
+    "interaction": interaction.section,
+    "box": box.section,
+    "importance": importance.section,
+    "theory": theory.section,
+    "degradation": degradation.section,
+    "equivalence": equivalence.section,
+    "failures": failures.section,
+    "learning": runs.learning,
+    "samples": runs.samples,
+    "yaml": runnable.section,
+    "rows": table.section,
+    "methods": methods.section,
+}
+"""The sections in reading order; one that returns None has nothing to say about a study."""
 
 
-def build_sections(
-    frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], figures: Path, disturbed: pd.DataFrame | None = None
-) -> list[Section]:
-    """All sections in reading order; figures are written to ``figures`` on the way, and the seconds of each logged.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        intervals: from `rate`.
-        figures: the folder of the figures.
-        disturbed: the rows of disturbed fields, from `analysis.report.sections.design.disturbed_rows`.
-    """
-    rated = list(intervals)
-    start = time.perf_counter()
-    importance = results.importances(frame)
-    logger.debug("section %s: %.2f s", "importances", time.perf_counter() - start)
-    known, why = results.importance_words(importance), results.why_no_importance(frame, importance)
-    parts: dict[str, Callable[[], Section | None]] = {
-        "short": lambda: verdict.short(frame, rated, drawn.overview_panel(frame, figures, rated)),
-        "design": lambda: design.overview(frame, disturbed),
-        "verdict": lambda: verdict.verdict(frame, rated, known, why),
-        "noise": lambda: _more(verdict.noise(frame), results.components_blocks(frame, figures)),
-        "training": lambda: drawn.training_section(frame, figures, rated),
-        "sampler": lambda: _more(drawn.sampler_section(frame, figures, rated), results.outlier_blocks(frame, figures)),
-        "likelihood": lambda: likelihood.likelihood_section(frame),
-        "interaction": lambda: drawn.interaction_section(frame, figures),
-        "box": lambda: results.box_section(frame),
-        "importance": lambda: results.importance_section(frame, figures, importance),
-        "theory": lambda: results.theory_section(frame, figures),
-        "degradation": lambda: results.degradation_section(frame, figures, disturbed),
-        "equivalence": lambda: _equivalence(frame),
-        "failures": lambda: verdict.failures(frame, disturbed),
-        "learning": lambda: drawn.learning_section(frame, figures),
-        "samples": lambda: drawn.samples_section(frame, figures),
-        "yaml": lambda: runnable.runnable(frame),
-        "rows": lambda: table.full_table(frame, disturbed),
-        "methods": lambda: verdict.methods(frame),
-    }
+def build_sections(study: Study) -> list[Section]:
+    """Return all sections in reading order; figures are written on the way, and the seconds of each section logged."""
     sections = []
-    for name, make in parts.items():
+    for name, make in SECTIONS.items():
         start = time.perf_counter()
-        section = make()
+        section = make(study)
         logger.debug("section %s: %.2f s", name, time.perf_counter() - start)
         sections += [section] if section is not None else []
     return sections
-
-
-def _more(section: Section, blocks: Sequence[Block]) -> Section:
-    return replace(section, blocks=(*section.blocks, *blocks))
-
-
-def _equivalence(frame: pd.DataFrame) -> Section | None:
-    found = verdict.equivalence_result(frame)
-    return Section("equivalence", "Equivalence", (Text(found, lead=True),)) if found is not None else None
 
 
 def write_files(folder: Path, title: str, subtitle: str, sections: Sequence[Section], rows: dict[str, pd.DataFrame]) -> Path:
@@ -101,8 +94,8 @@ def write_files(folder: Path, title: str, subtitle: str, sections: Sequence[Sect
             block.frame.to_csv(path, index=False)
     for name, frame in rows.items():
         (tables / name).parent.mkdir(parents=True, exist_ok=True)
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-        csv.write_csv(table, tables / f"{name}.csv", csv.WriteOptions(quoting_style="needed"))
+        columns = pa.Table.from_pandas(frame, preserve_index=False)
+        csv.write_csv(columns, tables / f"{name}.csv", csv.WriteOptions(quoting_style="needed"))
     write_text(folder / "report.md", to_markdown(title, subtitle, sections))
     page = folder / "report.html"
     write_text(page, to_html(title, subtitle, sections))

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.report import several
-from analysis.report.build import build_sections, rate, write_files
-from analysis.report.sections.design import disturbed_rows
-from analysis.rows.load import design_of, load_study, place_of, study_of
+from analysis.report.build import build_sections, write_files
+from analysis.report.study import Study, disturbed_rows, rate
+from analysis.rows.load import load_study, place_of
+from analysis.rows.meta import design_of, study_of
 from study.rows.storage import Place
 
 
@@ -47,10 +49,10 @@ def write_reports(paths: Sequence[str | Path], output: str | Path | None = None,
     return write_several(studies, output_of(paths, [study.frame for study in studies], output)).uri
 
 
-def studies_of(frames: Sequence[pd.DataFrame]) -> list[several.Study]:
+def studies_of(frames: Sequence[pd.DataFrame]) -> list[Study]:
     """Name each study of a report, rate it and set its disturbed rows apart."""
     labels = several.labels(frames)
-    return [several.Study(name, frame, rate(frame), disturbed_rows(frame)) for name, frame in zip(labels, frames, strict=True)]
+    return [Study(name, frame, rate(frame), disturbed_rows(frame)) for name, frame in zip(labels, frames, strict=True)]
 
 
 def output_of(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame], output: str | Path | None) -> Place:
@@ -71,13 +73,13 @@ def load(path: str | Path, tolerance: float | None) -> pd.DataFrame:
     return frame
 
 
-def write_one(study: several.Study, output: Place) -> Place:
+def write_one(study: Study, output: Place) -> Place:
     """Write the report of one study and return its page."""
 
     frame = study.frame
 
     def write(folder: Path) -> Path:
-        sections = build_sections(frame, study.intervals, folder / "figures", study.disturbed)
+        sections = build_sections(replace(study, figures=folder / "figures"))
         n_done = int(frame["status"].ne("pending").sum())
         title = f"{study_of(frame).get('name', 'study')}: robustness report"
         subtitle = f"{design_of(frame)} design, {n_done} of {len(frame)} cells measured"
@@ -86,7 +88,7 @@ def write_one(study: several.Study, output: Place) -> Place:
     return _publish(write, output)
 
 
-def write_several(studies: Sequence[several.Study], output: Place) -> Place:
+def write_several(studies: Sequence[Study], output: Place) -> Place:
     """Write one report of several studies and return its page."""
 
     def write(folder: Path) -> Path:

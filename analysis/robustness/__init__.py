@@ -1,1 +1,4 @@
-"""What one parameter does: its levels, its curve, its tolerance interval, what is gained beside the default."""
+"""Say what one parameter does: its levels, ratios, curve, rating and gains.
+
+Imports `rows` and `statistics`, and draws nothing. A new question about one parameter is one file.
+"""

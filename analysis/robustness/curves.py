@@ -1,6 +1,6 @@
-"""One parameter's curve: the metric at every tested value with its interval, as numbers and as a picture.
+"""One parameter's curve: the metric at every tested value with its interval.
 
-Between tested values nothing is claimed; the line only joins what belongs together. The rating of the same comparison is in
+Between tested values nothing is claimed. The rating of the same comparison is in
 `analysis.robustness.interval`.
 """
 
@@ -8,33 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import (
-    draw_anchors,
-    draw_curve,
-    mark_failures,
-    metric_label,
-    new_axes,
-    note,
-    pad_log,
-    palette,
-    set_parameter_axis,
-)
-from analysis.robustness.levels import axis_cells, level_ratios, reference_level, slim, unit_values
-from analysis.rows.load import Axis, design_of, find_axis, is_default, tolerance_of, undisturbed
-from analysis.statistics.summary import default_metric, is_log, metric_column, metric_values, summarize, t_interval
+from analysis.robustness.levels import axis_cells, unit_values
+from analysis.robustness.ratios import compare_levels
+from analysis.rows.meta import Axis
+from analysis.rows.metrics import skipped_rows
+from analysis.rows.question import Question, ask
+from analysis.statistics.summary import configuration_means, t_interval
+
+_COLUMNS = [
+    "value", "metric", "mean", "low", "high", "min", "max", "n_units", "n_fields", "n_failed", "n_diverged", "n_pending",
+    "ratio", "is_default", "assumed",
+]  # fmt: skip
 
 
 def robustness_curve(
     frame: pd.DataFrame, parameter: str | Axis, metrics: Sequence[str] = ("fid", "precision", "recall")
 ) -> pd.DataFrame:
-    """Each metric against one parameter: mean and interval per tested value (or quantile bin).
+    """Compute each metric against one parameter: mean and interval at every tested value (or quantile bin).
 
     mean = exp(ȳ) with ȳ the mean log metric over units (linear for shares). one_at_a_time: a value is a configuration, with
     the interval of `summarize`; else bounds ȳ ± t·s/√n back-transformed. A sampler parameter is drawn at the default training
@@ -48,115 +42,64 @@ def robustness_curve(
         value, metric, mean, low, high, min, max, n_fields, n_failed, n_diverged, n_pending, ratio, is_default, assumed;
         ``attrs``: held_fixed, skipped.
     """
-    frame = undisturbed(frame)
-    axis = find_axis(frame, parameter)
-    frame = slim(frame, axis.column, *(metric_column(frame, metric) for metric in metrics))
-    cells = axis_cells(frame, axis)
-    drawn = cells.rows
-    held = cells.held_fixed
-    if axis.group == "sampler" and design_of(frame) == "one_at_a_time" and is_default(drawn, "train").any():
-        drawn = drawn.loc[is_default(drawn, "train")]
-        held += "; drawn at the default training point"
-    reference = reference_level(cells, axis)
-    skipped = dict(cells.skipped)
-    table = []
-    for metric in metrics:
-        values, missed = metric_values(drawn, metric)
-        skipped |= missed
-        ratios = level_ratios(frame, axis, metric).set_index("level")
-        counted = ratios[["n_failed", "n_diverged", "n_pending"]].fillna(0).astype(int)
-        known = drawn.dropna(subset=["level"])
-        bounds = _bounds(frame, metric)
-        for level, group in known.groupby("level", sort=True):
-            units = unit_values(group, values.loc[group.index])
-            n_fields = int(group.loc[values.loc[group.index].notna(), "field"].nunique())
-            row: dict[str, Any] = {
-                "value": level,
-                "metric": metric,
-                **_spread(units["y"].to_numpy(), metric),
-                "n_fields": n_fields,
-            }
-            row |= bounds.get((group["point_id"].iloc[0], group["sampler_id"].iloc[0]), {})
-            row |= {name: int(counted[name].get(level, 0)) for name in counted.columns}
-            row["is_default"] = level == reference
-            shift = ratios["d"].get(level, math.nan)
-            row |= {
-                "ratio": math.exp(shift) if is_log(metric) else math.nan,
-                "assumed": ratios["assumed"].get(level, ""),
-            }
-            table.append(row)
-    columns = ["value", "metric", "mean", "low", "high", "min", "max", "n_units", "n_fields", "n_failed", "n_diverged"]
-    columns += ["n_pending", "ratio", "is_default", "assumed"]
-    result = pd.DataFrame(table, columns=columns)
-    result.attrs = {**frame.attrs, "held_fixed": held, "skipped": skipped, "axis": axis}
+    curves = [curve_of(ask(frame, parameter, metric)) for metric in metrics]
+    result = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=_COLUMNS)
+    skipped = {reason: n for curve in curves for reason, n in curve.attrs["skipped"].items()}
+    result.attrs = {**(curves[0] if curves else frame).attrs, "skipped": skipped}
     return result
 
 
-def _bounds(frame: pd.DataFrame, metric: str) -> dict[tuple[str, str], dict[str, float]]:
-    """Moderated intervals of every configuration; one_at_a_time only, where a value is one configuration."""
-    if design_of(frame) != "one_at_a_time":
+def curve_of(question: Question) -> pd.DataFrame:
+    """Return the part of `robustness_curve` that one question asks for."""
+    setting, log = question.setting, question.measured.log
+    cells = axis_cells(question)
+    drawn, held, units = cells.rows, cells.held_fixed, cells.units
+    at_default = setting.default["train"].loc[drawn.index]
+    if setting.axis.group == "sampler" and setting.one and at_default.any():
+        drawn, held = drawn.loc[at_default], f"{held}; drawn at the default training point"
+        units = unit_values(drawn)
+    ratios = compare_levels(question, cells).set_index("level")
+    skipped = {**cells.skipped, **skipped_rows(drawn, drawn["raw"], question.measured.metric)}
+    counted = ratios[["n_failed", "n_diverged", "n_pending"]].fillna(0).astype(int)
+    bounds = _bounds(question)
+    of_level = dict(list(units.groupby("level")["y"]))
+    table = []
+    for level, group in drawn.dropna(subset=["level"]).groupby("level", sort=True):
+        y = of_level[level].to_numpy() if level in of_level else np.array([])
+        own = bounds.get((group["point_id"].iloc[0], group["sampler_id"].iloc[0]))
+        table.append({
+            "value": level, "metric": question.measured.metric, **_spread(y, log, own),
+            "n_fields": int(group.loc[group["y"].notna(), "field"].nunique()),
+            **{name: int(counted[name].get(level, 0)) for name in counted.columns}, "is_default": level == cells.reference,
+            "ratio": math.exp(ratios["d"].get(level, math.nan)) if log else math.nan,
+            "assumed": ratios["assumed"].get(level, ""),
+        })  # fmt: skip
+    result = pd.DataFrame(table, columns=_COLUMNS)
+    result.attrs = {**question.frame.attrs, "held_fixed": held, "skipped": skipped, "axis": setting.axis}
+    return result
+
+
+def _bounds(question: Question) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return the moderated interval of every configuration; one_at_a_time only, where a value is one configuration."""
+    if not question.setting.one:
         return {}
-    table = summarize(frame, metric)
+    table = configuration_means(question.frame, ["point_id", "sampler_id"], log=question.measured.log)
     keys = zip(table["point_id"], table["sampler_id"], strict=True)
-    return {key: {"low": low, "high": high} for key, low, high in zip(keys, table["low"], table["high"], strict=True)}
+    return dict(zip(keys, zip(table["low"], table["high"], strict=True), strict=True))
 
 
-def _spread(y: np.ndarray, metric: str) -> dict[str, float]:
-    interval = t_interval(y)
-    back = math.exp if is_log(metric) else float
-    low, high = (float(y.min()), float(y.max())) if len(y) else (math.nan, math.nan)
-    numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high, "min": low, "max": high}
-    spread = {name: _safe(back, value) for name, value in numbers.items()}
-    return {**spread, "n_units": interval.n}
+def _spread(y: np.ndarray, log: bool, own: tuple[float, float] | None) -> dict[str, float]:
+    """Return mean, bounds and extremes of the units' values; the bounds are those of the configuration where it is one."""
+    interval = t_interval(y) if own is None else None
+    numbers = {"mean": float(y.mean()), "min": float(y.min()), "max": float(y.max())} if len(y) else {}
+    bounds = {"low": interval.low, "high": interval.high} if interval is not None else {}
+    spread = {name: _back(value, log) for name, value in {**numbers, **bounds}.items()}
+    ends = dict(zip(("low", "high"), own, strict=True)) if own is not None else {}
+    return {**dict.fromkeys(("mean", "low", "high", "min", "max"), math.nan), **spread, **ends, "n_units": len(y)}
 
 
-def _safe(back: Any, value: float) -> float:
-    """exp without overflow: a t-interval of two seeds may reach past the largest float."""
-    return float(back(min(value, 700.0))) if math.isfinite(value) else math.nan
-
-
-def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
-    """A metric against one parameter: mean with t-interval, min–max band, the default as a star, tolerance as a line.
-
-    Values where cells failed or diverged carry a red × with the count on the top edge.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        parameter: a searched parameter.
-        metric: default ``fid`` (or what `analysis.statistics.summary.default_metric` finds).
-        ax: axes to draw on; new ones if None.
-    """
-    frame = undisturbed(frame)
-    axis = find_axis(frame, parameter)
-    metric = metric or default_metric(frame)
-    curve = robustness_curve(frame, axis, [metric])
-    ax = ax or new_axes()
-    positions = set_parameter_axis(ax, axis, curve["value"].tolist())
-    curve = curve.assign(x=[positions[v] for v in curve["value"]])
-    drawn = curve.dropna(subset=["mean"])
-    if is_log(metric):
-        ax.set_yscale("log")
-    ax.set_ylabel(metric_label(frame, metric))
-    if len(drawn):  # an empty frame has no numbers, only objects
-        draw_curve(ax, drawn, axis)
-        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), is_log(metric))
-        _draw_reference(ax, frame, drawn, metric)
-    mark_failures(ax, curve["x"], curve["n_failed"] + curve["n_diverged"])
-    if drawn.empty:
-        note(ax, "no complete row")
-    return ax
-
-
-def _draw_reference(ax: Axes, frame: pd.DataFrame, drawn: pd.DataFrame, metric: str) -> None:
-    star = drawn.loc[drawn["is_default"]]
-    name = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
-    if len(star):
-        mark: dict[str, Any] = {"color": palette()[1], "markersize": 13, "markeredgecolor": "black", "zorder": 5}
-        ax.plot(star["x"], star["mean"], "*", label=name, **mark)
-        if is_log(metric) and metric == default_metric(frame):
-            limit = tolerance_of(frame)
-            y = float(star["mean"].iloc[0]) * (1 + limit)
-            ax.axhline(y, color=palette()[1], ls="--", lw=0.9, label=f"default + {limit:.0%}")
-    if metric == "fid":
-        draw_anchors(ax, frame)
-    draw_legend(ax)
+def _back(value: float, log: bool) -> float:
+    """Undo the logarithm without overflow: a t-interval of two seeds may reach past the largest float."""
+    if not math.isfinite(value):
+        return math.nan
+    return math.exp(min(value, 700.0)) if log else float(min(value, 700.0))

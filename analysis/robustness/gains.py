@@ -10,24 +10,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.plots.style import format_value
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.robustness.levels import axis_cells, level_ratios, slim, unit_values
-from analysis.rows.load import Axis, find_axis, searched_axes, tolerance_of, undisturbed
-from analysis.statistics.summary import is_log, metric_column, metric_values
+from analysis.robustness.levels import axis_cells
+from analysis.robustness.ratios import compare_levels
+from analysis.rows.meta import Axis, Value, find_axis, searched_axes, tolerance_of
+from analysis.rows.metrics import is_log, metric_column
+from analysis.rows.question import ask, statistic
+from analysis.rows.words import format_value
 
 BESIDE = {"precision": "precision", "recall": "recall", "nfe": "NFE", "train_s": "seconds of training"}
-"""What is told beside the rated metric, and its name in a sentence."""
+"""Quantities that are told beside the rated metric, and their names in a sentence."""
 _COLUMNS = ["parameter", "group", "value", "quantity", "default", "mean", "change", "low", "high", "moved"]
 
 
+@statistic()
 def improvements(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval] | None = None) -> pd.DataFrame:
-    """Values that are better than the default by more than the tolerance, and what else moved with them.
+    """List values that are better than the default by more than the tolerance, and what else moved with them.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -40,11 +42,10 @@ def improvements(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval] | N
         A value at which more cells failed or diverged than at the default is never better; tpe has no such values.
         ``attrs``: tolerance, metric, n_compared (values with an interval), skipped (rows, by parameter and reason).
     """
-    frame = undisturbed(frame)
     if intervals is None:
         axes = [axis for axis in searched_axes(frame) if axis.column in frame.columns]
         intervals = [tolerance_interval(frame, axis) for axis in axes]
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     skipped: dict[str, int] = {}
     metric = intervals[0].metric if intervals else ""
     rated = [t for t in intervals if t.rating != "not rated"]
@@ -61,7 +62,7 @@ def improvements(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval] | N
 
 
 def better_levels(interval: ToleranceInterval) -> pd.DataFrame:
-    """Rows of ``interval.levels`` whose upper bound is below 1 / (1 + tolerance), without more failures than the default's."""
+    """Return the levels whose upper bound is below 1 / (1 + tolerance), without more failures than the default's."""
     levels = interval.levels
     bad = levels["n_failed"].fillna(0) + levels["n_diverged"].fillna(0)
     own = bad[levels["is_reference"]].max() if levels["is_reference"].any() else 0
@@ -69,7 +70,7 @@ def better_levels(interval: ToleranceInterval) -> pd.DataFrame:
     return levels.loc[sure & ~levels["is_reference"] & bad.le(own)]
 
 
-def _quantities(frame: pd.DataFrame, axis: Axis, value: Any, metric: str) -> list[dict[str, Any]]:
+def _quantities(frame: pd.DataFrame, axis: Axis, value: Value, metric: str) -> list[dict[str, object]]:
     found = []
     for quantity in (metric, *BESIDE):
         if quantity == "train_s" and axis.group == "sampler":  # the same fields
@@ -83,12 +84,12 @@ def _quantities(frame: pd.DataFrame, axis: Axis, value: Any, metric: str) -> lis
     return found
 
 
-def _change(frame: pd.DataFrame, axis: Axis, value: Any, quantity: str) -> dict[str, Any] | None:
-    """Means at the default and at a value, and the change between them; None where one of the two has no number."""
-    levels = level_ratios(frame, axis, quantity)
-    cells = axis_cells(slim(frame, axis.column, metric_column(frame, quantity)), axis)
-    units = unit_values(cells.rows, metric_values(cells.rows, quantity)[0])
-    means = units.groupby("level")["y"].mean()
+def _change(frame: pd.DataFrame, axis: Axis, value: Value, quantity: str) -> dict[str, object] | None:
+    """Return the means at the default and at a value, and the change; None where one of the two has no number."""
+    question = ask(frame, axis, quantity)
+    cells = axis_cells(question)
+    levels = compare_levels(question, cells)
+    means = cells.units.groupby("level")["y"].mean()
     reference = levels.loc[levels["is_reference"], "level"]
     here = levels.loc[levels["level"].eq(value)]
     if reference.empty or here.empty or not {reference.iloc[0], value} <= set(means.index):
@@ -96,13 +97,13 @@ def _change(frame: pd.DataFrame, axis: Axis, value: Any, quantity: str) -> dict[
     back: Callable[[float], float] = np.exp if is_log(quantity) else float
     d, low, high = (here[name].astype(float).item() for name in ("d", "low", "high"))
     ends = {"default": means[reference.iloc[0]], "mean": means[value], "change": d, "low": low, "high": high}
-    change: dict[str, Any] = {name: float(back(float(number))) for name, number in ends.items()}
+    change: dict[str, object] = {name: float(back(float(number))) for name, number in ends.items()}
     change["moved"] = bool((low > 0) | (high < 0))
     return change
 
 
 def improvement_sentences(table: pd.DataFrame, label: str) -> list[str]:
-    """One sentence a parameter, about its best value; where no value is better, one that says so, unless nothing was compared.
+    """Write one sentence a parameter about its best value, or one that says that no value is better.
 
     Args:
         table: from `improvements`.
@@ -127,7 +128,7 @@ def improvement_sentences(table: pd.DataFrame, label: str) -> list[str]:
 
 
 def _beside(rows: pd.DataFrame) -> str:
-    """What else is different at a value, in words; bounds that hold no change too are said to."""
+    """Write what else is different at a value; where the bounds hold no change too, the text says so."""
     words = []
     for row in rows.to_dict("records"):
         here, default = _number(row["mean"]), _number(row["default"])

@@ -8,48 +8,24 @@ search was; categories and values without a scale (∞) stand at equal distances
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import FAILURE_COLOUR, format_value, metric_label, new_axes, note, palette, plain_log_ticks
 from analysis.robustness.gains import better_levels
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.rows.load import design_of, find_axis, searched_axes, tolerance_of, undisturbed
+from analysis.rows.meta import Value, find_axis, searched_axes, tolerance_of
+from analysis.rows.question import statistic
 
-RATING_MARKS = {"robust": "●", "sensitive": "▲", "undetermined": "○", "not rated": "–"}
-"""Signs beside the words, so that no rating is told by colour alone."""
-RATING_COLOURS = {"robust": "#00674f", "sensitive": "#a33a00", "undetermined": "#555555", "not rated": "#555555"}
-BETTER = "#0b57a4"
-_MARKS: dict[str, dict[str, Any]] = {
-    "inside": {"marker": "o", "color": RATING_COLOURS["robust"]},
-    "better": {"marker": "v", "color": BETTER},
-    "undetermined": {"marker": "o", "color": RATING_COLOURS["undetermined"], "markerfacecolor": "white"},
-    "outside": {"marker": "^", "color": RATING_COLOURS["sensitive"]},
-    "default": {"marker": "*", "color": palette()[1], "markeredgecolor": "black", "markersize": 12},
-}
-_WORDS = {
-    "default": "default", "inside": "within tolerance", "better": "better beyond the tolerance", "undetermined": "undetermined",
-    "outside": "outside the tolerance",
-}  # fmt: skip
 _COLUMNS = [
     "parameter", "group", "value", "place", "mark", "in_interval", "ratio", "low", "high", "extreme", "n_bad", "rating",
 ]  # fmt: skip
-LEFT = 0.56
-"""Share of the width for the tested values; the rest is for the ratios."""
-MANY = 9
-"""Tested values of a parameter above which only the ends and the default carry their number."""
 
 
+@statistic()
 def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval] | None = None) -> pd.DataFrame:
-    """Every tested value of every searched parameter, on a common scale, with its ratio to the default.
+    """Put every tested value of every searched parameter on a common scale, with its ratio to the default.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -60,7 +36,6 @@ def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterva
         extreme ("worst", "best" or ""; with one value beside the default, what it is), n_bad (cells that failed or diverged),
         rating; ``attrs``: tolerance, metric, skipped.
     """
-    frame = undisturbed(frame)
     if intervals is None:
         axes = [axis for axis in searched_axes(frame) if axis.column in frame.columns]
         intervals = [tolerance_interval(frame, axis) for axis in axes]
@@ -76,7 +51,7 @@ def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterva
     return result
 
 
-def _of_parameter(frame: pd.DataFrame, interval: ToleranceInterval) -> list[dict[str, Any]]:
+def _of_parameter(frame: pd.DataFrame, interval: ToleranceInterval) -> list[dict[str, object]]:
     levels = interval.levels
     axis = find_axis(frame, f"{interval.group}.{interval.parameter}")
     places = _places(list(levels["level"]), axis.log and not axis.categorical)
@@ -101,13 +76,13 @@ def _of_parameter(frame: pd.DataFrame, interval: ToleranceInterval) -> list[dict
     return rows
 
 
-def _exp(value: Any) -> float:
+def _exp(value: float) -> float:
     number = float(value)
     return math.exp(min(number, 700.0)) if not math.isnan(number) else math.nan
 
 
-def _places(values: list[Any], log: bool) -> list[float]:
-    """Where each value stands between the lowest (0) and the highest (1); equal distances where there is no scale."""
+def _places(values: Sequence[Value], log: bool) -> list[float]:
+    """Return where each value stands between the lowest (0) and the highest (1); equal distances where there is no scale."""
     if len(values) < 2:
         return [0.5] * len(values)
     if all(isinstance(v, (int, float, np.number)) and math.isfinite(v) for v in values):
@@ -116,112 +91,3 @@ def _places(values: list[Any], log: bool) -> list[float]:
         if np.ptp(scaled) > 0:
             return [float(v) for v in (scaled - scaled.min()) / np.ptp(scaled)]
     return [float(v) for v in np.linspace(0, 1, len(values))]
-
-
-def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None = None, ax: Axes | None = None) -> Axes:
-    """One line a parameter: its tested values on a common scale, and on the right the worst and the best ratio to the default.
-
-    Left: a star is the default (or the bin that holds it), the bar the tolerance interval, and each value's mark its verdict; a
-    red × counts cells that failed or diverged. Right (an inset of the axes): ratios with simultaneous 95 % bounds, the dashed
-    line the tolerance. The rating is told by sign, word and colour.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        table: from `parameter_overview`; computed if None.
-        ax: axes to draw on; new ones if None.
-    """
-    table = parameter_overview(frame) if table is None else table
-    ax = ax or new_axes()
-    ax.set_xlim(-0.06, 1.12 / LEFT - 0.06)
-    ax.set_xticks([0, 1], ["lowest tested", "highest tested"])
-    low, high = ax.get_xticklabels()
-    low.set_horizontalalignment("left")
-    high.set_horizontalalignment("right")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines["bottom"].set_bounds(-0.06, 1.06)
-    keys = list(dict.fromkeys(zip(table["group"], table["parameter"], strict=True)))
-    ax.set_ylim(max(len(keys), 1) - 0.4, -0.6)
-    if not keys:
-        ax.set_yticks([])
-        note(ax, "nothing was searched")
-        return ax
-    right = ax.inset_axes((LEFT + 0.03, 0.0, 0.97 - LEFT, 1.0), sharey=ax)
-    right.tick_params(labelleft=False, left=False)
-    ratings = []
-    for y, (group, parameter) in enumerate(keys):
-        part = table.loc[table["group"].eq(group) & table["parameter"].eq(parameter)]
-        ratings.append(str(part["rating"].iloc[0]))
-        _draw_values(ax, part, y, RATING_COLOURS[ratings[-1]])
-        _draw_extremes(right, part, y)
-    names = [f"{name}\n{RATING_MARKS[rating]} {rating}" for (_, name), rating in zip(keys, ratings, strict=True)]
-    ax.set_yticks(range(len(keys)), names)
-    for text, rating in zip(ax.get_yticklabels(), ratings, strict=True):
-        text.set_color(RATING_COLOURS[rating])
-    _finish_right(right, frame, table)
-    default = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
-    draw_legend(ax, _handles(table, {**_WORDS, "default": default}), columns=4)
-    return ax
-
-
-def _draw_values(ax: Axes, part: pd.DataFrame, y: int, colour: str) -> None:
-    ax.plot([0, 1], [y, y], color="0.75", lw=1, zorder=1)
-    inside = part.loc[part["in_interval"], "place"]
-    if len(inside) > 1 and _is_run(part):
-        ax.plot([inside.min(), inside.max()], [y, y], color=colour, lw=7, alpha=0.3, solid_capstyle="butt", zorder=2)
-    few = len(part) <= MANY
-    for i, row in enumerate(part.to_dict("records")):
-        ax.plot(row["place"], y, ls="none", zorder=4, **{"markersize": 6, **_MARKS[row["mark"]]})
-        if few or row["mark"] == "default" or row["place"] in (0.0, 1.0):
-            shift, side = (-7.5, "top") if i % 2 == 0 else (7, "bottom")
-            ax.annotate(format_value(row["value"]), (row["place"], y), xytext=(0, shift), textcoords="offset points",
-                        ha="center", va=side, fontsize=6.5, color="0.25")  # fmt: skip
-        if row["n_bad"]:
-            ax.annotate(f"× {row['n_bad']}", (row["place"], y), xytext=(5, 0), textcoords="offset points", va="center",
-                        fontsize=7, fontweight="bold", color=FAILURE_COLOUR, zorder=5)  # fmt: skip
-
-
-def _is_run(part: pd.DataFrame) -> bool:
-    """Whether the interval is an interval: values in order, none between its ends left out."""
-    chosen = np.flatnonzero(part["in_interval"].to_numpy())
-    return bool((np.diff(chosen) == 1).all()) and pd.api.types.is_numeric_dtype(pd.Series(part["value"].tolist()))
-
-
-def _draw_extremes(ax: Axes, part: pd.DataFrame, y: int) -> None:
-    for row in part.loc[part["extreme"].ne("")].to_dict("records"):
-        worst = row["extreme"] == "worst"
-        at, colour = (y - 0.17, "0.15") if worst else (y + 0.17, BETTER)
-        if not math.isnan(row["low"]):
-            ax.plot([row["low"], row["high"]], [at, at], color=colour, lw=1.2, zorder=2)
-        mark: dict[str, Any] = {"marker": "^" if worst else "v", "color": colour, "markersize": 6}
-        ax.plot(row["ratio"], at, ls="none", zorder=3, markerfacecolor="white" if math.isnan(row["low"]) else colour, **mark)
-        ax.annotate(format_value(row["value"]), (row["ratio"], at), xytext=(0, 4 if worst else -4), textcoords="offset points",
-                    ha="center", va="bottom" if worst else "top", fontsize=6.5, color=colour,
-                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4})  # fmt: skip
-
-
-def _finish_right(ax: Axes, frame: pd.DataFrame, table: pd.DataFrame) -> None:
-    limit = 1 + float(table.attrs["tolerance"])
-    ax.set_xscale("log")
-    shown = table.loc[table["extreme"].ne(""), "ratio"].to_numpy(float)
-    shown = shown[np.isfinite(shown)]
-    ax.set_xlim(min([1 / limit, *shown]) / 1.35, max([limit, *shown]) * 1.35)
-    plain_log_ticks(ax, "x")
-    ax.axvline(1.0, color="0.55", lw=0.8, zorder=0)
-    ax.axvline(limit, color=palette()[1], ls="--", lw=0.9, zorder=0)
-    ax.set_xlabel(f"{metric_label(frame, table.attrs['metric'])} ÷ the default's")
-
-
-def _handles(table: pd.DataFrame, words: Mapping[str, str]) -> list[Any]:
-    """What stands in the figure, and nothing else."""
-    found: list[Any] = [
-        Line2D([], [], ls="none", label=words[name], **{"markersize": 6, **style})
-        for name, style in _MARKS.items()
-        if table["mark"].eq(name).any()
-    ]
-    if table["in_interval"].any():
-        found.append(Patch(color="0.5", alpha=0.3, label="tolerance interval"))
-    for name, colour, shape in (("worst", "0.15", "^"), ("best", BETTER, "v")):
-        if table["extreme"].eq(name).any():
-            found.append(Line2D([], [], color=colour, marker=shape, lw=1.2, markersize=6, label=f"{name} value, 95 %"))
-    dashed = f"default + {table.attrs['tolerance']:.0%}"
-    return [*found, Line2D([], [], color=mpl.colors.to_hex(palette()[1]), ls="--", lw=0.9, label=dashed)]

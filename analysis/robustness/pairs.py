@@ -1,29 +1,23 @@
 """Two parameters at once: measured cells only, nothing interpolated.
 
-In one_at_a_time a training and a sampler parameter cross fully (every field is sampled at all sampler points), while two
-parameters of one group meet only in the cross of their arms. Other designs give a scatter of points.
+In one_at_a_time a training and a sampler parameter cross fully: every field is sampled at all sampler points. Two parameters
+of one group meet only in the cross of their arms. Other designs give a scatter of points.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import FuncFormatter, LogLocator
 
-from analysis.plots.style import FAILURE_COLOUR, metric_label, new_axes, note, plain_log_ticks, plain_number, set_parameter_axis
-from analysis.robustness.levels import slim
-from analysis.rows.load import Axis, design_of, find_axis, has_role, is_default, undisturbed
+from analysis.rows.meta import Axis, design_of, find_axis, has_role, is_default, slim
+from analysis.rows.metrics import OUTCOMES, is_log, metric_column, metric_values
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
-from analysis.statistics.summary import OUTCOMES, default_metric, is_log, metric_column, metric_values
 
 
-def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str | None = None) -> pd.DataFrame:
-    """Mean metric at every measured pair of values of two parameters, exp(mean log) over fields.
+@statistic()
+def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str = MAIN) -> pd.DataFrame:
+    """Compute the mean metric at every measured pair of values of two parameters, exp(mean log) over fields.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -33,9 +27,7 @@ def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str
     Returns:
         value_1, value_2, mean, n_fields, n_failed, n_diverged, n_pending; ``attrs``: skipped, axes, held_fixed.
     """
-    frame = undisturbed(frame)
     first, second = find_axis(frame, p1), find_axis(frame, p2)
-    metric = metric or default_metric(frame)
     rows, held = _rows(slim(frame, first.column, second.column, metric_column(frame, metric)), first, second)
     missing = rows[first.column].isna() | rows[second.column].isna()
     skipped = {"a parameter is inactive": int(missing.sum())} if missing.any() else {}
@@ -62,7 +54,7 @@ def _rounded(rows: pd.DataFrame, axis: Axis) -> pd.Series:
 
 
 def _rows(frame: pd.DataFrame, first: Axis, second: Axis) -> tuple[pd.DataFrame, str]:
-    """Rows where only these two parameters move (one_at_a_time), or where the uninvolved group is at its default."""
+    """Select rows where only these two parameters move (one_at_a_time), or where the uninvolved group is at its default."""
     keep = pd.Series(True, index=frame.index)
     held = []
     for group, role in (("train", "design_role"), ("sampler", "design_sampler_role")):
@@ -77,72 +69,3 @@ def _rows(frame: pd.DataFrame, first: Axis, second: Axis) -> tuple[pd.DataFrame,
     if design_of(frame) != "one_at_a_time":
         held.append("the other searched parameters vary")
     return frame.loc[keep], "; ".join(held)
-
-
-def plot_interaction(
-    frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, *, metric: str | None = None, ax: Axes | None = None
-) -> Axes:
-    """Measured pairs of two parameters, coloured by the metric; × where no cell is complete, a ring where some failed.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        p1: parameter of the x axis.
-        p2: parameter of the y axis.
-        metric: default ``fid``.
-        ax: axes to draw on; new ones if None.
-    """
-    metric = metric or default_metric(frame)
-    cells = interaction(frame, p1, p2, metric)
-    first, second = cells.attrs["axes"]
-    ax = ax or new_axes()
-    x = set_parameter_axis(ax, first, cells["value_1"].tolist())
-    y = _set_second_axis(ax, second, cells["value_2"].tolist())
-    cells = cells.assign(x=[x[v] for v in cells["value_1"]], y=[y[v] for v in cells["value_2"]])
-    done, empty = (
-        cells.dropna(subset=["mean"]),
-        cells.loc[cells["mean"].isna() & (cells["n_failed"] + cells["n_diverged"] > 0)],
-    )
-    if len(done):
-        low, high = float(done["mean"].min()), float(done["mean"].max()) * 1.0001
-        norm = LogNorm(low, high) if is_log(metric) else Normalize(low, high)
-        some = (done["n_failed"] + done["n_diverged"]).gt(0)
-        sound = "0.3" if len(cells) <= 1000 else "none"  # above, edges would hide the colours
-        edges = [FAILURE_COLOUR if failed else sound for failed in some]
-        size, edge = _mark_size(len(cells))
-        marks = ax.scatter(
-            done["x"], done["y"], c=done["mean"], norm=norm, cmap="cividis", s=size, edgecolors=edges, linewidths=edge
-        )
-        subs = (1.0, 2.0, 5.0) if high / low > 3 else (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)
-        ticks = LogLocator(10, subs=subs) if is_log(metric) else None
-        bar = ax.figure.colorbar(
-            marks, ax=ax, label=metric_label(frame, metric), ticks=ticks, format=FuncFormatter(plain_number)
-        )
-        bar.minorticks_off()
-    else:
-        note(ax, "no complete row")
-    ax.plot(
-        empty["x"], empty["y"], "x", color=FAILURE_COLOUR, markersize=max(3.0, 8 * math.sqrt(_mark_size(len(cells))[0] / 90))
-    )
-    return ax
-
-
-def _mark_size(n: int) -> tuple[float, float]:
-    """Area of a mark and width of its edge in points, for n pairs: above 300 they shrink, so that they hide each other less."""
-    share = min(1.0, 300 / max(n, 1))
-    return max(4.0, 90 * share), max(0.3, 0.8 * share**0.5)
-
-
-def _set_second_axis(ax: Axes, axis: Axis, values: list[Any]) -> dict[Any, float]:
-    ax.set_ylabel(axis.label)
-    if axis.categorical:
-        names = sorted({str(v) for v in values})
-        ax.set_yticks(range(len(names)), names)
-        ax.set_ylim(-0.5, max(len(names) - 0.5, 0.5))
-        return {value: float(names.index(str(value))) for value in values}
-    positions = {value: float(value) for value in values}
-    if axis.log and positions and min(positions.values()) > 0:
-        ax.set_yscale("log")
-        room = max((max(positions.values()) / min(positions.values())) ** 0.1, 1.05)
-        ax.set_ylim(min(positions.values()) / room, max(positions.values()) * room)
-        plain_log_ticks(ax, "y")
-    return positions

@@ -1,1 +1,4 @@
-"""A study as a frame: its rows, axes, units; other formats. Imports `study.rows` alone."""
+"""Read a study as a frame, and say what its rows, axes, metrics and units are.
+
+Imports `study.rows` alone. A new file format is one file here.
+"""

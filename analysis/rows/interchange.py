@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.rows.load import AnalysisError, Shared, load_study, study_of, undisturbed
+from analysis.rows.load import load_study
+from analysis.rows.meta import AnalysisError, Shared, study_of
+from analysis.rows.metrics import HIGHER_IS_BETTER, is_log, metric_values
 from analysis.rows.optuna_trials import declared_points, distributions, frozen_trial, trial_facts
-from analysis.statistics.summary import default_metric, is_log, metric_values
+from analysis.rows.question import MAIN, statistic
 from study.rows.storage import Place
 
 if TYPE_CHECKING:
     import optuna
 
-HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage")
-"""Metrics that a study maximises; all others are minimised."""
-
 
 def load_studies(paths: Iterable[str | Path | Place]) -> pd.DataFrame:
-    """Several studies under one another, for the same study on two data sets or on two machines.
+    """Load several studies into one frame, for the same study on two data sets or on two machines.
 
     The frame has the columns of one study and ``study``, the folder's name; the counts and the YAML of each stay apart,
     because an axis, a default or a tolerance belongs to one study. `of_study` gives one study back, as `load_study` does.
@@ -55,7 +54,7 @@ def load_studies(paths: Iterable[str | Path | Place]) -> pd.DataFrame:
 
 
 def of_study(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One study of a `load_studies` frame with its own ``attrs``, for every function that takes one study.
+    """Return one study of a `load_studies` frame with its own ``attrs``, for every function that takes one study.
 
     Raises:
         AnalysisError: no such study in the frame.
@@ -69,7 +68,7 @@ def of_study(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _distinct_names(paths: list[str]) -> list[str]:
-    """The shortest tails of the paths that differ: ``digits``, or ``a/digits`` beside ``b/digits``."""
+    """Return the shortest tails of the paths that differ: ``digits``, or ``a/digits`` beside ``b/digits``."""
     parts = [Place.of(path).absolute().path.rstrip("/").split("/") for path in paths]
     if len({tuple(part) for part in parts}) < len(parts):
         raise AnalysisError(f"load_studies: a study is named twice in {', '.join(paths)}; name each once")
@@ -95,19 +94,20 @@ def to_csv(frame: pd.DataFrame, path: str | Path) -> Path:
     return target
 
 
+@statistic()
 def to_optuna(
     frame: pd.DataFrame,
-    metric: str | None = None,
+    metric: str = MAIN,
     *,
     unit: str = "configuration",
     storage: str | None = None,
     name: str | None = None,
 ) -> optuna.Study:
-    """The study as an Optuna study, for ``optuna.visualization`` and optuna-dashboard.
+    """Return the study as an Optuna study, for ``optuna.visualization`` and optuna-dashboard.
 
     unit "configuration": one trial a (training point, sampler point), value exp(mean of log metric over the fields' means)
     (shares: the plain mean). A configuration with a failed or timed-out cell is FAIL, with a diverged one PRUNED, whatever
-    its other seeds gave (their mean is the user attribute ``mean_of_complete``): a mean of survivors would look too good.
+    its other seeds gave: a mean of survivors would look too good. That mean is the user attribute ``mean_of_complete``.
     unit "row": one trial a measured cell, its train and sample seeds as user attributes.
 
     Parameters carry their group (``train.sigma``, ``sampler.rtol``) and appear where they are active only. Distributions
@@ -126,10 +126,8 @@ def to_optuna(
     """
     if unit not in ("configuration", "row"):
         raise AnalysisError(f"unit: got {unit}; use configuration or row")
-    import optuna
+    import optuna  # optional, and slow to import
 
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
     points = declared_points(frame)
     space, widened = distributions(frame, points)
     best = optuna.study.StudyDirection

@@ -12,24 +12,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.rows.load import AnalysisError, as_number, study_of
-from analysis.statistics.summary import OUTCOMES
+from analysis.rows.meta import AnalysisError, as_number, study_of
+from analysis.rows.metrics import OUTCOMES
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-    from optuna.trial import TrialState
 
 
 class TrialFacts(NamedTuple):
-    """What one trial holds: a configuration, or a measured row."""
+    """The facts of one trial: a configuration, or a measured row."""
 
     row: int
     """Position of its first row, planned or measured."""
     mean: float
-    """Of the complete rows; NaN where there is none."""
+    """Mean of the complete rows; NaN where there is none."""
     statuses: dict[str, int]
-    """Of the measured rows; empty where none is measured."""
+    """Counts of the measured rows; empty where none is measured."""
     start: datetime
     end: datetime
     attrs: dict[str, Any]
@@ -37,7 +36,7 @@ class TrialFacts(NamedTuple):
 
 
 def declared_points(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """{parameter with group: declared value} of every row: from ``design_point``, else from the resolved columns.
+    """Return {parameter with group: declared value} of every row: from ``design_point``, else from the resolved columns.
 
     Rows that agree in those columns share one dictionary, since a study repeats each point with every seed.
 
@@ -78,14 +77,14 @@ def _declared_point(row: Mapping[Any, Any], wanted: Mapping[str, Mapping[str, An
 
 
 def _plain(value: Any) -> Any:
-    """A cell of a frame as None, bool, int, float or str."""
+    """Return a cell of a frame as None, bool, int, float or str."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _as_choice(value: Any, resolved: Any, choices: list[Any]) -> Any:
-    """The choice that a value is: 128.0 in a column of numbers is the 128 of the YAML; ``all`` is no number there."""
+    """Return the choice that a value is: 128.0 in a column of numbers is the 128 of the YAML; ``all`` is no number there."""
     for choice in choices:
         if value == choice and isinstance(value, bool) == isinstance(choice, bool):
             return choice
@@ -94,8 +93,8 @@ def _as_choice(value: Any, resolved: Any, choices: list[Any]) -> Any:
 
 
 def distributions(frame: pd.DataFrame, points: Sequence[Mapping[str, Any]]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """The distribution of every searched parameter, widened to the values seen, and the names of the widened ones."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    """Return the distribution of every searched parameter, widened to the values seen, and the names of the widened ones."""
+    from optuna import distributions as kinds  # optional, and slow to import
 
     space: dict[str, BaseDistribution] = {}
     widened = []
@@ -107,7 +106,7 @@ def distributions(frame: pd.DataFrame, points: Sequence[Mapping[str, Any]]) -> t
             if kind == "choice":
                 choices = list(spec["choice"])
                 extra = [value for value in dict.fromkeys(seen) if value not in choices]
-                space[key] = CategoricalDistribution([*choices, *extra])
+                space[key] = kinds.CategoricalDistribution([*choices, *extra])
                 widened += [key] if extra else []
                 continue
             ends = [float(as_number(end) or 0.0) for end in spec[kind]]
@@ -115,9 +114,9 @@ def distributions(frame: pd.DataFrame, points: Sequence[Mapping[str, Any]]) -> t
             widened += [key] if [low, high] != ends else []
             whole = "int" in kind
             space[key] = (
-                IntDistribution(int(low), int(high), log=kind.startswith("log"))
+                kinds.IntDistribution(int(low), int(high), log=kind.startswith("log"))
                 if whole
-                else FloatDistribution(float(low), float(high), log=kind.startswith("log"))
+                else kinds.FloatDistribution(float(low), float(high), log=kind.startswith("log"))
             )
     return space, widened
 
@@ -131,7 +130,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 def trial_facts(frame: pd.DataFrame, values: pd.Series, keys: list[str], log: bool) -> list[TrialFacts]:
-    """The facts of every trial in the order of its first row.
+    """Return the facts of every trial in the order of its first row.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -178,10 +177,10 @@ def _distinct(values: list[Any]) -> list[Any]:
 def frozen_trial(
     facts: TrialFacts, point: Mapping[str, Any], space: Mapping[str, BaseDistribution]
 ) -> optuna.trial.FrozenTrial:
-    """The facts as a trial of Optuna; ``point``: its declared values, active parameters only."""
-    import optuna
+    """Return the facts as a trial of Optuna; ``point`` holds its declared values, active parameters only."""
+    import optuna  # optional, and slow to import
 
-    state = _state(facts.statuses, math.isfinite(facts.mean))
+    state = optuna.trial.TrialState[_state(facts.statuses, math.isfinite(facts.mean))]
     active = [key for key in space if key in point]
     trial = optuna.trial.create_trial(
         state=state,
@@ -194,18 +193,17 @@ def frozen_trial(
     return trial
 
 
-def _state(statuses: Mapping[str, int], finite: bool) -> TrialState:
-    from optuna.trial import TrialState
-
+def _state(statuses: Mapping[str, int], finite: bool) -> str:
+    """Return the name of Optuna's state of a trial."""
     if not statuses.keys().isdisjoint(OUTCOMES["n_failed"]):
-        return TrialState.FAIL
+        return "FAIL"
     if not statuses.keys().isdisjoint(OUTCOMES["n_diverged"]):
-        return TrialState.PRUNED
-    return TrialState.COMPLETE if finite else TrialState.FAIL
+        return "PRUNED"
+    return "COMPLETE" if finite else "FAIL"
 
 
 def _times(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """When each cell ended, and when it began: its end minus the seconds it took."""
+    """Return when each cell ended, and when it began: its end minus the seconds it took."""
     ends = pd.to_datetime(rows["prov_finished_at"], utc=True, errors="coerce", format="ISO8601").dt.tz_localize(None)
     ends = ends.astype("datetime64[us]")  # as fine as Python's datetime
     seconds = rows[["cost_sample_s", "cost_metric_s"]].astype(float).fillna(0).sum(axis=1)
@@ -214,5 +212,5 @@ def _times(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _as_datetimes(times: pd.Series) -> list[datetime]:
-    """Python's datetimes, 1970 where none is known."""
+    """Return Python's datetimes, 1970 where none is known."""
     return [time if isinstance(time, datetime) else _EPOCH for time in times.to_numpy("datetime64[us]").astype(object)]

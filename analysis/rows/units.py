@@ -1,4 +1,4 @@
-"""What counts as one unit of inference: a trained field, or one sampling of a field that was given.
+"""Name the unit of inference of each row: a trained field, or one sampling of a field that was given.
 
 Rows of one field share its luck in training, so they are averaged before fields are compared. A study of one given field
 (``field`` in search.yaml) asks about that field alone: there its samplings, one a sample seed, are the independent units.
@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.rows.load import study_of
+from analysis.rows.meta import is_given
 
 
 def field_key(frame: pd.DataFrame) -> pd.Series:
-    """The trained field of each row: its ``train_id``, or training point and seed where a trial died before one."""
+    """Return the trained field of each row: its ``train_id``, or training point and seed where a trial died before one."""
     fallback = frame["point_id"].fillna("?").astype(str) + "/" + frame["seed_train"].astype(str)
     return frame["train_id"].where(frame["train_id"].notna(), fallback).astype(str)
 
 
-def is_given(frame: pd.DataFrame) -> bool:
-    """Whether the study measures one field that was given (``field`` in search.yaml), not fields that it trained."""
-    return bool(study_of(frame).get("field"))
-
-
-def unit_key(frame: pd.DataFrame) -> pd.Series:
-    """The unit of inference of each row: its field; where one field is given, its sampling (sample seed).
+def unit_key(frame: pd.DataFrame, given: bool | None = None) -> pd.Series:
+    """Return the unit of inference of each row: its field; where one field is given, its sampling (sample seed).
 
     Conclusions then hold for that field, not for others trained alike.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        given: whether one field is given, where it is known already.
     """
     key = field_key(frame)
-    return key + "/sample " + frame["seed_sample"].astype(str) if is_given(frame) else key
+    sampled = is_given(frame) if given is None else given
+    return key + "/sample " + frame["seed_sample"].astype(str) if sampled else key

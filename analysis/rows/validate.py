@@ -1,7 +1,8 @@
-"""What is wrong with the rows of a study, as a table; an empty one says that nothing is.
+"""List what is wrong with the rows of a study, as a table; an empty table says that nothing is.
 
-A statistic counts what it skips; this looks before any statistic does: cells without a row, rows without a plan, complete
-rows without a number, values outside the searched box, seeds that nobody planned, one field with two configurations.
+A statistic counts what it skips; this module looks before any statistic does. It finds cells without a row, rows without a
+plan, and complete rows without a number. It finds values outside the searched box, seeds that nobody planned, and one field
+with two configurations.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.rows.load import as_number, load_study, study_of
+from analysis.rows.load import load_study
+from analysis.rows.meta import as_number, study_of
 from study.rows.records import EVALS, METRIC_COLUMNS, STATUSES
 from study.rows.storage import Place
 
 COLUMNS = ["problem", "column", "n", "example", "detail"]
 DISJOINT_STRIDE = 10_000
-"""With ``seeds.disjoint``, training point i has its train seeds from i times this on."""
+"""Distance of train seeds: with ``seeds.disjoint``, training point i has its train seeds from i times this on."""
 SHARES = ("precision", "recall", "coverage", "outlier_fraction", "nonfinite_fraction", "solver_switched")
 NOT_NEGATIVE = (
     "fid",
@@ -38,7 +40,7 @@ Problem = dict[str, object]
 
 
 def validate(study: str | Path | Place | pd.DataFrame) -> pd.DataFrame:
-    """Problems of a study's rows, one line each; nothing is mended and nothing is left out.
+    """List the problems of a study's rows, one line each; nothing is mended and nothing is left out.
 
     Args:
         study: a study folder, or a frame of `analysis.load_study`.
@@ -60,7 +62,7 @@ def _problem(rows: pd.DataFrame, problem: str, column: str = "", detail: str = "
 
 
 def _counted(frame: pd.DataFrame) -> Iterator[Problem]:
-    """What `load_study` counted on its way."""
+    """List what `load_study` counted on its way."""
     for reason, n in (frame.attrs.get("skipped") or {}).items():
         yield {"problem": reason, "column": "", "n": n, "example": "", "detail": "counted while loading"}
 
@@ -119,7 +121,7 @@ def _metrics(frame: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _box(frame: pd.DataFrame) -> Iterator[Problem]:
-    """Searched values outside their range or choices, at points that the search made (the default may lie anywhere)."""
+    """Find searched values outside their range or choices, at points that the search made (the default may lie anywhere)."""
     for group, section in (study_of(frame).get("search") or {}).items():
         role = frame["design_role" if group == "train" else "design_sampler_role"].astype(str)
         for name, spec in (section or {}).items():
@@ -175,7 +177,7 @@ def _seeds(frame: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _fields(frame: pd.DataFrame) -> Iterator[Problem]:
-    """One ``train_id`` stands for one training configuration and one train seed."""
+    """Find fields with two configurations: one ``train_id`` stands for one training configuration and one train seed."""
     rows = frame.dropna(subset=["train_id"])
     shared = [c for c in rows.columns if c == "seed_train" or (c.startswith("train_") and c not in ("train_id",))]
     shared = [c for c in shared if c != "train_height_ratio"]  # declared, not resolved: two declarations may meet in one field

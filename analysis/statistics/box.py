@@ -7,15 +7,16 @@ outcomes, not gaps: they count as outside the tolerance and as worse than every 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.rows.load import AnalysisError, Axis, design_of, is_default, searched_axes, undisturbed
+from analysis.rows.meta import AnalysisError, Axis, design_of, is_default, searched_axes
+from analysis.rows.metrics import BAD, metric_values, need_ratio_metric
+from analysis.rows.question import statistic
 from analysis.rows.units import unit_key
-from analysis.statistics.summary import BAD, default_metric, metric_values, need_ratio_metric
 
 SPACE_FILLING = ("sobol", "random", "grid")
 
@@ -34,13 +35,13 @@ class Points(NamedTuple):
 
 
 def designs(frame: pd.DataFrame) -> set[str]:
-    """Names of the designs that made the rows: what they say of themselves, else what the study's YAML says."""
+    """Return the names of the designs that made the rows, or of the study's design where rows do not say."""
     known = set(frame["prov_design"].dropna().unique()) if "prov_design" in frame else set()
     return {str(name) for name in known} or {design_of(frame)}
 
 
-def metric_of_box(frame: pd.DataFrame, metric: str | None, statistic: str, force: bool) -> str:
-    """The metric (default: `default_metric`) of a statistic about the whole box, once design and metric allow it.
+def need_box(frame: pd.DataFrame, metric: str, statistic: str, force: bool) -> None:
+    """Refuse a statistic about the whole box where the design or the metric does not allow it.
 
     Raises:
         AnalysisError: a design that does not fill the box, its key and the cure; or a metric of which more is better.
@@ -51,13 +52,11 @@ def metric_of_box(frame: pd.DataFrame, metric: str | None, statistic: str, force
             f"{statistic} needs an iid or Sobol' design; this study used {' and '.join(wrong)} (search.yaml: design.name)."
             " Use design: sobol, or pass force=True."
         )
-    metric = metric or default_metric(frame)
     need_ratio_metric(metric, statistic)
-    return metric
 
 
 def searched_points(frame: pd.DataFrame, metric: str, skipped: dict[str, int]) -> Iterator[Points]:
-    """`design_points` of each searched group, training first; what they left out is added to ``skipped``."""
+    """Yield `design_points` of each searched group, training first; what they left out is added to ``skipped``."""
     for group in ("train", "sampler"):
         points = design_points(frame, group, metric)
         if points.axes:
@@ -65,19 +64,19 @@ def searched_points(frame: pd.DataFrame, metric: str, skipped: dict[str, int]) -
             yield points
 
 
+@statistic()
 def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:
-    """The points of a design in the ``train`` or ``sampler`` group, the default point left out: it was not drawn.
+    """Return the points of a design in the ``train`` or ``sampler`` group, without the default point, which was not drawn.
 
     A training point's value is the mean over its fields at the default sampler point, its reference the default training point.
-    A sampler point's value is the mean over fields of the log ratio to the same field at the default sampler point, so its
-    reference is 0; a field with no complete cell says nothing of samplers and is left out and counted.
+    A sampler point's value is the mean over fields of the log ratio to the same field at the default sampler point. Its
+    reference is therefore 0. A field with no complete cell says nothing of samplers; it is left out and counted.
 
     Args:
         frame: rows of `analysis.load_study`.
         group: ``train`` or ``sampler``.
         metric: one averaged on the log.
     """
-    frame = undisturbed(frame)
     values, skipped = metric_values(frame, metric)
     known = frame.assign(y=values, field=unit_key(frame))
     known.attrs = {}
@@ -105,7 +104,7 @@ def design_points(frame: pd.DataFrame, group: str, metric: str) -> Points:
 
 
 def _within_fields(known: pd.DataFrame, at_default: pd.Series, skipped: dict[str, int]) -> tuple[pd.DataFrame, float]:
-    """Log ratios to the same field and sample seed at the default sampler point; without that point, plain values."""
+    """Return log ratios to the same field and sample seed at the default sampler point; without that point, plain values."""
     sound = known["field"].isin(known.loc[known["status"].eq("complete"), "field"].unique())
     if not sound.all():
         skipped["rows of fields without a complete cell"] = int((~sound).sum())
@@ -121,14 +120,14 @@ def _within_fields(known: pd.DataFrame, at_default: pd.Series, skipped: dict[str
 
 
 def ranked(points: Points) -> np.ndarray:
-    """Ranks of the points' values, shape (n,); failed ones share the last place."""
+    """Return the ranks of the points' values, shape (n,); failed ones share the last place."""
     y = points.table["y"].to_numpy(float)
     worst = np.nanmax(y) if np.isfinite(y).any() else 0.0
     return pd.Series(np.where(np.isfinite(y), y, worst + 1.0)).rank().to_numpy()
 
 
 def codes(values: pd.Series, axis: Axis, max_bins: int = 6) -> np.ndarray:
-    """Category or quantile bin of each value, shape (n,), −1 where the parameter is inactive."""
+    """Return the category or quantile bin of each value, shape (n,), −1 where the parameter is inactive."""
     if axis.categorical or values.nunique() <= max_bins:
         return np.asarray(pd.factorize(values)[0])
     n_bins = max(2, min(max_bins, int(values.notna().sum()) // 8))
@@ -137,17 +136,19 @@ def codes(values: pd.Series, axis: Axis, max_bins: int = 6) -> np.ndarray:
 
 
 def permutations(n: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """``count`` random orders of n points, shape (count, n)."""
+    """Return ``count`` random orders of n points, shape (count, n)."""
     return np.argsort(rng.random((count, n)), axis=1)
 
 
 def permutation_p(observed: float, permuted: np.ndarray) -> float:
-    """(1 + #{permuted ≥ observed}) / (1 + B): never 0, exact for exchangeable points."""
+    """Return (1 + #{permuted ≥ observed}) / (1 + B): never 0, exact for exchangeable points."""
     return float((1 + (permuted >= observed - 1e-12).sum()) / (1 + len(permuted)))
 
 
-def as_frame(rows: Sequence[dict[str, Any]], columns: Sequence[str], attrs: dict[Any, Any]) -> pd.DataFrame:
-    """A result table with all its columns, even when it is empty."""
+def as_frame(
+    rows: Sequence[Mapping[str, object] | tuple[object, ...]], columns: Sequence[str], attrs: Mapping[Hashable, object]
+) -> pd.DataFrame:
+    """Return a result table with all its columns, even when it is empty."""
     result = pd.DataFrame(list(rows), columns=list(columns))
-    result.attrs = attrs
+    result.attrs = dict(attrs)
     return result

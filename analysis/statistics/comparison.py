@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.rows.load import (
+from analysis.rows.meta import (
     AnalysisError,
     Axis,
+    Value,
     as_number,
     find_axis,
     has_role,
     is_default,
+    is_given,
     searched_axes,
     tolerance_of,
-    undisturbed,
 )
-from analysis.rows.units import is_given, unit_key
-from analysis.statistics.summary import BAD, default_metric, metric_values, need_ratio_metric
-from analysis.statistics.variance import Moderated, detectable, half_width, moderate, of_means, percent, pool
+from analysis.rows.metrics import BAD, metric_values
+from analysis.rows.question import MAIN, statistic
+from analysis.rows.units import unit_key
+from analysis.rows.words import percent
+from analysis.statistics.variance import Moderated, detectable, half_width, moderate, of_means, pool
 
-Configuration = Mapping[str, Any] | tuple[str, str] | str
-"""What `compare` takes: values of searched parameters (the others at their defaults), (point_id, sampler_id), or "default"."""
+Configuration = Mapping[str, Value | None] | tuple[str, str] | str
+"""A configuration: values of searched parameters (others at their defaults), (point_id, sampler_id), or "default"."""
 
 
 class Comparison(NamedTuple):
@@ -52,11 +55,11 @@ class Comparison(NamedTuple):
     metric: str
     skipped: dict[str, int]
     unit: str
-    """What ``n_a`` and ``n_b`` count: fields, or samplings of one given field."""
+    """The unit that ``n_a`` and ``n_b`` count: fields, or samplings of one given field."""
 
     @property
     def sentence(self) -> str:
-        """The comparison in words."""
+        """Return the comparison in words."""
         sides = f"{self.n_a} {self.unit}, paired" if self.paired else f"{self.n_a} and {self.n_b} {self.unit}"
         if self.n_bad_a or self.n_bad_b:
             sides += f"; {self.n_bad_a} and {self.n_bad_b} cells failed or diverged"
@@ -71,16 +74,12 @@ class Comparison(NamedTuple):
         )
 
 
+@statistic(ratio=True)
 def compare(
-    frame: pd.DataFrame,
-    a: Configuration,
-    b: Configuration,
-    *,
-    metric: str | None = None,
-    tolerance: float | None = None,
+    frame: pd.DataFrame, a: Configuration, b: Configuration, *, metric: str = MAIN, tolerance: float | None = None,
     confidence: float = 0.95,
-) -> Comparison:
-    """Ratio of the geometric mean metric of ``b`` to that of ``a``, with an interval and a verdict.
+) -> Comparison:  # fmt: skip
+    """Estimate the ratio of the geometric mean metric of ``b`` to that of ``a``, with an interval and a verdict.
 
     The same fields sampled in two ways: d_f = mean over common sample seeds of y_b − y_a, interval d̄ ± t √(ν_d/n). Different
     training points: difference of means over fields at common sample seeds, ± t √(ν_a/n_a + ν_b/n_b) with Satterthwaite's
@@ -101,9 +100,6 @@ def compare(
     Raises:
         AnalysisError: no such configuration, or a metric that is not averaged on the log.
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "compare")
     limit = tolerance_of(frame) if tolerance is None else tolerance
     keys = [configuration(frame, a), configuration(frame, b)]
     used = [frame["point_id"].eq(point) & frame["sampler_id"].eq(sampler) for point, sampler in keys]
@@ -137,7 +133,7 @@ def _verdict(low: float, high: float, limit: float, bad: list[int]) -> str:
 
 
 def _cells(frame: pd.DataFrame, metric: str, sampler: str) -> pd.DataFrame:
-    """y by point, field and sample seed at one sampler point, for every training point."""
+    """Return y by point, field and sample seed at one sampler point, for every training point."""
     rows = frame.loc[frame["sampler_id"].eq(sampler)]
     values, _ = metric_values(rows, metric)
     known = pd.DataFrame({"point": rows["point_id"], "field": unit_key(rows), "seed": rows["seed_sample"], "y": values})
@@ -172,7 +168,7 @@ def _unpaired(a: pd.DataFrame, b: pd.DataFrame, point_a: str, point_b: str) -> _
 
 
 def configuration(frame: pd.DataFrame, wanted: Configuration) -> tuple[str, str]:
-    """(point_id, sampler_id) of a configuration given as parameter values, ids, or "default".
+    """Return (point_id, sampler_id) of a configuration given as parameter values, ids, or "default".
 
     Raises:
         AnalysisError: none, or several, match; the message lists the values there are.
@@ -194,15 +190,15 @@ def configuration(frame: pd.DataFrame, wanted: Configuration) -> tuple[str, str]
     return ids[0], ids[1]
 
 
-def _as_measured(frame: pd.DataFrame, axis: Axis, value: Any) -> Any:
-    """A value as the rows hold it: numbers for ``1e-3`` and ``all``, which YAML hands over as words."""
+def _as_measured(frame: pd.DataFrame, axis: Axis, value: Value | None) -> Value | None:
+    """Return a value as the rows hold it: numbers for ``1e-3`` and ``all``, which YAML hands over as words."""
     if axis.name == "reference_batch_size" and value == "all":
         return float(frame["data_n"].iloc[0])
     number = as_number(value)
     return value if axis.categorical or number is None else number
 
 
-def _one_point(frame: pd.DataFrame, group: str, column: str, chosen: dict[Axis, Any]) -> str:
+def _one_point(frame: pd.DataFrame, group: str, column: str, chosen: dict[Axis, Value | None]) -> str:
     role = frame["design_role" if group == "train" else "design_sampler_role"]
     moved = {axis: value for axis, value in chosen.items() if not equals(pd.Series([axis.default]), value).all()}
     keep = is_default(frame, group) if not moved else pd.Series(True, index=frame.index)
@@ -224,7 +220,7 @@ def _one_point(frame: pd.DataFrame, group: str, column: str, chosen: dict[Axis, 
 
 
 def equals(values: pd.Series, value: object) -> pd.Series:
-    """Whether values are a given one: None where null, numbers to nine digits, all else as text."""
+    """Return whether values are a given one: None where null, numbers to nine digits, all else as text."""
     if value is None:
         return values.isna()
     if isinstance(value, (int, float)) and not isinstance(value, bool):

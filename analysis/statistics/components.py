@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from analysis.plots.style import metric_label, new_axes, note, palette
-from analysis.rows.load import is_default, undisturbed
+from analysis.rows.meta import is_default
+from analysis.rows.metrics import metric_values
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import field_key
-from analysis.statistics.summary import default_metric, is_log, metric_values
 
 N_DRAWS = 4000
 COMPONENTS = ("configuration", "train seed", "sample seed", "residual")
@@ -46,8 +45,9 @@ class _Squares(NamedTuple):
     n_seeds: int
 
 
-def variance_components(frame: pd.DataFrame, metric: str | None = None, confidence: float = 0.95) -> pd.DataFrame:
-    """Standard deviation and share of variance of configuration, train seed, sample seed and residual.
+@statistic()
+def variance_components(frame: pd.DataFrame, metric: str = MAIN, confidence: float = 0.95) -> pd.DataFrame:
+    """Estimate standard deviation and share of variance of configuration, train seed, sample seed and residual.
 
     Rows of the default sampler point (without one: means over all sampler points). With one sample seed the last two cannot be
     told from the train seed and are NaN; with one field a point, the train seed cannot be told from the configuration, and no
@@ -62,8 +62,6 @@ def variance_components(frame: pd.DataFrame, metric: str | None = None, confiden
         held_fixed.
         The configuration's share is that of the tested training points, whatever their design.
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
     default = is_default(frame, "sampler")
     rows = frame.loc[default] if default.any() else frame
     values, skipped = metric_values(rows, metric)
@@ -107,7 +105,7 @@ def _mean_squares(cells: pd.DataFrame) -> _Squares:
 
 
 def _chi_squares(s: _Squares) -> np.ndarray:
-    """Draws of χ²/df for the four mean squares, shape (4, N_DRAWS), the same for the same study."""
+    """Draw χ²/df for the four mean squares, shape (4, N_DRAWS), the same for the same study."""
     rng = np.random.default_rng(20)
     df = np.maximum([s.df_points, s.df_fields, s.df_seeds, s.df_error], 1.0)[:, None]
     draws: np.ndarray = rng.chisquare(df, (4, N_DRAWS)) / df
@@ -115,7 +113,7 @@ def _chi_squares(s: _Squares) -> np.ndarray:
 
 
 def _components(s: _Squares, w: np.ndarray) -> np.ndarray:
-    """Configuration, train seed, sample seed, residual variances, not below 0, for each column of χ²/df draws."""
+    """Return configuration, train seed, sample seed and residual variances, not below 0, for each column of χ²/df draws."""
     error = s.error / w[3]
     fields = s.fields / w[1]
     configuration = s.points / w[0] - fields * s.per_point
@@ -128,7 +126,7 @@ def _components(s: _Squares, w: np.ndarray) -> np.ndarray:
 def _table(estimates: np.ndarray, draws: np.ndarray, s: _Squares, cells: pd.DataFrame, tail: float) -> pd.DataFrame:
     def shares(parts: np.ndarray) -> np.ndarray:
         total = np.nansum(parts, axis=0)
-        return np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0)
+        return np.asarray(np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0))
 
     bounds = np.quantile(draws, [tail, 1 - tail], axis=1)
     share_bounds = np.quantile(shares(draws), [tail, 1 - tail], axis=1)
@@ -149,29 +147,3 @@ def _table(estimates: np.ndarray, draws: np.ndarray, s: _Squares, cells: pd.Data
             "n": counts,
         }
     )
-
-
-def plot_variance_components(frame: pd.DataFrame, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
-    """Share of the variance of each component, with its interval.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        metric: default ``fid``.
-        ax: axes to draw on; new ones if None.
-    """
-    metric = metric or default_metric(frame)
-    table = variance_components(frame, metric)
-    ax = ax or new_axes()
-    known = table.dropna(subset=["share"]).reset_index(drop=True)
-    ax.set_xlim(0, 1)
-    ax.set_xlabel(f"share of the variance of {'log ' * is_log(metric)}{metric_label(frame, metric)}")
-    if known.empty:
-        note(ax, "one field and one sample seed: no variance to divide")
-        return ax
-    places = np.arange(len(known))
-    ax.barh(places, known["share"], color=palette()[0], alpha=0.5)
-    ax.hlines(places, known["low"], known["high"], color="0.2", lw=1.2)
-    ax.plot(known["low"], places, "|", known["high"], places, "|", color="0.2", markersize=8)
-    ax.set_yticks(places, [f"{name} (n = {n})" for name, n in zip(known["component"], known["n"], strict=True)])
-    ax.invert_yaxis()
-    return ax

@@ -1,9 +1,10 @@
 """Contrasts: a sum and difference of mean log metrics of several groups of fields, as a ratio with its interval.
 
 A claim such as "loses less quality with fewer steps" is about more than two means: the degradation of one process over that of
-another, (b₁/b₀)/(a₁/a₀). With group g's mean ȳ_g of log values and signs c_g = ±1 the contrast is Σ c_g ȳ_g, its variance the
-sum of the groups' moderated variances over their sizes (`analysis.statistics.variance`), and exp(contrast) the ratio. Values
-within a group are one a field, groups are independent; a degradation within a field enters as one group of differences.
+another, (b₁/b₀)/(a₁/a₀). With group g's mean ȳ_g of log values and signs c_g = ±1 the contrast is Σ c_g ȳ_g, and exp(contrast)
+is the ratio. The variance of a contrast is the sum of the groups' moderated variances over their sizes
+(`analysis.statistics.variance`). Values within a group are one a field, and groups are independent. A degradation within a
+field enters as one group of differences.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def contrast(
     comparisons: int = 1,
     others: Sequence[np.ndarray] = (),
 ) -> Contrast:
-    """A ratio of products of geometric means.
+    """Estimate a ratio of products of geometric means.
 
     Args:
         groups: (c, log values of the fields), c = +1 for a numerator, −1 for a denominator; NaN for a field that has none.
@@ -64,4 +65,4 @@ def contrast(
 
 def _known(y: np.ndarray) -> np.ndarray:
     values = np.asarray(y, dtype=float)
-    return values[~np.isnan(values)]
+    return np.asarray(values[~np.isnan(values)])

@@ -1,11 +1,14 @@
-"""How much worse samples get when the field or its solver is disturbed, paired by field and latent.
+"""Measure how much worse samples get when the field or its solver is disturbed, paired by field and latent.
 
-Rows with ``perturb_kind`` are measurements of a trained field that was disturbed after training: "noise" (x ← x + α t n before
-every solver step, t its noise level), "weight_noise" (noise on the weights, relative to the rms of each tensor) or
-"weight_bits" (weights rounded to so many bits). Fewer solver steps are a disturbance too, and need no extra rows. The
-disturbed and the undisturbed row share the field, the sampler point and the latents, so the degradation is a log ratio whose
-train-seed and sample-seed noise cancel:
-r_f = mean over sample seeds of [log metric(disturbed) − log metric(undisturbed)], and fields are the units:
+Rows with ``perturb_kind`` are measurements of a trained field that was disturbed after training. The kinds are:
+
+* "noise": x ← x + α t n before every solver step, t its noise level;
+* "weight_noise": noise on the weights, relative to the rms of each tensor;
+* "weight_bits": weights rounded to so many bits.
+
+Fewer solver steps are a disturbance too, and need no extra rows. The disturbed and the undisturbed row share the field, the
+sampler point and the latents. So the degradation is a log ratio in which train-seed and sample-seed noise cancel:
+r_f = mean over sample seeds of [log metric(disturbed) − log metric(undisturbed)]. Fields are the units:
 ratio = exp(r̄), bounds exp(r̄ ± t_{0.975, n−1} s/√n).
 """
 
@@ -18,20 +21,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import mark_failures, metric_label, new_axes, note, palette, plain_log_ticks, plain_number
-from analysis.rows.load import AnalysisError, study_of, tolerance_of
+from analysis.rows.meta import AnalysisError, study_of
+from analysis.rows.metrics import OUTCOMES, metric_values, outcome_counts
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
-from analysis.statistics.summary import OUTCOMES, default_metric, metric_values, need_ratio_metric, outcome_counts, t_interval
+from analysis.rows.words import plain_number
+from analysis.statistics.summary import t_interval
 
-KINDS = {
-    "noise": "noise α before every step (× its noise level)",
-    "weight_noise": "noise on the weights (relative)",
-    "weight_bits": "bits of a weight",
-    "steps": "solver steps",
-}
 _COLUMNS = [
     "perturb_kind", "series", "perturb_level", "ratio", "low", "high", "n_fields", "n_pairs", "n_failed", "n_diverged",
     "n_pending",
@@ -39,14 +36,13 @@ _COLUMNS = [
 _NOT_SHARED = ("sampler_id", "sampler_steps")
 SERIES = {"train_process": "process", "train_n_aug": "D", "network_width": "width", "network_depth": "depth"}
 """Columns that make a series of their own for every value, and what they are called."""
-MOST_INSIDE = 4
-"""Series whose legend has room inside the axes."""
 _ALONE = "no undisturbed row of this field, sampler point and seed"
 _NO_MOST = "no complete row at the largest number of steps"
 
 
-def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None, by: Sequence[str] | None = None) -> pd.DataFrame:
-    """Degradation of a metric by kind and level of disturbance, against the same field and latents undisturbed.
+@statistic(ratio=True, perturbed=True)
+def perturbation_robustness(frame: pd.DataFrame, metric: str = MAIN, by: Sequence[str] | None = None) -> pd.DataFrame:
+    """Estimate the degradation of a metric by kind and level of disturbance, against the same field and latents.
 
     One series for each process, number of extra dimensions and size of the network, where these differ and are searched as
     choices: the values of a range hold one point each, and stand together. "steps" compares a
@@ -65,20 +61,18 @@ def perturbation_robustness(frame: pd.DataFrame, metric: str | None = None, by: 
     Raises:
         AnalysisError: a metric that has no ratio, such as precision.
     """
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "perturbation_robustness")
     values, skipped = metric_values(frame, metric, perturbed=True)
     rows = frame.assign(_y=values, _field=unit_key(frame), _series=series_of(frame, by))
     rows.attrs = {}
     table = _disturbed(rows, skipped) + _steps(rows, skipped)
-    table.sort(key=lambda row: (row["perturb_kind"], _natural(row["series"]), row["perturb_level"]))
+    table.sort(key=lambda row: (row["perturb_kind"], _natural(str(row["series"])), row["perturb_level"]))
     result = pd.DataFrame(table, columns=_COLUMNS)
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
     return result
 
 
 def series_of(frame: pd.DataFrame, by: Sequence[str] | None = None) -> pd.Series:
-    """The series that each row belongs to, in words: ``pfgmpp, D = 128``; "all" where there is one.
+    """Return the series that each row belongs to, in words: ``pfgmpp, D = 128``; "all" where there is one.
 
     Args:
         frame: rows of `analysis.load_study` with ``perturbed=True``.
@@ -92,13 +86,13 @@ def series_of(frame: pd.DataFrame, by: Sequence[str] | None = None) -> pd.Series
 
 
 def _ranges(frame: pd.DataFrame) -> set[str]:
-    """Columns of the training parameters that were searched over a range, not among choices."""
+    """Return columns of the training parameters that were searched over a range, not among choices."""
     search = (study_of(frame).get("search") or {}).get("train") or {}
     return {f"{group}_{name}" for name, how in search.items() if "choice" not in how for group in ("train", "network")}
 
 
 def _natural(text: str) -> list[tuple[float, str]]:
-    """A sort key that puts D = 8 before D = 64, and ∞ last."""
+    """Return a sort key that puts D = 8 before D = 64, and ∞ last."""
     parts = re.split(r"(\d+(?:\.\d+)?|∞)", text)
     return [(math.inf if p == "∞" else float(p), "") if i % 2 else (-1.0, p) for i, p in enumerate(parts)]
 
@@ -112,8 +106,9 @@ def _series_word(column: str, value: Any) -> str:
     return f"{SERIES.get(column, column)} = {number}"
 
 
-def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str | None = None) -> pd.DataFrame:
-    """Log ratio of a disturbed to the undisturbed metric, one a field, for `analysis.statistics.contrasts`.
+@statistic(ratio=True, perturbed=True)
+def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str = MAIN) -> pd.DataFrame:
+    """Return the log ratio of a disturbed to the undisturbed metric, one a field, for `analysis.statistics.contrasts`.
 
     Args:
         frame: rows of `analysis.load_study` with ``perturbed=True``.
@@ -127,8 +122,6 @@ def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str | None
     Raises:
         AnalysisError: no such kind, or level; the message lists those there are.
     """
-    metric = metric or default_metric(frame)
-    need_ratio_metric(metric, "degradation")
     values, _ = metric_values(frame, metric, perturbed=True)
     rows = frame.assign(_y=values, _field=unit_key(frame), _series=series_of(frame))
     rows.attrs = {}
@@ -151,7 +144,7 @@ def degradation(frame: pd.DataFrame, kind: str, level: float, metric: str | None
 
 
 def _pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
-    """Disturbed rows with ``_base``, the undisturbed value of the same field, sampler point and latents."""
+    """Return disturbed rows with ``_base``, the undisturbed value of the same field, sampler point and latents."""
     kinds = rows["perturb_kind"]
     keys = ["_field", "point_id", "sampler_id", "seed_sample"]
     base = rows.loc[kinds.isna()].groupby(keys)["_y"].mean().rename("_base").dropna()
@@ -161,14 +154,14 @@ def _pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
     return pairs
 
 
-def _disturbed(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
+def _disturbed(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, object]]:
     return [
         _level(str(kind), str(series), float(str(level)), group)
         for (kind, series, level), group in _pairs(rows, skipped).groupby(["perturb_kind", "_series", "perturb_level"])
     ]
 
 
-def _steps(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
+def _steps(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, object]]:
     pairs = _step_pairs(rows, skipped)
     if pairs.empty:
         return []
@@ -180,7 +173,7 @@ def _steps(rows: pd.DataFrame, skipped: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _step_pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
-    """Fixed-step rows against the same solver's largest number of steps with all other sampler parameters equal."""
+    """Pair fixed-step rows with the same solver's largest number of steps, all other sampler parameters equal."""
     fixed = rows.loc[rows["perturb_kind"].isna() & rows["sampler_steps"].notna()]
     shared = [c for c in fixed.columns if c.startswith("sampler_") and c not in _NOT_SHARED]
     keys = ["_field", "point_id", "seed_sample", *shared]
@@ -200,7 +193,7 @@ def _step_pairs(rows: pd.DataFrame, skipped: dict[str, int]) -> pd.DataFrame:
     return pairs
 
 
-def _level(kind: str, series: str, level: float, pairs: pd.DataFrame) -> dict[str, Any]:
+def _level(kind: str, series: str, level: float, pairs: pd.DataFrame) -> dict[str, object]:
     difference = (pairs["_y"] - pairs["_base"]).dropna()
     interval = t_interval(difference.groupby(pairs["_field"]).mean().to_numpy())
     return {
@@ -208,71 +201,3 @@ def _level(kind: str, series: str, level: float, pairs: pd.DataFrame) -> dict[st
         "low": math.exp(interval.low), "high": math.exp(interval.high), "n_fields": interval.n, "n_pairs": len(difference),
         **outcome_counts(pairs),
     }  # fmt: skip
-
-
-def plot_perturbation_robustness(
-    frame: pd.DataFrame, kind: str = "steps", *, metric: str | None = None, by: Sequence[str] | None = None,
-    ax: Axes | None = None,
-) -> Axes:  # fmt: skip
-    """Degradation against the level of one disturbance, log axis, with t-intervals; the line at 1 is undisturbed.
-
-    Args:
-        frame: rows of `analysis.load_study` with ``perturbed=True``.
-        kind: ``noise``, ``weight_noise``, ``weight_bits`` or ``steps``.
-        metric: default ``fid``.
-        by: columns whose values make a series, as in `perturbation_robustness`.
-        ax: axes to draw on; new ones if None.
-    Raises:
-        AnalysisError: another kind.
-    """
-    if kind not in KINDS:
-        raise AnalysisError(f"kind: got {kind}; use {', '.join(KINDS)}")
-    every = perturbation_robustness(frame, metric, by)
-    table = every.loc[every["perturb_kind"].eq(kind)]
-    ax = ax or new_axes()
-    ax.set_xlabel(KINDS[kind])
-    reference = "most steps" if kind == "steps" else "undisturbed"
-    ax.set_ylabel(f"{metric_label(frame, every.attrs['metric'])} ÷ {reference}")
-    if table.empty:
-        note(ax, f"no row with perturb_kind {kind}" if kind != "steps" else "no solver with two numbers of steps")
-        return ax
-    positive = bool(table["perturb_level"].gt(0).all())
-    if positive:
-        ax.set_xscale("log", base=2 if kind in ("steps", "weight_bits") else 10)
-    ax.set_yscale("log")
-    groups = list(table.dropna(subset=["ratio"]).groupby("series", sort=False))
-    levels = np.sort(table["perturb_level"].unique())
-    room = (levels[-1] / levels[0]) ** 0.012 if positive and len(levels) > 1 else 1.0  # bars side by side, not in one another
-    for i, (series, part) in enumerate(groups):
-        x = part["perturb_level"] * room ** (i - (len(groups) - 1) / 2)
-        _draw_series(ax, part.assign(x=x), i, f"mean of {part['n_fields'].max()} fields" if series == "all" else str(series))
-    ax.axhline(1.0, color="0.4", lw=0.8, zorder=0)
-    tolerance = tolerance_of(frame)
-    ax.axhline(1 + tolerance, color=palette()[1], ls="--", lw=0.9, label=f"+ {tolerance:.0%}")
-    _frame(ax, table, positive, kind)
-    lost = (table["n_failed"] + table["n_diverged"]).groupby(table["perturb_level"]).sum()  # of all series
-    mark_failures(ax, lost.index, lost)
-    draw_legend(ax, aside=table["series"].nunique() > MOST_INSIDE)
-    return ax
-
-
-def _draw_series(ax: Axes, part: pd.DataFrame, i: int, label: str) -> None:
-    has = part["low"].notna()
-    errors = [(part["ratio"] - part["low"]).where(has, 0), (part["high"] - part["ratio"]).where(has, 0)]
-    clean = (part["n_failed"] + part["n_diverged"]).eq(0).all()
-    colour = palette()[i % 10]
-    ax.errorbar(part["x"], part["ratio"], yerr=errors, fmt="-" + "osD^"[i % 4], color=colour, label=label,
-                markerfacecolor=colour if clean else "white", capsize=3, lw=1.1, markersize=5)  # fmt: skip
-
-
-def _frame(ax: Axes, table: pd.DataFrame, positive: bool, kind: str) -> None:
-    means = table["ratio"].dropna().to_numpy(float)
-    if len(means):
-        ax.set_ylim(min(means.min(), 1.0) / 1.3, max(means.max(), 1.1) * 1.5)
-        plain_log_ticks(ax, "y")
-    levels = np.sort(table["perturb_level"].unique())
-    if positive and len(levels) <= 8:
-        ax.set_xticks(levels, [f"{level:g}" for level in levels])
-        ax.set_xticks([], minor=True)
-    if kind == "weight_bits":
-        ax.invert_xaxis()  # to the right: rougher, as on the other axes

@@ -4,40 +4,50 @@ Importance is a number that every parameter has, null ones too, so it comes with
 points, an interval over resampled points, the surrogate's out-of-sample R², and a permutation p-value. Below 32 distinct
 training points it is noise and refused. *fANOVA* (Hutter, Hoos and Leyton-Brown, ICML 2014): first-order shares of the variance
 of a random forest. *PED-ANOVA* (Watanabe, Bansal and Hutter, IJCAI 2023): how much a parameter separates good points from all.
-Both as in Optuna. *Regional sensitivity* (Hornberger and Spear 1981): do points inside the tolerance take other values than
-points outside? It needs no surrogate and works where points fail.
+Both as in Optuna.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from analysis.plots.style import new_axes, note, palette
-from analysis.rows.load import AnalysisError, Axis, tolerance_of
-from analysis.statistics.box import Points, as_frame, codes, metric_of_box, permutation_p, permutations, ranked, searched_points
+from analysis.rows.meta import AnalysisError, Axis
+from analysis.rows.question import MAIN, statistic
+from analysis.statistics.box import Points, as_frame, codes, need_box, permutation_p, permutations, ranked, searched_points
 
 MIN_POINTS = 32
-MIN_SIDE = 5
-"""Regional sensitivity needs this many points inside and outside the tolerance."""
 N_TREES, MAX_DEPTH = 16, 6
-_COLUMNS = ["parameter", "group", "importance", "low", "high", "effect", "p_value", "n_points"]
-_REGIONAL = ["parameter", "group", "statistic", "p_value", "n_inside", "n_outside"]
 
 
+class Importance(NamedTuple):
+    """The importance of one parameter."""
+
+    parameter: str
+    group: str
+    importance: float
+    """Share of the variance."""
+    low: float
+    high: float
+    effect: float
+    """η² of the ranks."""
+    p_value: float
+    n_points: int
+
+
+@statistic()
 def parameter_importance(
-    frame: pd.DataFrame, metric: str | None = None, *, method: str = "fanova", n_permutations: int = 999, n_bootstrap: int = 40,
+    frame: pd.DataFrame, metric: str = MAIN, *, method: str = "fanova", n_permutations: int = 999, n_bootstrap: int = 40,
     force: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """Importance of every searched parameter, with interval, permutation p-value and the surrogate's R².
+    """Estimate the importance of every searched parameter, with interval, permutation p-value and the surrogate's R².
 
-    The p-value asks whether the parameter has a main effect: η² = SS_between bins / SS_total of the ranks of the points'
-    values, against the same statistic after permuting whole points (all rows of a training point move together).
+    The p-value asks whether the parameter has a main effect: η² = SS_between bins / SS_total of the ranks of the points. η² is
+    compared with the same statistic after permuting whole points: all rows of a training point move together.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -54,8 +64,8 @@ def parameter_importance(
     """
     if method not in ("fanova", "ped_anova"):
         raise AnalysisError(f"method: got {method}; use fanova or ped_anova")
-    metric = metric_of_box(frame, metric, "parameter_importance", force)
-    rows: list[dict[str, Any]] = []
+    need_box(frame, metric, "parameter_importance", force)
+    rows: list[Importance] = []
     skipped: dict[str, int] = {}
     r2: dict[str, float] = {}
     for points in searched_points(frame, metric, skipped):
@@ -72,13 +82,15 @@ def parameter_importance(
             skipped[f"failed {group} points, ranked last"] = n_failed
         rows += _importances(points, method, n_permutations, n_bootstrap)
         r2[group] = surrogate_r2(points)
-    rows.sort(key=lambda row: (row["group"] != "train", -np.nan_to_num(row["importance"], nan=-1.0)))
+    rows.sort(key=lambda row: (row.group != "train", -np.nan_to_num(row.importance, nan=-1.0)))
     return as_frame(
-        rows, _COLUMNS, {**dict(frame.attrs), "skipped": skipped, "method": method, "surrogate_r2": r2, "metric": metric}
+        rows,
+        Importance._fields,
+        {**dict(frame.attrs), "skipped": skipped, "method": method, "surrogate_r2": r2, "metric": metric},
     )
 
 
-def _importances(points: Points, method: str, n_permutations: int, n_bootstrap: int) -> list[dict[str, Any]]:
+def _importances(points: Points, method: str, n_permutations: int, n_bootstrap: int) -> list[Importance]:
     rng = np.random.default_rng(0)
     n = len(points.table)
     resampled = [rng.integers(0, n, n) for _ in range(n_bootstrap)]
@@ -89,19 +101,14 @@ def _importances(points: Points, method: str, n_permutations: int, n_bootstrap: 
         observed, permuted = main_effect(points, axis, n_permutations)
         column = [draw[axis.name] for draw in draws if axis.name in draw]
         low, high = np.quantile(column, [0.025, 0.975]) if column else (math.nan, math.nan)
-        rows.append(
-            {
-                "parameter": axis.name, "group": points.group, "importance": shares.get(axis.name, math.nan), "low": float(low),
-                "high": float(high), "effect": observed,
-                "p_value": permutation_p(observed, permuted) if len(permuted) else math.nan,
-                "n_points": int(points.table[axis.column].notna().sum()),
-            }
-        )  # fmt: skip
+        share, n_known = shares.get(axis.name, math.nan), int(points.table[axis.column].notna().sum())
+        p_value = permutation_p(observed, permuted) if len(permuted) else math.nan
+        rows.append(Importance(axis.name, points.group, share, float(low), float(high), observed, p_value, n_known))
     return rows
 
 
 def main_effect(points: Points, axis: Axis, n_permutations: int) -> tuple[float, np.ndarray]:
-    """η² of the ranks over the bins of one parameter, and after permuting the points, shape (n_permutations,)."""
+    """Return η² of the ranks over the bins of one parameter, and after permuting the points, shape (n_permutations,)."""
     bins = codes(points.table[axis.column], axis)
     active = bins >= 0
     if not active.any() or len(np.unique(bins[active])) < 2:
@@ -117,7 +124,7 @@ def main_effect(points: Points, axis: Axis, n_permutations: int) -> tuple[float,
 
 
 def _shares(points: Points, method: str, chosen: np.ndarray) -> dict[str, float]:
-    """Optuna's importances of the chosen points; a conditional parameter on the points where it is active, by itself."""
+    """Return Optuna's importances of the chosen points; a conditional parameter only on points where it is active."""
     always = [axis for axis in points.axes if points.table[axis.column].notna().all()]
     found = _optuna(points, always, chosen, method)
     for axis in points.axes:
@@ -128,8 +135,7 @@ def _shares(points: Points, method: str, chosen: np.ndarray) -> dict[str, float]
 
 
 def _optuna(points: Points, axes: list[Axis], chosen: np.ndarray, method: str) -> dict[str, float]:
-    import optuna
-    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+    import optuna  # optional, and two seconds of imports
 
     table = points.table.iloc[chosen]
     axes = [axis for axis in axes if len(table[axis.column].unique()) > 1]
@@ -144,9 +150,9 @@ def _optuna(points: Points, axes: list[Axis], chosen: np.ndarray, method: str) -
             study = optuna.create_study()
             study.add_trials(_trials(table, axes, y))
             evaluator: Any = (
-                FanovaImportanceEvaluator(n_trees=N_TREES, max_depth=MAX_DEPTH, seed=0)
+                optuna.importance.FanovaImportanceEvaluator(n_trees=N_TREES, max_depth=MAX_DEPTH, seed=0)
                 if method == "fanova"
-                else PedAnovaImportanceEvaluator(target_quantile=0.25, region_quantile=1.0)
+                else optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25, region_quantile=1.0)
             )
             return {name: float(share) for name, share in evaluator.evaluate(study).items()}
         finally:
@@ -154,21 +160,20 @@ def _optuna(points: Points, axes: list[Axis], chosen: np.ndarray, method: str) -
 
 
 def _trials(table: pd.DataFrame, axes: list[Axis], y: np.ndarray) -> list[Any]:
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-    from optuna.trial import create_trial
+    from optuna import distributions, trial  # optional, and slow to import
 
-    space: dict[str, BaseDistribution] = {}
+    space: dict[str, distributions.BaseDistribution] = {}
     for axis in axes:
         values = table[axis.column]
         if axis.categorical:
-            space[axis.name] = CategoricalDistribution(sorted(values.astype(str).unique()))
+            space[axis.name] = distributions.CategoricalDistribution(sorted(values.astype(str).unique()))
         else:
             low, high = float(values.min()), float(values.max())
-            space[axis.name] = FloatDistribution(low, high, log=axis.log and low > 0)
+            space[axis.name] = distributions.FloatDistribution(low, high, log=axis.log and low > 0)
     rows = zip(*(table[a.column].astype(str if a.categorical else float) for a in axes), strict=True)
     names = [axis.name for axis in axes]
     return [
-        create_trial(params=dict(zip(names, row, strict=True)), distributions=space, value=float(value))
+        trial.create_trial(params=dict(zip(names, row, strict=True)), distributions=space, value=float(value))
         for row, value in zip(rows, y, strict=True)
     ]
 
@@ -180,9 +185,8 @@ def _finite(y: pd.Series) -> np.ndarray:
 
 
 def surrogate_r2(points: Points) -> float:
-    """Out-of-sample R² of the random forest over five folds of whole points; below 0, it predicts worse than the mean does."""
-    from sklearn.ensemble import RandomForestRegressor
-    from sklearn.model_selection import KFold, cross_val_predict
+    """Return the forest's out-of-sample R² over five folds of whole points; below 0, the mean predicts better."""
+    from sklearn import ensemble, model_selection  # two seconds of imports that few statistics need
 
     y = _finite(points.table["y"])
     if len(y) < 10 or np.ptp(y) == 0:
@@ -190,8 +194,10 @@ def surrogate_r2(points: Points) -> float:
     columns = [
         codes(points.table[a.column], a, 1000) if a.categorical else _column(points.table[a.column], a) for a in points.axes
     ]
-    forest = RandomForestRegressor(n_estimators=N_TREES, max_depth=MAX_DEPTH, random_state=0)
-    predicted = cross_val_predict(forest, np.column_stack(columns), y, cv=KFold(5, shuffle=True, random_state=0))
+    forest = ensemble.RandomForestRegressor(n_estimators=N_TREES, max_depth=MAX_DEPTH, random_state=0)
+    predicted = model_selection.cross_val_predict(
+        forest, np.column_stack(columns), y, cv=model_selection.KFold(5, shuffle=True, random_state=0)
+    )
     return float(1 - ((y - predicted) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 
@@ -200,120 +206,3 @@ def _column(values: pd.Series, axis: Axis) -> np.ndarray:
         return codes(values, axis)
     numbers = values.astype(float).fillna(values.astype(float).median()).to_numpy()
     return np.log(numbers) if axis.log and (numbers > 0).all() else numbers
-
-
-def regional_sensitivity(
-    frame: pd.DataFrame,
-    metric: str | None = None,
-    *,
-    tolerance: float | None = None,
-    n_permutations: int = 999,
-    force: bool = False,
-) -> pd.DataFrame:
-    """Do points within tolerance of the default take other values of a parameter than points outside?
-
-    Statistic: Kolmogorov–Smirnov distance sup |F_inside − F_outside| of the parameter (a categorical one: half the summed
-    differences of frequencies), against its values after permuting inside and outside among whole points.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        metric: default ``fid``.
-        tolerance: default: the study's. Failed points are outside.
-        n_permutations: B of the p-value.
-        force: compute for any design.
-    Returns:
-        parameter, group, statistic, p_value, n_inside, n_outside; ``attrs``: skipped. A group with fewer than 5 points on
-        a side is counted in skipped and left out.
-    Raises:
-        AnalysisError: an invalid design.
-    """
-    metric = metric_of_box(frame, metric, "regional_sensitivity", force)
-    limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, int] = {}
-    for points in searched_points(frame, metric, skipped):
-        inside = (points.table["y"] <= points.reference + limit).to_numpy()
-        sides = min(int(inside.sum()), int((~inside).sum()))
-        if math.isnan(points.reference) or sides < MIN_SIDE:
-            counted = f"{int(inside.sum())} of {len(inside)} points inside the tolerance; it takes {MIN_SIDE} on either side"
-            why = "the default has no value" if math.isnan(points.reference) else counted
-            skipped[f"{points.group} parameters: {why}"] = len(points.axes)
-            continue
-        rows += [_regional(points, axis, inside, n_permutations) for axis in points.axes]
-    rows.sort(key=lambda row: (row["group"] != "train", -np.nan_to_num(row["statistic"], nan=-1.0)))
-    return as_frame(rows, _REGIONAL, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
-
-
-def _regional(points: Points, axis: Axis, inside: np.ndarray, n_permutations: int) -> dict[str, Any]:
-    values = points.table[axis.column]
-    active = values.notna().to_numpy()
-    label = inside[active].astype(float)
-    n_in, n_out = int(label.sum()), int(len(label) - label.sum())
-    row: dict[str, Any] = {"parameter": axis.name, "group": points.group, "n_inside": n_in, "n_outside": n_out}
-    if not n_in or not n_out:
-        return {**row, "statistic": math.nan, "p_value": math.nan}
-    distance = _category_distance if axis.categorical else _ks_distance
-    labels = np.vstack([label, label[permutations(len(label), n_permutations, np.random.default_rng(2))]])
-    d = distance(values[active], labels / n_in, (1 - labels) / n_out)
-    return {**row, "statistic": float(d[0]), "p_value": permutation_p(float(d[0]), d[1:])}
-
-
-def _ks_distance(values: pd.Series, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    numbers = values.to_numpy(float)
-    order = np.argsort(numbers, kind="stable")
-    last = np.append(np.diff(numbers[order]) > 0, True)  # of equal values, the step is at the last
-    gap = np.cumsum((inside - outside)[:, order], axis=1)[:, last]
-    return np.abs(gap).max(axis=1)
-
-
-def _category_distance(values: pd.Series, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    member = pd.get_dummies(values.astype(str)).to_numpy(float)
-    return np.abs((inside - outside) @ member).sum(axis=1) / 2
-
-
-def plot_parameter_importance(
-    frame: pd.DataFrame, *, ax: Axes | None = None, table: pd.DataFrame | None = None, **options: Any
-) -> Axes:
-    """Importance of each parameter with its interval; hollow where the permutation p-value is above 5 %.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        ax: axes to draw on; new ones if None.
-        table: what `parameter_importance` returned, where it is at hand.
-        options: passed to `parameter_importance`.
-    """
-    shown = parameter_importance(frame, **options) if table is None else table
-    return _dots(shown, "importance", f"importance ({shown.attrs['method'].replace('_', '-')})", ax)
-
-
-def plot_regional_sensitivity(frame: pd.DataFrame, *, ax: Axes | None = None, **options: Any) -> Axes:
-    """Distance between the values inside and outside the tolerance; hollow where the permutation p-value is above 5 %.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        ax: axes to draw on; new ones if None.
-        options: passed to `regional_sensitivity`.
-    """
-    return _dots(regional_sensitivity(frame, **options), "statistic", "distance inside – outside (KS)", ax)
-
-
-def _dots(table: pd.DataFrame, column: str, label: str, ax: Axes | None) -> Axes:
-    ax = ax or new_axes()
-    ax.set_xlabel(label)
-    if table.empty:
-        note(ax, "; ".join(table.attrs["skipped"]) or "no parameter to compare")
-        return ax
-    places = np.arange(len(table))
-    colour = palette()[0]
-    if "low" in table:
-        ax.hlines(places, table["low"], table["high"], color=colour, lw=1.2)
-    for real, face in ((True, colour), (False, "white")):
-        chosen = table["p_value"].le(0.05).to_numpy() == real
-        ax.plot(table[column][chosen], places[chosen], "o", color=colour, markerfacecolor=face, ls="none")
-    for place, p in zip(places, table["p_value"], strict=True):
-        ax.annotate(f"p = {p:.3f}", (1.0, place), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
-                    fontsize=7, va="center", color="0.35")  # fmt: skip
-    ax.set_yticks(places, list(table["parameter"]))
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.set_xlim(left=0)
-    return ax

@@ -1,7 +1,7 @@
 """Quality against cost: FID against network calls (NFE), and what the solver's tolerance buys.
 
-A configuration (training point × sampler point) is non-dominated when no other has both mean FID and mean NFE at most
-as large, one of them smaller. Fronts of single train seeds show how far the front is luck. Its knee is where more network
+A configuration (training point × sampler point) is dominated by another whose mean FID and mean NFE are at most as large,
+one of them smaller. Fronts of single train seeds show how far the front is luck. Its knee is where more network
 calls begin to buy little: the point of the front farthest below the chord between its ends, log NFE and log metric each
 scaled to [0, 1] (Satopää et al. 2011, "Finding a kneedle in a haystack"). FID barely sees the solver below rtol = 1e-2, so
 the solver error stands beside it.
@@ -13,41 +13,27 @@ import math
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from analysis.plots.front_marks import draw_cloud, draw_curves, draw_front, draw_published, nfe_ticks
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import (
-    FAILURE_COLOUR,
-    draw_anchors,
-    mark_failures,
-    metric_label,
-    new_axes,
-    note,
-    pad_log,
-    palette,
-    plain_log_ticks,
+from analysis.rows.meta import (
+    design_of,
+    find_axis,
+    has_role,
+    is_default,
+    searched_axes,
+    slim,
+    study_of,
+    tolerance_of,
 )
-from analysis.robustness.levels import slim
-from analysis.rows.load import design_of, find_axis, has_role, is_default, searched_axes, study_of, tolerance_of, undisturbed
+from analysis.rows.metrics import BAD, default_metric, is_log, metric_column, metric_values, outcome_counts
+from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
-from analysis.statistics.summary import (
-    BAD,
-    default_metric,
-    is_log,
-    metric_column,
-    metric_values,
-    outcome_counts,
-    summarize,
-    t_interval,
-)
-from analysis.theory.published import published_points
+from analysis.statistics.summary import summarize, t_interval
 
 _KEY = ["point_id", "sampler_id"]
 
 
 def non_dominated(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """True where no other point has cost and loss both ≤ with one <. Equal points are all kept; NaN never.
+    """Return True where no other point has cost and loss both ≤ with one <; equal points are all kept, NaN never.
 
     Args:
         cost: shape (n,).
@@ -64,8 +50,9 @@ def non_dominated(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
     return front
 
 
-def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
-    """Every measured configuration with its means, and which are non-dominated in (NFE, metric).
+@statistic()
+def pareto_front(frame: pd.DataFrame, metric: str = MAIN) -> pd.DataFrame:
+    """List every measured configuration with its means, and which are non-dominated in (NFE, metric).
 
     A configuration with a failed or diverged cell is listed, never on the front. Only metrics that are averaged on the log,
     where less is better, have a front: for precision, recall and other shares every flag is False and front_seeds 0.
@@ -80,9 +67,7 @@ def pareto_front(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame
         default's), cheapest_within (at most one row: the fewest NFE of those, then the least mean); sorted by NFE.
         ``attrs["skipped"]``: what `analysis.summarize` left out, configurations without a mean, and the missing front.
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
-    return _with_flags(frame, metric, seed_fronts(frame, metric))
+    return flagged(frame, metric, seed_fronts(frame, metric))
 
 
 _NO_FRONT = "{}: a share, not a loss; without front, knee and tolerance"
@@ -92,8 +77,8 @@ def _slim(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return slim(frame, metric_column(frame, metric), "cost_nfe", *(axis.column for axis in searched_axes(frame)))
 
 
-def _with_flags(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.DataFrame:
-    """The table of `pareto_front`, given the fronts of single seeds."""
+def flagged(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `pareto_front`, given the fronts of single seeds."""
     frame = _slim(frame, metric)
     table = summarize(frame, metric, by=_KEY)
     skipped = dict(table.attrs["skipped"])  # lost by the join
@@ -126,7 +111,7 @@ def _with_flags(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.Da
 
 
 def knee_of(front: pd.DataFrame) -> object:
-    """Index of the knee of a front with columns ``nfe`` and ``mean``; -1 where fewer than three points or no bend.
+    """Return the index of the knee of a front with columns ``nfe`` and ``mean``; -1 where there is none.
 
     With u, v the logarithms of NFE and metric scaled to [0, 1] over the front, the knee maximises 1 − u − v: the distance
     below the chord from (0, 1) to (1, 0), times √2.
@@ -141,8 +126,9 @@ def knee_of(front: pd.DataFrame) -> object:
     return known.index[int(depth.argmax())] if depth.max() > 1e-9 else -1
 
 
-def seed_fronts(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
-    """The non-dominated configurations of each train seed by itself: how far the front is luck.
+@statistic()
+def seed_fronts(frame: pd.DataFrame, metric: str = MAIN) -> pd.DataFrame:
+    """List the non-dominated configurations of each train seed by itself: how far the front is luck.
 
     With ``seeds: {disjoint: true}`` a seed belongs to one training point, so the n-th seeds of all points make one front.
 
@@ -154,8 +140,6 @@ def seed_fronts(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
         point_id, sampler_id, nfe, mean (over sample seeds; geometric), by rank and NFE; ``attrs["skipped"]``.
         Empty for precision, recall and other shares: the lowest are not the best.
     """
-    frame = undisturbed(frame)
-    metric = metric or default_metric(frame)
     values, skipped = metric_values(frame, metric)
     rows = frame[["seed_train", *_KEY, "cost_nfe"]].assign(y=values)
     rows.attrs = {}
@@ -184,7 +168,7 @@ def seed_fronts(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
 
 
 def solver_curves(table: pd.DataFrame, one_at_a_time: bool) -> pd.DataFrame:
-    """The rows of `pareto_front` that differ from the default in the solver and its budget only, by solver and budget.
+    """Select the rows of `pareto_front` that differ from the default in the solver and its budget only.
 
     The budget is steps upwards or rtol downwards, so that a line runs from cheap to exact even where NFE stands still.
     Empty for other designs, where T and the rest vary from point to point and a line would join unlike things.
@@ -198,58 +182,9 @@ def solver_curves(table: pd.DataFrame, one_at_a_time: bool) -> pd.DataFrame:
     return order.sort_values(["solver", "_budget"], kind="stable").drop(columns="_budget")
 
 
-def plot_quality_cost(frame: pd.DataFrame, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
-    """A metric against NFE (log2 axis): every configuration, the curve of each solver, and the front.
-
-    Light marks: one a configuration, shape and colour the solver, hollow where some cells failed or diverged. Lines
-    (one_at_a_time): the default training point under each solver's budget, mean with t-interval over fields and min–max
-    band of rows; small dots: the least over seeds, EDM's custom, which reads low. Star: the default. Dark steps: the front
-    of means, faint steps: the fronts of single train seeds; ring: the knee; square: the cheapest within tolerance.
-    Published points appear where data, features and sample count are theirs.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        metric: default ``fid``; ``precision`` and ``recall`` stay linear, without front.
-        ax: axes to draw on; new ones if None.
-    """
-    frame = undisturbed(frame)
-    main = default_metric(frame)
-    metric = metric or main
-    fronts = seed_fronts(frame, metric)
-    table = _with_flags(frame, metric, fronts)
-    ax = ax or new_axes()
-    drawn = table.dropna(subset=["mean", "nfe"])
-    ax.set_xlabel("NFE (network calls an image)")
-    ax.set_ylabel(metric_label(frame, metric))
-    ax.set_xscale("log", base=2)
-    if is_log(metric):
-        ax.set_yscale("log")
-    curves = solver_curves(drawn, design_of(frame) == "one_at_a_time")
-    handles = draw_cloud(ax, drawn, faint=len(curves) > 1)
-    handles += draw_curves(ax, curves, sorted(drawn["solver"].dropna().unique()), dots=is_log(metric))
-    if metric == main:
-        handles += draw_front(ax, drawn, fronts, tolerance_of(frame))
-    if len(drawn):
-        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(metric))
-        nfe_ticks(ax, drawn["nfe"])
-        if metric.removeprefix("metric_") in ("precision", "recall"):
-            ax.set_ylim(top=min(ax.get_ylim()[1], 1.03))  # a share
-    else:
-        note(ax, "no complete row")
-    if metric == "fid":
-        handles += draw_published(ax, published_points(frame))
-        if len(drawn):
-            draw_anchors(ax, frame)
-    draw_legend(ax, handles)
-    absent = int(table["mean"].isna().sum())
-    if absent:
-        ax.text(0.02, 0.98, f"× {absent} without a complete row", transform=ax.transAxes, va="top",
-                fontsize=7, color=FAILURE_COLOUR)  # fmt: skip
-    return ax
-
-
+@statistic()
 def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
-    """Solver error, metric and NFE against rtol, by solver: geometric means over fields, with the diverged share.
+    """Average solver error, metric and NFE against rtol, by solver: geometric means over fields, with the diverged share.
 
     one_at_a_time: the other sampler parameters at their defaults. Other designs: they vary, and rtol is put into at most
     six quantile bins. ``diverged_share`` = (diverged + solver_limit) / terminal cells.
@@ -260,7 +195,6 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
         solver, rtol, solver_error, quality, nfe (with _low, _high t-bounds), n_fields, n_rows, n_failed, n_diverged,
         n_pending, diverged_share; ``attrs``: skipped, metric, held_fixed.
     """
-    frame = undisturbed(frame)
     metric = default_metric(frame)
     rows, held = slim(frame, *_TOLERANCE_READ, metric_column(frame, metric)), "the other sampler parameters vary"
     if design_of(frame) == "one_at_a_time":
@@ -291,7 +225,7 @@ def _rtol_levels(rtol: pd.Series) -> pd.Series:
     if values.nunique() <= 8:
         return values
     codes = pd.qcut(values, 6, labels=False, duplicates="drop")
-    return np.exp(np.log(values).groupby(codes).transform("median"))
+    return pd.Series(np.exp(np.log(values).groupby(codes).transform("median")))
 
 
 def _tolerance_row(key: tuple[object, ...], group: pd.DataFrame, metric: str) -> dict[str, object]:
@@ -308,42 +242,9 @@ def _tolerance_row(key: tuple[object, ...], group: pd.DataFrame, metric: str) ->
     return {**row, "n_fields": n_fields, "n_rows": len(group), **counts, "diverged_share": share}
 
 
-def plot_solver_tolerance(frame: pd.DataFrame, *, quantity: str = "solver_error", ax: Axes | None = None) -> Axes:
-    """Solver error, quality or NFE against rtol, one line a solver with t-intervals over fields; × counts diverged cells.
-
-    Args:
-        frame: rows of `analysis.load_study`.
-        quantity: ``solver_error``, ``quality`` (FID) or ``nfe``.
-        ax: axes to draw on; new ones if None.
-    Raises:
-        ValueError: another quantity.
-    """
-    if quantity not in ("solver_error", "quality", "nfe"):
-        raise ValueError(f"quantity: got {quantity}; use solver_error, quality or nfe")
-    table = solver_tolerance(frame)
-    ax = ax or new_axes()
-    ax.set_xscale("log")
-    ax.set_yscale("log", base=2 if quantity == "nfe" else 10)
-    ax.set_xlabel("relative tolerance rtol")
-    ax.set_ylabel(metric_label(frame, table.attrs["metric"] if quantity == "quality" else quantity))
-    drawn = table.dropna(subset=[quantity])
-    for i, (solver, part) in enumerate(drawn.groupby("solver")):
-        low, high = part[f"{quantity}_low"], part[f"{quantity}_high"]
-        errors = [(part[quantity] - low).fillna(0), (high - part[quantity]).fillna(0)]
-        ax.errorbar(part["rtol"], part[quantity], yerr=errors, fmt="-" + "osD^"[i % 4], color=palette()[i % 10],
-                    label=str(solver), capsize=3, lw=1.1, markersize=5)  # fmt: skip
-    if drawn.empty:
-        note(ax, "no complete row with a tolerance")
-        return ax
-    pad_log(ax, drawn[[quantity]].to_numpy(float), True)
-    plain_log_ticks(ax, "x")
-    mark_failures(ax, table["rtol"], table["n_diverged"])
-    draw_legend(ax)
-    return ax
-
-
+@statistic()
 def outlier_axis(frame: pd.DataFrame) -> str | None:
-    """The searched sampler parameter that moves the prior's tail: truncation first, then T; None if neither is searched."""
+    """Return the searched sampler parameter that moves the prior's tail: truncation, then T; None if neither is searched."""
     names = [axis.name for axis in searched_axes(frame) if axis.group == "sampler"]
-    measured = undisturbed(frame)["metric_outlier_fraction"].notna().any() and is_default(frame, "train").any()
+    measured = frame["metric_outlier_fraction"].notna().any() and is_default(frame, "train").any()
     return next((n for n in ("max_radius_ratio", "T_ratio", "T") if measured and n in names and find_axis(frame, n)), None)

@@ -9,23 +9,20 @@ seeds, the field's custom, reads low by about 0.84 sd at three seeds and is a la
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.rows.load import AnalysisError, Axis, find_axis, searched_axes, undisturbed
-from analysis.rows.units import is_given, unit_key
-from analysis.statistics.variance import FEW_DF, moderate_all, sample_seed_variance
+from analysis.rows.meta import AnalysisError, Axis, find_axis, is_given, searched_axes, undisturbed
+from analysis.rows.metrics import OUTCOMES, is_log, metric_values
+from analysis.rows.question import statistic
+from analysis.rows.units import unit_key
+from analysis.rows.words import format_value
+from analysis.statistics.variance import intervals
 from study.rows.records import STATUSES
-
-LOG_METRICS = (
-    "fid", "fid_test", "sliced_wasserstein", "energy", "nn_ratio", "nn_gap", "solver_error", "solver_error_95", "nfe",
-    "nfe_max", "prior_kl", "sample_s",
-)  # fmt: skip
-"""Metrics whose noise is multiplicative: averaged on the log. All others are averaged as they are."""
 
 
 class Interval(NamedTuple):
@@ -37,93 +34,8 @@ class Interval(NamedTuple):
     n: int
 
 
-def metric_column(frame: pd.DataFrame, metric: str) -> str:
-    """Column of a metric given as ``fid``, ``nfe`` or a full column name.
-
-    Raises:
-        ValueError: no such column; the message lists the metrics.
-    """
-    for column in (metric, f"metric_{metric}", f"cost_{metric}", f"diag_{metric}"):
-        if column in frame.columns:
-            return column
-    names = [c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_")]
-    known = sorted(set(names) - NO_METRICS, key=_fid_first)
-    raise AnalysisError(f"{metric}: no such metric; use one of {', '.join(known)}, nfe")
-
-
-NO_METRICS = {
-    "n", "n_test", "n_likelihood", "features", "names", "pr_space", "pr_k", "pr_n", "pr_n_data", "divergence", "dequantization",
-}  # fmt: skip
-"""Columns that say how something was measured."""
-
-
-def _fid_first(name: str) -> tuple[bool, str]:
-    return name != "fid", name
-
-
-def is_log(metric: str) -> bool:
-    """Whether a metric is averaged on the log."""
-    return metric.removeprefix("metric_").removeprefix("cost_") in LOG_METRICS
-
-
-def default_metric(frame: pd.DataFrame) -> str:
-    """``fid`` where it was measured, else ``sliced_wasserstein`` or ``energy``, else ``fid``."""
-    for metric in ("fid", "sliced_wasserstein", "energy"):
-        column = f"metric_{metric}"
-        if column in frame.columns and undisturbed(frame)[column].notna().any():
-            return metric
-    return "fid"
-
-
-BAD = ("failed", "timeout", "diverged", "solver_limit")
-"""Statuses that are outcomes: measured, and not good."""
-
-
-def need_ratio_metric(metric: str, statistic: str) -> None:
-    """Refuse a metric that is not averaged on the log: of a share such as precision, more is better and ratios say little.
-
-    Raises:
-        AnalysisError: naming the metrics that do.
-    """
-    if not is_log(metric):
-        raise AnalysisError(
-            f"metric: {statistic} is for ratios, and less must be better; {metric} is averaged as it is."
-            " Use fid, sliced_wasserstein, solver_error or nfe"
-        )
-
-
-def metric_values(frame: pd.DataFrame, metric: str, perturbed: bool = False) -> tuple[pd.Series, dict[str, int]]:
-    """The metric of every complete row on its averaging scale (log or linear), NaN elsewhere, and what was skipped.
-
-    Args:
-        frame: rows of one study.
-        metric: see `metric_column`.
-        perturbed: take the rows of disturbed fields too.
-    Raises:
-        AnalysisError: a frame of several studies.
-    """
-    if frame.attrs.get("studies"):
-        raise AnalysisError("these are rows of several studies; take one with analysis.of_study(rows, name)")
-    values = pd.to_numeric(frame[metric_column(frame, metric)]).astype(float)
-    complete = frame["status"].eq("complete")
-    skipped = {f"status {s}": int(n) for s, n in frame["status"].value_counts().sort_index().items() if s != "complete"}
-    missing = complete & ~np.isfinite(values)
-    unusable = complete & np.isfinite(values) & (values <= 0) & is_log(metric)
-    if missing.any():
-        skipped[f"{metric} missing"] = int(missing.sum())
-    if unusable.any():
-        skipped[f"{metric} not positive"] = int(unusable.sum())
-    values = values.where(complete & ~missing & ~unusable)
-    if not perturbed:
-        disturbed = frame["perturb_kind"].notna() if "perturb_kind" in frame else pd.Series(False, index=frame.index)
-        if n := int(disturbed.sum()) + int(frame.attrs.get("disturbed", 0)):
-            skipped["row of a disturbed field"] = n
-        values = values.where(~disturbed)
-    return (values.map(math.log, na_action="ignore") if is_log(metric) else values), skipped
-
-
 def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
-    """Student-t interval of a mean: ȳ ± t_{(1+c)/2, n−1} · s/√n, s the sample standard deviation.
+    """Return Student's t interval of a mean: ȳ ± t_{(1+c)/2, n−1} · s/√n, s the sample standard deviation.
 
     Args:
         values: one number per independent unit (field).
@@ -142,20 +54,23 @@ def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -
     return Interval(mean, mean - half, mean + half, n)
 
 
+@statistic()
 def summarize(
     frame: pd.DataFrame, metric: str = "fid", by: Sequence[str] = ("point_id", "sampler_id"), confidence: float = 0.95
 ) -> pd.DataFrame:
-    """One row per configuration: geometric mean over fields with its interval.
+    """Return one row a configuration: the geometric mean over fields with its interval.
 
     With y_f the mean of the log metric over the sample seeds of field f, n fields and S sample seeds:
 
         mean = exp(ȳ),  bounds = exp(ȳ ± t √(ν/n + σ_S²/S))
 
-    ν is the variance between fields, moderated by that of the other training points at the same sampler point, σ_S² what equal
-    sample seeds add to all fields alike (`analysis.statistics.variance`), t Student's quantile with Satterthwaite's degrees of
-    freedom. With one sample seed σ_S² cannot be known, and the interval holds for those latents. With two, its one degree of
-    freedom is too few where latents matter more than retraining (they do a third as much on images): at three times as much,
-    intervals cover 88 to 91 %, with five sample seeds 95 %. Precision and other shares stay linear.
+    ν is the variance between fields, moderated by that of the other training points at the same sampler point. σ_S² is the
+    variance that equal sample seeds add to all fields alike (`analysis.statistics.variance`). t is Student's quantile with
+    Satterthwaite's degrees of freedom. Precision and other shares stay linear.
+
+    With one sample seed σ_S² cannot be known, and the interval holds for those latents. With two, its one degree of freedom is
+    too few where latents matter more than retraining (on images they do a third as much). At three times as much, intervals
+    cover 88 to 91 %, with five sample seeds 95 %.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -168,23 +83,12 @@ def summarize(
         se and df (of the log mean), few_df (df below 5: it may be luck), min_of_seeds (biased low), n_failed, n_diverged,
         n_pending; ``attrs["skipped"]``.
     """
-    frame = undisturbed(frame)
     values, skipped = metric_values(frame, metric)
     rows = frame.assign(y=values, field=unit_key(frame), config=frame.groupby(list(by), sort=False, dropna=False).ngroup())
     rows.attrs = {}  # grouping would copy them once a group
     keep = [axis.column for axis in searched_axes(frame) if axis.column in frame.columns]
     keep = [column for column in ["design_role", "design_sampler_role", *keep] if column not in by]
-    table = rows.groupby("config")[[*by, *keep]].first()
-    usable = rows.dropna(subset=["y"])
-    within = [column for column in by if column != "point_id"]
-    pooled = table.groupby(within, dropna=False).ngroup() if within else pd.Series(0, index=table.index)
-    table = table.join(
-        _intervals(usable, table.index, pooled.to_numpy() if "point_id" in by else np.arange(len(table)), confidence)
-    )
-    if is_log(metric):
-        table[["mean", "low", "high", "min_of_seeds"]] = np.exp(
-            table[["mean", "low", "high", "min_of_seeds"]].clip(upper=700.0)
-        )
+    table = configuration_means(rows, by, keep, log=is_log(metric), confidence=confidence)
     for name, statuses in OUTCOMES.items():
         table[name] = rows["status"].isin(statuses).groupby(rows["config"]).sum()
     if is_given(frame):  # whose units are its samplings: one field
@@ -195,48 +99,35 @@ def summarize(
     return result
 
 
-def _intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, confidence: float) -> pd.DataFrame:
-    """Mean, moderated interval and counts of every configuration, on the averaging scale."""
-    cells = usable.groupby(["config", "field", "seed_sample"], sort=False)["y"].mean().reset_index()
-    of_field = cells.groupby(["config", "field"], sort=False)["y"].mean().groupby(level="config")
-    seeds = cells.groupby(["config", "field"], sort=False)["seed_sample"].size().groupby(level="config").max()
-    n = of_field.size().reindex(configs, fill_value=0)
-    mean, s2 = of_field.mean().reindex(configs), of_field.var(ddof=1).reindex(configs)
-    variance, df = moderate_all(s2.to_numpy(), np.maximum(n.to_numpy() - 1.0, 0.0), pooled)
-    if cells.empty:
-        shared = np.zeros((2, len(configs)))
-    else:
-        by_pool = pd.Series(pooled, index=configs)[cells["config"]].to_numpy()
-        shared = np.stack(sample_seed_variance(cells.assign(pooled=by_pool)))[:, np.minimum(pooled, by_pool.max())]
-    n_seeds = seeds.reindex(configs, fill_value=0).to_numpy(float)
-    known = (n.to_numpy() > 1) & (df > 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        own, from_seeds = variance / n.to_numpy(), np.where(shared[0] > 0, shared[0] / n_seeds, 0.0)
-        total = own + from_seeds
-        total_df = np.where(total > 0, total**2 / (own**2 / df + np.where(from_seeds > 0, from_seeds**2 / shared[1], 0.0)), df)
-    half = np.where(known, stats.t.ppf((1 + confidence) / 2, np.where(known, total_df, 1.0)) * np.sqrt(total), np.nan)
-    return pd.DataFrame(
-        {
-            "n_train_seeds": n, "n_sample_seeds": n_seeds.astype(int), "mean": mean, "low": mean - half, "high": mean + half,
-            "se": np.where(known, np.sqrt(total), np.nan), "df": np.where(known, total_df, 0.0),
-            "few_df": known & (total_df < FEW_DF - 1e-9),
-            "min_of_seeds": usable.groupby("config")["y"].min().reindex(configs),
-        },
-        index=configs,
-    )  # fmt: skip
+def configuration_means(
+    rows: pd.DataFrame, by: Sequence[str], keep: Sequence[str] = (), *, log: bool, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Return the mean and the interval of every configuration, on the metric's own scale.
 
-
-OUTCOMES = {"n_failed": ["failed", "timeout"], "n_diverged": ["diverged", "solver_limit"], "n_pending": ["pending"]}
-"""Columns that count what is not complete, and the statuses in each."""
-
-
-def outcome_counts(rows: pd.DataFrame) -> dict[str, int]:
-    """n_failed (failed, timeout), n_diverged (diverged, solver_limit) and n_pending of some rows."""
-    return {name: int(rows["status"].isin(statuses).sum()) for name, statuses in OUTCOMES.items()}
+    Args:
+        rows: undisturbed rows with ``y`` (the metric on its averaging scale) and ``field`` (the unit).
+        by: columns that name a configuration.
+        keep: other columns, of which the first value of each configuration is kept.
+        log: whether ``y`` is a logarithm.
+        confidence: coverage of the interval.
+    Returns:
+        ``by``, ``keep`` and the columns of `analysis.statistics.variance.intervals`.
+    """
+    rows = rows.assign(config=rows.groupby(list(by), sort=False, dropna=False).ngroup())
+    rows.attrs = {}  # grouping would copy them once a group
+    table = rows.groupby("config")[[*by, *keep]].first()
+    within = [column for column in by if column != "point_id"]
+    pooled = table.groupby(within, dropna=False).ngroup() if within else pd.Series(0, index=table.index)
+    groups = pooled.to_numpy() if "point_id" in by else np.arange(len(table))
+    table = table.join(intervals(rows.dropna(subset=["y"]), table.index, groups, confidence))
+    if log:
+        ends = ["mean", "low", "high", "min_of_seeds"]
+        table[ends] = np.exp(table[ends].clip(upper=700.0))
+    return table
 
 
 def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataFrame:
-    """Counts of each status, overall or by value of a searched parameter (or any column).
+    """Count the cells of each status, overall or by value of a searched parameter (or any column).
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -261,7 +152,7 @@ def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataF
 
 
 def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.80, paired: bool = False) -> int:
-    """Fields a side that detect a ratio 1 + gap: the least n with (t_{1−α/2m} + t_power) s √(k/n) ≤ log(1 + gap).
+    """Return the fields a side that detect a ratio 1 + gap: the least n with (t_{1−α/2m} + t_power) s √(k/n) ≤ log(1 + gap).
 
     k = 2 and Student's t with 2(n − 1) degrees of freedom for two sides; k = 1 and n − 1 for pairs. The usual normal
     approximation answers "2" where two fields a side could never tell.
@@ -279,13 +170,23 @@ def seeds_needed(sd: float, gap: float, comparisons: int = 1, power: float = 0.8
     z = stats.norm.ppf(level) + stats.norm.ppf(power)
     if not gap > 0:
         raise AnalysisError(f"gap: must be above 0, e.g. 0.10 for 10 %, got {gap:g}")
-    n = max(2, math.ceil(k * (z * sd / math.log1p(gap)) ** 2))
+    n: int = max(2, math.ceil(k * (z * sd / math.log1p(gap)) ** 2))
     while (stats.t.ppf(level, k * (n - 1)) + stats.t.ppf(power, k * (n - 1))) * sd * math.sqrt(k / n) > math.log1p(gap):
         n += 1
     return n
 
 
 def sd_interval(sd: float, df: int) -> tuple[float, float]:
-    """95 % interval of a standard deviation of normal values: s √(df / χ²_{df; 0.975}) to s √(df / χ²_{df; 0.025})."""
+    """Return the 95 % interval of the sd of normal values: s √(df / χ²_{df; 0.975}) to s √(df / χ²_{df; 0.025})."""
     low, high = (sd * math.sqrt(df / float(stats.chi2.ppf(q, df))) for q in (0.975, 0.025))
     return low, high
+
+
+def configuration_name(frame: pd.DataFrame, row: Mapping[Any, Any]) -> str:
+    """Name what differs from the default in a row of `summarize`: ``sigma = 0.3, T = 20``, or "default"."""
+    moved = [
+        f"{axis.name} = {format_value(row[axis.column])}"
+        for axis in searched_axes(frame)
+        if axis.column in row and pd.notna(row[axis.column]) and row[axis.column] != axis.default
+    ]
+    return ", ".join(moved) or "default"

@@ -1,7 +1,7 @@
 """Variances from two or three seeds: each configuration's own, moderated by what the whole study shows.
 
-With n seeds a configuration's variance s² has n − 1 degrees of freedom, and Student's t with one or two of them gives
-intervals too wide to be of use (t₀.₉₇₅ is 12.7 and 4.3). One variance pooled over all configurations gives narrow intervals
+With n seeds a configuration's variance s² has n − 1 degrees of freedom. Student's t with one or two of them gives intervals
+too wide to be of use (t₀.₉₇₅ is 12.7 and 4.3). One variance pooled over all configurations gives narrow intervals
 that are wrong where noise differs: with standard deviations that differ threefold they cover 76 % in the noisiest fifth. In
 between, the pooled variance s₀² counts as ``PRIOR_DF`` degrees of freedom beside the configuration's own:
 
@@ -29,7 +29,7 @@ FEW_DF = 5.0
 
 
 def few(df: float) -> str:
-    """What is said beside a number whose variance rests on fewer than `FEW_DF` degrees of freedom; "" from there on."""
+    """Return the warning beside a number whose variance has fewer than `FEW_DF` degrees of freedom, else ""."""
     return f", fewer than {FEW_DF:g}: it may be luck" if 0 < df < FEW_DF - 1e-9 else ""
 
 
@@ -56,12 +56,12 @@ class Moderated(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether there is any variance to go by."""
+        """Return whether there is any variance to go by."""
         return self.prior_df + self.own_df > 0
 
 
 def pool(groups: Sequence[np.ndarray]) -> Pooled | None:
-    """s₀² = Σ d_i s_i² / Σ d_i over groups of independent values; None when no group has two."""
+    """Return s₀² = Σ d_i s_i² / Σ d_i over groups of independent values; None when no group has two."""
     replicated = [np.asarray(g, dtype=float) for g in groups if len(g) > 1]
     df = sum(len(g) - 1 for g in replicated)
     if df == 0:
@@ -72,7 +72,7 @@ def pool(groups: Sequence[np.ndarray]) -> Pooled | None:
 
 
 def moderate(values: np.ndarray, pooled: Pooled | None) -> Moderated:
-    """Variance of one configuration's values, moderated by the pooled one (which includes it)."""
+    """Return the variance of one configuration's values, moderated by the pooled one (which includes it)."""
     own = float(max(len(values) - 1, 0))
     s2 = float(np.var(values, ddof=1)) if own else 0.0
     prior = max(min(PRIOR_DF, pooled.df - own), 0.0) if pooled is not None else 0.0
@@ -85,10 +85,10 @@ def moderate(values: np.ndarray, pooled: Pooled | None) -> Moderated:
 
 
 def of_means(sides: Sequence[tuple[Moderated, int]]) -> tuple[float, float]:
-    """Variance of a sum or difference of means of independent values, and its degrees of freedom.
+    """Return the variance of a sum or difference of means of independent values, and its degrees of freedom.
 
-    Each side contributes ν/n. The pooled part is common to the sides, so it counts once, not once a side; and where a single
-    configuration has seeds, the other side's variance is its own over again, so that the sum has no more degrees of freedom.
+    Each side contributes ν/n. The pooled part is common to the sides, so it counts once, not once a side. Where a single
+    configuration has seeds, both sides take their variance from it. The sum then has no more degrees of freedom than it has.
 
     Args:
         sides: (moderated variance of the values, how many there are).
@@ -103,8 +103,32 @@ def of_means(sides: Sequence[tuple[Moderated, int]]) -> tuple[float, float]:
     return variance, min(df, *(spread.total_df for spread, _ in sides))
 
 
+def mean_differences(
+    base: np.ndarray, groups: Sequence[np.ndarray], lenders: Sequence[np.ndarray]
+) -> tuple[list[tuple[float, float, float]], Pooled | None]:
+    """Compare the mean of every group with that of one, each variance moderated by what all lenders say together.
+
+    Args:
+        base: values of the reference, independent.
+        groups: values of the others.
+        lenders: groups whose pooled variance counts beside each own one.
+    Returns:
+        (difference, its variance, degrees of freedom) of each group, with (NaN, NaN, 0) where a side is empty; the pooled
+        variance, or None.
+    """
+    pooled = pool(lenders)
+    found = []
+    for y in groups:
+        if not len(base) or not len(y):
+            found.append((math.nan, math.nan, 0.0))
+            continue
+        variance, df = of_means([(moderate(side, pooled), len(side)) for side in (base, y)])
+        found.append((float(y.mean() - base.mean()), variance, df))
+    return found, pooled
+
+
 def moderate_all(s2: np.ndarray, df: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Moderated variances of many configurations at once; pooling stays within ``group``.
+    """Return the moderated variances of many configurations at once; pooling stays within ``group``.
 
     Args:
         s2: sample variances, shape (C,), anything where df is 0.
@@ -124,7 +148,7 @@ def moderate_all(s2: np.ndarray, df: np.ndarray, group: np.ndarray) -> tuple[np.
 
 
 def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Variance of a sum of independent estimates, and its degrees of freedom V² / Σ (a_i² / d_i).
+    """Return the variance of a sum of independent estimates, and its degrees of freedom V² / Σ (a_i² / d_i).
 
     Args:
         parts: (variance of the estimate a_i, its degrees of freedom d_i).
@@ -136,12 +160,14 @@ def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def sample_seed_variance(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Variance that sample seeds add to every field alike, for it does not shrink with more fields.
+    """Estimate the variance that sample seeds add to every field alike: more fields do not make it smaller.
 
-    Equal sample seeds start from equal latents, so their luck is shared. With r the deviations from each field's mean, r̄_cs
-    their mean over the n_c fields of configuration c, and MS_E what is left in all configurations that are pooled together:
+    Equal sample seeds start from equal latents, so their luck is shared:
 
         σ_S² = mean over c of [ Var_s(r̄_cs) − MS_E / n_c ],  not below 0.
+
+    r are the deviations from each field's mean, and r̄_cs is their mean over the n_c fields of configuration c. MS_E is the mean
+    square that is left in all configurations that are pooled together.
 
     Args:
         rows: one row a cell: ``config``, ``field``, ``seed_sample``, ``y``, and ``pooled``, integers 0, 1, … that say which
@@ -181,21 +207,47 @@ def sample_seed_variance(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return variance, np.where(configs > 0, np.maximum(seeds - 1, 0), 0)
 
 
+def intervals(usable: pd.DataFrame, configs: pd.Index, pooled: np.ndarray, confidence: float) -> pd.DataFrame:
+    """Return mean, moderated interval and counts of every configuration, on the averaging scale."""
+    cells = usable.groupby(["config", "field", "seed_sample"], sort=False)["y"].mean().reset_index()
+    of_field = cells.groupby(["config", "field"], sort=False)["y"].mean().groupby(level="config")
+    seeds = cells.groupby(["config", "field"], sort=False)["seed_sample"].size().groupby(level="config").max()
+    n = of_field.size().reindex(configs, fill_value=0)
+    mean, s2 = of_field.mean().reindex(configs), of_field.var(ddof=1).reindex(configs)
+    variance, df = moderate_all(s2.to_numpy(), np.maximum(n.to_numpy() - 1.0, 0.0), pooled)
+    if cells.empty:
+        shared = np.zeros((2, len(configs)))
+    else:
+        by_pool = pd.Series(pooled, index=configs)[cells["config"]].to_numpy()
+        shared = np.stack(sample_seed_variance(cells.assign(pooled=by_pool)))[:, np.minimum(pooled, by_pool.max())]
+    n_seeds = seeds.reindex(configs, fill_value=0).to_numpy(float)
+    known = (n.to_numpy() > 1) & (df > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own, from_seeds = variance / n.to_numpy(), np.where(shared[0] > 0, shared[0] / n_seeds, 0.0)
+        total = own + from_seeds
+        total_df = np.where(total > 0, total**2 / (own**2 / df + np.where(from_seeds > 0, from_seeds**2 / shared[1], 0.0)), df)
+    half = np.where(known, stats.t.ppf((1 + confidence) / 2, np.where(known, total_df, 1.0)) * np.sqrt(total), np.nan)
+    return pd.DataFrame(
+        {
+            "n_train_seeds": n, "n_sample_seeds": n_seeds.astype(int), "mean": mean, "low": mean - half, "high": mean + half,
+            "se": np.where(known, np.sqrt(total), np.nan), "df": np.where(known, total_df, 0.0),
+            "few_df": known & (total_df < FEW_DF - 1e-9),
+            "min_of_seeds": usable.groupby("config")["y"].min().reindex(configs),
+        },
+        index=configs,
+    )  # fmt: skip
+
+
 def half_width(variance: float, df: float, confidence: float = 0.95, comparisons: int = 1) -> float:
-    """t_{1 − (1−c)/2m, df} · √variance; NaN where no variance is known."""
+    """Return t_{1 − (1−c)/2m, df} · √variance; NaN where no variance is known."""
     if not (df > 0 and math.isfinite(variance)):
         return math.nan
     return float(stats.t.ppf(1 - (1 - confidence) / (2 * comparisons), df)) * math.sqrt(variance)
 
 
 def detectable(variance: float, df: float, power: float = 0.80, comparisons: int = 1) -> float:
-    """Gap that a two-sided 5 % test of a log ratio finds with this power, a fraction: exp((t_{1−α/2m} + t_power) · SE) − 1."""
+    """Return the gap that a 5 % test of a log ratio finds with this power, a fraction: exp((t_{1−α/2m} + t_power) · SE) − 1."""
     if not (df > 0 and math.isfinite(variance)):
         return math.nan
     quantiles = float(stats.t.ppf(1 - 0.025 / max(comparisons, 1), df) + stats.t.ppf(power, df))
     return math.expm1(min(quantiles * math.sqrt(variance), 700.0))
-
-
-def percent(gap: float) -> str:
-    """A relative gap for text; beyond tenfold its value says nothing more."""
-    return f"{gap:.0%}" if math.isfinite(gap) and gap < 10 else "more than 1000%"

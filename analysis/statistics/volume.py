@@ -1,4 +1,4 @@
-"""How much of the declared box is within tolerance, and the worst that was met in it.
+"""Say how much of the declared box is within tolerance, and the worst that was met in it.
 
 Both speak of the box that the design filled, so they need a design that fills it: iid or Sobol' points. A grid counts as one.
 The units are whole training points, and for the joint box training points × sampler points, which are crossed: every field is
@@ -8,31 +8,35 @@ sampled at every sampler point, so neither the rows nor the fields alone are ind
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.rows.load import is_default, tolerance_of, undisturbed
-from analysis.statistics.box import as_frame, metric_of_box, searched_points
-from analysis.statistics.summary import BAD, metric_values, summarize
+from analysis.rows.meta import is_default, tolerance_of
+from analysis.rows.metrics import BAD, metric_values
+from analysis.rows.question import MAIN, statistic
+from analysis.statistics.box import as_frame, need_box, searched_points
+from analysis.statistics.summary import summarize
 
 _VOLUME = ["box", "share", "low", "high", "n_points", "n_failed", "held_fixed"]
 _WORST = ["box", "ratio", "low", "high", "n_configurations", "n_failed", "point_id", "sampler_id"]
 
 
+@statistic()
 def tolerance_volume(
-    frame: pd.DataFrame, metric: str | None = None, *, tolerance: float | None = None, confidence: float = 0.95,
+    frame: pd.DataFrame, metric: str = MAIN, *, tolerance: float | None = None, confidence: float = 0.95,
     force: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """Share of the declared box whose metric is at most (1 + tolerance) times the default's.
+    """Estimate the share of the declared box whose metric is at most (1 + tolerance) times the default's.
 
     One group: x of n independent points are inside, with the Clopper–Pearson interval. The joint box of training × sampler
-    points: the share of pairs, with variance s²_train/n_train + s²_sampler/n_sampler (variances of the shares of whole training
-    points and of whole sampler points), Student's t with the smaller n − 1, cut to [0, 1]; where every pair agrees,
-    Clopper–Pearson with the smaller n. Failed points are outside. The default's own interval is passed on: the lower bound
-    counts against the default's lower end, the upper bound against its upper end. Noise of the points is not taken off.
+    points: the share of pairs, with variance s²_train/n_train + s²_sampler/n_sampler. These are the variances of the shares of
+    whole training points and of whole sampler points. Bounds are Student's t with the smaller n − 1, cut to [0, 1]. Where every
+    pair agrees, they are Clopper–Pearson's with the smaller n.
+
+    Failed points are outside. The default's own interval is passed on: the lower bound counts against the default's lower end,
+    the upper bound against its upper end. Noise of the points is not taken off.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -45,10 +49,9 @@ def tolerance_volume(
     Raises:
         AnalysisError: a design that does not fill the box.
     """
-    frame = undisturbed(frame)
-    metric = metric_of_box(frame, metric, "tolerance_volume", force)
+    need_box(frame, metric, "tolerance_volume", force)
     limit = math.log1p(tolerance_of(frame) if tolerance is None else tolerance)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     skipped: dict[str, int] = {}
     searched = set()
     doubt = _reference_half_width(frame, metric, confidence)
@@ -74,7 +77,7 @@ def tolerance_volume(
 
 
 def _reference_half_width(frame: pd.DataFrame, metric: str, confidence: float) -> float:
-    """Half-width of the interval of the default's log mean; NaN where it has none."""
+    """Return the half-width of the interval of the default's log mean; NaN where it has none."""
     default = is_default(frame, "sampler")
     table = summarize(frame.loc[default], metric) if default.any() else pd.DataFrame(columns=["design_role"])
     row = table.loc[table["design_role"].eq("default")]
@@ -88,7 +91,7 @@ def _clopper_pearson(x: int, n: int, confidence: float) -> tuple[float, float, f
     return x / n, float(interval.low), float(interval.high)
 
 
-def _joint(frame: pd.DataFrame, metric: str, limit: float, doubt: float, confidence: float) -> dict[str, Any]:
+def _joint(frame: pd.DataFrame, metric: str, limit: float, doubt: float, confidence: float) -> dict[str, object]:
     values, _ = metric_values(frame, metric)
     default = is_default(frame, "train") | is_default(frame, "sampler")
     reference = float(values[is_default(frame, "train") & is_default(frame, "sampler")].mean())
@@ -102,7 +105,7 @@ def _joint(frame: pd.DataFrame, metric: str, limit: float, doubt: float, confide
 
 
 def _share(inside: pd.Series, confidence: float) -> tuple[float, float, float]:
-    """Share of crossed pairs inside, with bounds."""
+    """Return the share of crossed pairs inside, with bounds."""
     sides = [inside.astype(float).groupby(level=level).mean() for level in (0, 1)]
     n = min(len(side) for side in sides)
     share = float(inside.mean())
@@ -113,10 +116,9 @@ def _share(inside: pd.Series, confidence: float) -> tuple[float, float, float]:
     return (share, *_clopper_pearson(round(share * n), n, confidence)[1:]) if n else (share, math.nan, math.nan)
 
 
-def worst_case(
-    frame: pd.DataFrame, metric: str | None = None, *, confidence: float = 0.95, force: bool = False
-) -> pd.DataFrame:
-    """The largest ratio to the default met in each box: the sampled maximum, with an interval that knows it was picked.
+@statistic()
+def worst_case(frame: pd.DataFrame, metric: str = MAIN, *, confidence: float = 0.95, force: bool = False) -> pd.DataFrame:
+    """Return the largest ratio to the default met in each box, with an interval that knows it was picked.
 
     Over K configurations the largest mean is biased upwards, so its bounds are simultaneous:
     d_max ± t_{1 − α/2K} √(se² + se_default²), Satterthwaite's degrees of freedom taken as the smaller of the two. The true
@@ -133,11 +135,10 @@ def worst_case(
     Raises:
         AnalysisError: a design that does not fill the box.
     """
-    frame = undisturbed(frame)
-    metric = metric_of_box(frame, metric, "worst_case", force)
+    need_box(frame, metric, "worst_case", force)
     table = summarize(frame, metric)
     reference = table.loc[table["design_role"].eq("default") & table["design_sampler_role"].eq("default")]
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     skipped = dict(table.attrs["skipped"])
     if reference.empty or not math.isfinite(reference["mean"].iloc[0]):
         skipped["the default has no value"] = len(table)
@@ -154,7 +155,7 @@ def worst_case(
     return as_frame(rows, _WORST, {**dict(frame.attrs), "skipped": skipped, "metric": metric})
 
 
-def _worst(part: pd.DataFrame, reference: pd.Series, confidence: float) -> dict[str, Any]:
+def _worst(part: pd.DataFrame, reference: pd.Series, confidence: float) -> dict[str, object]:
     row = part.iloc[int(np.nanargmax(part["mean"].to_numpy(float)))]
     d = math.log(row["mean"] / reference["mean"])
     error = math.hypot(row["se"], reference["se"])

@@ -1,4 +1,7 @@
-"""Synthetic studies with a known truth, for tests, benchmarks, and trying a statistic before trusting it."""
+"""Make synthetic studies with a known truth, for tests and benchmarks.
+
+Imports `rows` alone. A new kind of truth is one field of `Truth`.
+"""
 
 from pfgm.registry import public_names
 

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from analysis.rows.load import Shared
+from analysis.rows.meta import Shared
 from analysis.testing.truth import BASE, SEARCH, Draw, Truth, draw_noise, synthetic_plan
 from study.rows.records import EVALS, HISTORY, MANIFEST, write_table
 
@@ -23,7 +23,7 @@ __all__ = ["Draw", "Truth", "draw_noise", "study_yaml", "synthetic_frame", "synt
 
 
 def synthetic_frame(truth: Truth, rng: np.random.Generator | None = None) -> pd.DataFrame:
-    """A study as `analysis.load_study` would return it, without a folder: every cell complete, no pictures.
+    """Return a study as `analysis.load_study` would, without a folder: every cell complete, no pictures.
 
     Args:
         truth: what it is made of.
@@ -60,14 +60,14 @@ def write_study(folder: Path, truth: Truth) -> Path:
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries of Python scalars, None where nothing was measured, in the schema's columns."""
+    """Return rows as dictionaries of Python scalars, None where nothing was measured, in the schema's columns."""
     known = frame[[name for name in EVALS.names if name in frame.columns]].astype(object)
     rows: list[Any] = known.where(known.notna(), None).to_dict("records")
     return [{k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()} for row in rows]
 
 
 def _measured(plan: pd.DataFrame, truth: Truth, draw: Draw, always_complete: bool = False) -> pd.DataFrame:
-    """The plan with status, metrics and costs."""
+    """Return the plan with status, metrics and costs."""
     if always_complete:
         status = pd.Series("complete", index=plan.index)
     else:
@@ -105,7 +105,7 @@ _ERRORS = {"failed": "RuntimeError: out of memory", "diverged": "12 samples are 
 
 
 def study_yaml(name: str, truth: Truth) -> dict[str, Any]:
-    """The resolved search.yaml of the synthetic study."""
+    """Return the resolved search.yaml of the synthetic study."""
     search = {
         "train": {k: v for k, v in SEARCH["train"].items() if k in truth.train_axes},
         "sampler": {k: v for k, v in SEARCH["sampler"].items() if k in truth.sampler_axes},

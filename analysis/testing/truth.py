@@ -56,7 +56,7 @@ Effect = Callable[[Any], float]
 
 @dataclass(frozen=True)
 class Truth:
-    """What a synthetic study is made of."""
+    """The parts that a synthetic study is made of."""
 
     design: str = "one_at_a_time"
     train_seeds: int = 3
@@ -93,11 +93,11 @@ class Truth:
     seed: int = 0
 
     def changed(self, **keys: Any) -> Truth:
-        """This truth with other values of some fields."""
+        """Return this truth with other values of some fields."""
         return replace(self, **keys)
 
     def importance(self, name: str) -> float:
-        """Share of Var(Σ effects) over the declared box that parameter ``name`` causes: its first-order Sobol' index.
+        """Return the share of Var(Σ effects) over the box that parameter ``name`` causes: its first-order Sobol' index.
 
         Effects are additive, so the indices sum to one; by quadrature over the search distribution.
         """
@@ -106,7 +106,7 @@ class Truth:
         return variances.get(name, 0.0) / total if total > 0 else 0.0
 
     def within(self, name: str, value: Any) -> bool:
-        """Whether the true mean at ``value`` of one parameter, the others at their defaults, is within the tolerance."""
+        """Return whether the true mean at ``value`` of one parameter, the others at their defaults, is within the tolerance."""
         effect = self.effects.get(name)
         if effect is None:
             return True
@@ -116,7 +116,7 @@ class Truth:
 
 
 def quantiles(name: str, n: int = 400) -> list[Any]:
-    """Values of a parameter at equal steps of its search distribution's probability."""
+    """Return values of a parameter at equal steps of its search distribution's probability."""
     search = next(group[name] for group in SEARCH.values() if name in group)
     if "choice" in search:
         return [1797 if value == "all" else value for value in search["choice"]]
@@ -127,7 +127,7 @@ def quantiles(name: str, n: int = 400) -> list[Any]:
 
 
 def synthetic_plan(truth: Truth, name: str = "synthetic") -> pd.DataFrame:
-    """The planned cells of a study: columns of the manifest, training points × seeds × sampler points × sample seeds."""
+    """Return the planned cells of a study: training points × seeds × sampler points × sample seeds."""
     rng = np.random.default_rng([truth.seed, 1])
     trains, samplers = _points(truth, rng)
     fields = [
@@ -174,7 +174,7 @@ class Draw:
 
 
 def draw_noise(plan: pd.DataFrame, truth: Truth, rng: np.random.Generator) -> Draw:
-    """Metrics for a plan: the truth plus one realisation of every random part."""
+    """Draw metrics for a plan: the truth plus one realisation of every random part."""
     point, number = plan["point"].to_numpy(), plan["number"].to_numpy()
     field_code = pd.factorize(plan["train_id"])[0]
     sample_code, _ = pd.factorize(plan["seed_sample"])
@@ -215,7 +215,7 @@ def _points(truth: Truth, rng: np.random.Generator) -> tuple[list[Any], list[Any
 
 
 def _joined(points: list[Any]) -> list[Any]:
-    """As the planner: no point twice, one on two arms has both roles."""
+    """Join points as the planner does: no point twice, one on two arms has both roles."""
     roles: dict[str, list[str]] = {}
     for role, point in points:
         roles.setdefault(repr(point), []).append(role)

@@ -1,8 +1,8 @@
 """Published quality and cost, for one data set and one feature network; nothing is drawn where these differ.
 
 Values are the papers' own: FID of 50,000 samples with the 2015 Inception network, and the network calls they state. Those of
-PFGM and its baselines used an adaptive solver (rtol = atol 1e-4 for PFGM, 1e-5 for the baselines), those of PFGM++ and EDM
-Heun's method; the PFGM++ ones are minima over checkpoints, so they flatter a little.
+PFGM and its baselines used an adaptive solver (rtol = atol 1e-4 for PFGM, 1e-5 for the baselines). PFGM++ and EDM used Heun's
+method. The PFGM++ values are minima over checkpoints, so they flatter a little.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ POINTS = (
 
 
 def published_points(frame: pd.DataFrame) -> pd.DataFrame:
-    """The published points that may stand beside these rows: same data, same features, as many samples.
+    """Return the published points that may stand beside these rows: same data, same features, as many samples.
 
     Args:
         frame: rows of `analysis.load_study`.

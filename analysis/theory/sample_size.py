@@ -1,10 +1,10 @@
-r"""How many sources of a reference batch a training point sees, against its height.
+r"""Count the sources of a reference batch that a training point sees, against its height.
 
 PFGM's target at (x, t) is a mean over the reference batch with weights w_j ∝ ρ_j^{−(d+1)}, ρ_j² = ‖x − y_j‖² + t². Its
 effective sample size 1/Σ_j w_j² says how many of the N_ref sources take part: one at the bottom, where the nearest decides, and
 all of them far up, where they look alike. In between lies where a larger batch changes the target, and where its bias is made.
 Points are drawn as in training, from the Poisson kernel at height t around a data point that belongs to the batch: x = y + R u,
-R = t ‖g_d‖/|g_1|. The same directions and radii R/t serve at every height, and the batches of one point are nested, so curves
+R = t ‖g_d‖/|g_1|. The same directions and radii R/t serve at every height, and the batches of one point are nested. So curves
 differ by height and size alone.
 
 Source: PFGM (arXiv 2209.11178), the weights of the reference batch; 1/Σ w² is Kish's effective sample size.
@@ -16,13 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from analysis.plots.legends import draw_legend
-from analysis.plots.style import new_axes, note, palette, plain_log_ticks, plain_number
-from analysis.rows.load import AnalysisError
+from analysis.rows.meta import AnalysisError
 
 ROWS = 64
 """Points whose distances to all sources are held at once."""
@@ -32,7 +29,7 @@ _COLUMNS = ["t", "n_ref", "ess", "low", "high"]
 
 
 def effective_sources(x: np.ndarray, t: float, sources: np.ndarray) -> np.ndarray:
-    """Effective number of sources seen from (x, t): 1/Σ_j w_j², w_j ∝ (‖x − y_j‖² + t²)^{−(d+1)/2}, shape (B,).
+    """Return the number of sources seen from (x, t): 1/Σ_j w_j², w_j ∝ (‖x − y_j‖² + t²)^{−(d+1)/2}, shape (B,).
 
     Args:
         x: points, shape (B, d), data units.
@@ -47,7 +44,7 @@ def effective_sample_size(
     x: np.ndarray, heights: Sequence[float] | np.ndarray, n_ref: int | Sequence[int] | None = None, *,
     seed: int = 0, n_points: int = 256,
 ) -> pd.DataFrame:  # fmt: skip
-    """Effective sample size of reference batches of several sizes at several heights.
+    """Compute the effective sample size of reference batches of several sizes at several heights.
 
     Args:
         x: data points, shape (N, …), data units, flattened to (N, d).
@@ -74,43 +71,14 @@ def effective_sample_size(
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def plot_effective_sample_size(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Effective sample size against height: a line a batch size, its whole batch dotted, a band for the largest.
-
-    Args:
-        table: rows of `effective_sample_size`.
-        ax: axes to draw on; new ones if None.
-    """
-    ax = ax or new_axes()
-    ax.set_xlabel("height t (data units)")
-    ax.set_ylabel("effective number of sources 1 / Σ w²")
-    if table.empty:
-        note(ax, "no height to show")
-        return ax
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    sizes = sorted(table["n_ref"].unique())
-    for colour, size in zip(palette() * len(sizes), sizes, strict=False):
-        part = table.loc[table["n_ref"].eq(size)].sort_values("t")
-        if size == sizes[-1]:  # the bands of several sizes would hide each other
-            ax.fill_between(part["t"], part["low"], part["high"], color=colour, alpha=0.15, lw=0,
-                            label=f"10 to 90 % of points, batch of {plain_number(size)}")  # fmt: skip
-        ax.plot(part["t"], part["ess"], color=colour, lw=1.3, label=f"median, batch of {plain_number(size)}")
-        ax.axhline(size, color=colour, lw=0.7, ls=":")
-    plain_log_ticks(ax, "x")
-    plain_log_ticks(ax, "y")
-    draw_legend(ax)
-    return ax
-
-
 def _effective(squared: np.ndarray, t: float, d: int) -> np.ndarray:
-    """1/Σ w² of squared distances (B, N) in log space: (Σ k)²/Σ k², k = ρ^{−(d+1)}."""
+    """Return 1/Σ w² of squared distances (B, N) in log space: (Σ k)²/Σ k², k = ρ^{−(d+1)}."""
     log_kernel = -0.5 * (d + 1) * np.log(squared + t**2)
     return np.asarray(np.exp(2 * logsumexp(log_kernel, axis=1) - logsumexp(2 * log_kernel, axis=1)))
 
 
 def _seen(flat: np.ndarray, levels: np.ndarray, sizes: list[int], n: int, rng: np.random.Generator) -> np.ndarray:
-    """Effective sizes of n points, (sizes, heights, n); a batch: a point's own source, then a random order."""
+    """Return effective sizes of n points, (sizes, heights, n); a batch has a point's own source, then a random order."""
     count, d = flat.shape
     own = rng.integers(count, size=n)
     normal = rng.standard_normal((n, d))

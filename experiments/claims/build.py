@@ -24,12 +24,12 @@ import pandas as pd
 import yaml
 
 from analysis import compare, contrast, degradation, load_study, plot_perturbation_robustness
-from analysis.rows.load import undisturbed
+from analysis.rows.meta import undisturbed
+from analysis.rows.metrics import BAD, metric_values
 from analysis.rows.units import unit_key
+from analysis.rows.words import percent
 from analysis.statistics.comparison import configuration
 from analysis.statistics.disturbances import series_of
-from analysis.statistics.summary import BAD, metric_values
-from analysis.statistics.variance import percent
 
 HERE = Path(__file__).resolve().parent
 ROWS, PAGE = HERE / "rows", HERE.parents[1] / "docs" / "claims.md"

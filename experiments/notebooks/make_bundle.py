@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import load_study
-from analysis.plots.style import choose_cell
+from analysis.statistics.pick import choose_cell
 from study.rows.records import EVALS, HISTORY, MANIFEST, read_folder, read_table, write_table
 
 HERE = Path(__file__).resolve().parent

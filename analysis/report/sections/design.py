@@ -1,4 +1,4 @@
-"""What a study was: data, design, counts, cost, versions, command and exclusions."""
+"""Say what the study was: data, design, counts, cost, versions, command and exclusions."""
 
 from __future__ import annotations
 
@@ -6,41 +6,26 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.plots.style import format_value
 from analysis.report.blocks import Block, Code, Items, Section, TableBlock, Text
-from analysis.rows.load import design_of, load_study, study_of
+from analysis.report.study import Study
+from analysis.rows.meta import design_of, study_of
+from analysis.rows.metrics import default_metric, metric_values
 from analysis.rows.units import field_key
-from analysis.statistics.summary import default_metric, failure_table, metric_values
+from analysis.rows.words import format_value
+from analysis.statistics.summary import failure_table
 
 
-def disturbed_rows(frame: pd.DataFrame) -> pd.DataFrame | None:
-    """The rows of disturbed fields that `load_study` left out of the frame, read again; None where there are none."""
-    if not any(str(reason).startswith("perturbed field") for reason in frame.attrs["skipped"]):
-        return None
-    every = load_study(str(frame.attrs["path"]), perturbed=True)
-    return every.loc[every["perturb_kind"].notna()].reset_index(drop=True)
-
-
-def with_disturbed(frame: pd.DataFrame, disturbed: pd.DataFrame | None) -> pd.DataFrame:
-    """Both in one frame, with the ``attrs`` of the first."""
-    if disturbed is None:
-        return frame
-    both = pd.concat([frame, disturbed], ignore_index=True)
-    both.attrs = frame.attrs
-    return both
-
-
-def overview(frame: pd.DataFrame, disturbed: pd.DataFrame | None = None) -> Section:
-    """Data, design, counts, cost, versions, command and exclusions."""
-    study = study_of(frame)
-    blocks: list[Block] = [Items(tuple(_facts(frame, disturbed)))]
+def section(study: Study) -> Section:
+    """Say what the study was: data, design, counts, cost, versions, command and exclusions."""
+    frame, disturbed, source = study.frame, study.disturbed, study_of(study.frame)
+    blocks: list[Block] = [Items(tuple(_facts(study)))]
     blocks.append(TableBlock("counts", "Cells by outcome.", failure_table(frame).drop(columns="value")))
     if disturbed is not None:
         counts = failure_table(disturbed, "perturb_kind").rename(columns={"value": "disturbance"})
         blocks.append(TableBlock("counts-disturbed", "Rows of disturbed fields by outcome.", counts))
     blocks.append(TableBlock("search", "What was searched.", _search_table(frame)))
     blocks.append(Text("The command that made these rows, and continues an unfinished study:"))
-    folder = f"{study.get('storage', 'results')}/{study.get('name', 'study')}"
+    folder = f"{source.get('storage', 'results')}/{source.get('name', 'study')}"
     blocks.append(Code(f"python -m study.run {folder}/study.yaml\npython -m analysis.report {folder}", "bash"))
     excluded = [f"{reason}: {n}" for reason, n in {**frame.attrs["skipped"], **_unusable(frame)}.items()]
     blocks.append(Text("Left out of the statistics, and why: " + ("; ".join(excluded) if excluded else "nothing") + "."))
@@ -51,13 +36,13 @@ def _unusable(frame: pd.DataFrame) -> dict[str, int]:
     return metric_values(frame, default_metric(frame))[1]
 
 
-def _facts(frame: pd.DataFrame, disturbed: pd.DataFrame | None) -> list[str]:
-    study = study_of(frame)
-    seeds, evaluate = study.get("seeds") or {}, study.get("evaluate") or {}
+def _facts(study: Study) -> list[str]:
+    frame, disturbed, source = study.frame, study.disturbed, study_of(study.frame)
+    seeds, evaluate = source.get("seeds") or {}, source.get("evaluate") or {}
     n, dim = frame["data_n"].dropna(), frame["data_dim"].dropna()
     shape = f", {int(n.iloc[0])} points in {int(dim.iloc[0])} dimensions" if len(n) and len(dim) else ""
-    described = ", ".join(f"{key} {value}" for key, value in (study.get("network") or {}).items() if value is not None)
-    given = study.get("field") or {}
+    described = ", ".join(f"{key} {value}" for key, value in (source.get("network") or {}).items() if value is not None)
+    given = source.get("field") or {}
     trained = "" if given else f" train seeds {seeds.get('train', '?')},"
     network = f"Network: {described}"
     if given:
@@ -66,20 +51,20 @@ def _facts(frame: pd.DataFrame, disturbed: pd.DataFrame | None) -> list[str]:
         network = f"Field: {given['exact']}, known exactly, n_aug = {given.get('n_aug') or 1:g}; there is no network"
     apart = [] if disturbed is None else [f"Rows of disturbed fields, counted apart: {outcome_words(disturbed)}."]
     return [
-        f"Data: {(study.get('data') or {}).get('name', '?')}{shape}. {network}.",
+        f"Data: {(source.get('data') or {}).get('name', '?')}{shape}. {network}.",
         f"Design: {design_of(frame)};{trained} sample seeds {seeds.get('sample', '?')}"
         f"{', disjoint between training points' if seeds.get('disjoint') else ''};"
         f" {evaluate.get('samples', '?')} samples a cell.",
         f"Cells: {outcome_words(frame)}; {frame['point_id'].nunique()} training points,"
         f" {field_key(frame).nunique()} fields, {frame['sampler_id'].nunique()} sampler points.",
         *apart,
-        _cost(with_disturbed(frame, disturbed)),
+        _cost(study.every),
         _versions(frame),
     ]
 
 
 def outcome_words(rows: pd.DataFrame) -> str:
-    """``6 planned, 4 complete, 1 failed or diverged, 1 pending``."""
+    """Return ``6 planned, 4 complete, 1 failed or diverged, 1 pending``."""
     counts = rows["status"].value_counts().to_dict()
     complete, pending = counts.get("complete", 0), counts.get("pending", 0)
     bad = len(rows) - complete - pending
@@ -87,21 +72,21 @@ def outcome_words(rows: pd.DataFrame) -> str:
 
 
 class Cost(NamedTuple):
-    """What a study used."""
+    """The hours that a study used."""
 
     training_core_hours: float
     measuring_core_hours: float
     gpu_hours: float
-    """Of the rows measured on a GPU (``prov_device`` cuda…), training included."""
+    """Hours of the rows measured on a GPU (``prov_device`` cuda…), training included."""
 
     @property
     def core_hours(self) -> float:
-        """Both together."""
+        """Return the hours of training and measuring together."""
         return self.training_core_hours + self.measuring_core_hours
 
 
 def cost(frame: pd.DataFrame) -> Cost:
-    """Seconds × threads (core-hours) and seconds on a GPU: training once a field, sampling and metrics of every row."""
+    """Sum seconds × threads (core-hours) and seconds on a GPU: training once a field, sampling and metrics of every row."""
     threads = frame["prov_threads"].fillna(1).astype(float)
     on_gpu = frame["prov_device"].fillna("").astype(str).str.startswith("cuda")
     train, field = frame["cost_train_s"].fillna(0.0), field_key(frame)

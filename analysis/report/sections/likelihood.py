@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.plots.forest import configuration_name
-from analysis.plots.style import format_value, metric_label
 from analysis.report.blocks import Block, Section, TableBlock, Text
-from analysis.rows.units import is_given, unit_key
-from analysis.statistics.summary import metric_values, summarize
+from analysis.report.study import Study
+from analysis.rows.meta import is_given
+from analysis.rows.metrics import metric_values
+from analysis.rows.units import unit_key
+from analysis.rows.words import format_value, metric_label
+from analysis.statistics.summary import configuration_name, summarize
 from analysis.statistics.variance import FEW_DF
 
 _KEY = ["point_id", "sampler_id"]
@@ -23,12 +25,13 @@ _BESIDE = {
     "nats_per_dim": ("metric_likelihood_t", "metric_n_likelihood", "metric_divergence", "metric_dequantization"),
     "prior_kl": ("sampler_T",),
 }
-"""What each depends on, by column."""
+"""Columns that each metric depends on."""
 _NAMES = {"metric_likelihood_t": "level t", "metric_n_likelihood": "data points", "sampler_T": "T (data units)"}
 
 
-def likelihood_section(frame: pd.DataFrame) -> Section | None:
-    """Bits a dimension (nats where there are none) and the KL to the prior; None where neither was measured."""
+def section(study: Study) -> Section | None:
+    """Show bits a dimension (nats where there are none) and the KL to the prior; None where neither was measured."""
+    frame = study.frame
     found = [m for m in ("bits_per_dim", "nats_per_dim", "prior_kl") if frame[f"metric_{m}"].notna().any()]
     shown = [m for m in found if m != "nats_per_dim" or "bits_per_dim" not in found]
     blocks: list[Block] = []
@@ -51,7 +54,7 @@ def likelihood_section(frame: pd.DataFrame) -> Section | None:
 
 
 def measured_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per configuration that has the metric.
+    """Return one row a configuration that has the metric.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -81,5 +84,5 @@ def measured_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _joined(values: pd.Series) -> str:
-    """The distinct values in words: one, as a rule."""
+    """Return the distinct values in words; as a rule there is one."""
     return ", ".join(format_value(value) for value in sorted(values.dropna().unique())) or format_value(None)

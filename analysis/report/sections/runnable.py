@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis.plots.style import choose_cell
 from analysis.report.blocks import Block, Code, Section, Text
-from analysis.rows.load import Axis, searched_axes, study_of
-from analysis.statistics.summary import default_metric, summarize
+from analysis.report.study import Study
+from analysis.rows.meta import Axis, searched_axes, study_of
+from analysis.rows.metrics import default_metric
+from analysis.statistics.pick import choose_cell
+from analysis.statistics.summary import summarize
 
 
-def runnable(frame: pd.DataFrame) -> Section:
-    """The default and the best row as YAML that `study.run` accepts."""
+def section(study: Study) -> Section:
+    """Print the default and the best row as YAML that `study.run` accepts."""
+    frame = study.frame
     name = str(study_of(frame).get("name", "study"))
     blocks: list[Block] = [
         Text("The default, ready for python -m study.run:"),
@@ -36,7 +39,7 @@ def runnable(frame: pd.DataFrame) -> Section:
 
 
 def run_yaml(frame: pd.DataFrame, row: pd.Series | None, name: str) -> str:
-    """study.yaml without ``search``; with a row, its values in place of the searched parameters."""
+    """Return study.yaml without ``search``; with a row, its values replace the searched parameters."""
     study = {
         key: dict(value) if isinstance(value, dict) else value for key, value in study_of(frame).items() if key != "search"
     }
@@ -60,7 +63,7 @@ def run_yaml(frame: pd.DataFrame, row: pd.Series | None, name: str) -> str:
 
 
 def _drop_other_process(frame: pd.DataFrame, study: dict[str, Any]) -> None:
-    """Leave out the keys that have no meaning under the chosen process: those that are null in every row of that process."""
+    """Drop the keys that have no meaning under the chosen process: null in every row of that process."""
     train = study.get("train", {})
     rows = frame.loc[frame["train_process"].eq(train.get("process", "pfgm"))]
     for key in [key for key, value in train.items() if value is not None and f"train_{key}" in frame.columns]:
@@ -73,7 +76,7 @@ _SOLVER_KEYS = (("rtol", "atol"), ("steps", "grid"))
 
 
 def _drop_other_solver(frame: pd.DataFrame, study: dict[str, Any]) -> None:
-    """Leave out the keys that the chosen solver does not read: those that are null in every row of that solver."""
+    """Drop the keys that the chosen solver does not read: null in every row of that solver."""
     sampler = study.get("sampler", {})
     rows = frame.loc[frame["sampler_solver"].eq(sampler.get("solver", "dopri5"))]
     for keys in _SOLVER_KEYS:

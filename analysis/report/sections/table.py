@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.plots.style import format_value
 from analysis.report.blocks import Section, TableBlock
-from analysis.rows.load import is_default, searched_axes
+from analysis.report.study import Study
+from analysis.rows.meta import is_default, searched_axes
+from analysis.rows.words import format_value
 
 PAGE_ROWS = 2000
 """Rows on the page: a browser sorts and filters so many at once, and prints them on some 40 sheets."""
@@ -20,8 +21,9 @@ _METRICS = (
 )  # fmt: skip
 
 
-def full_table(frame: pd.DataFrame, disturbed: pd.DataFrame | None = None) -> Section:
-    """Planned cells, sortable and filterable; every column of every row is in tables/rows.csv and tables/disturbed.csv."""
+def section(study: Study) -> Section:
+    """Show the planned cells, sortable and filterable; tables/rows.csv and tables/disturbed.csv hold every column."""
+    frame, disturbed = study.frame, study.disturbed
     columns = dict(_KEYS)
     columns |= {axis.column: axis.name for axis in searched_axes(frame) if axis.column in frame.columns}
     columns |= {name: name.split("_", 1)[1] for name in _METRICS if frame[name].notna().any()}
@@ -40,7 +42,7 @@ def full_table(frame: pd.DataFrame, disturbed: pd.DataFrame | None = None) -> Se
 
 
 def choose_rows(frame: pd.DataFrame, n: int) -> np.ndarray:
-    """Positions of at most ``n`` rows, ascending: the default's first, then those that failed or diverged, then the rest."""
+    """Return the positions of at most ``n`` rows, ascending: the default's first, then those that failed, then the rest."""
     default = is_default(frame, "train") & is_default(frame, "sampler")
     bad = ~frame["status"].isin(["complete", "pending"])
     rank = np.where(default, 0, np.where(bad, 1, 2))

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from analysis import load_study, plot_learning_curves, plot_outlier_map, plot_perturbation_robustness, write_report
-from analysis.plots.legends import draw_legend
+from analysis.plots.style import draw_legend
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
 

@@ -22,7 +22,7 @@ from analysis import (
     plot_solver_tolerance,
 )
 from analysis.plots.style import set_parameter_axis
-from analysis.rows.load import Axis
+from analysis.rows.meta import Axis
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
 
@@ -70,7 +70,7 @@ def test_given_axes_are_used_and_returned(frame: pd.DataFrame) -> None:
     assert plot_quality_cost(frame, ax=ax) is ax
 
 
-def test_quality_cost_axes(frame: pd.DataFrame) -> None:
+def test_quality_against_cost_has_log_axes_and_a_legend_of_solvers(frame: pd.DataFrame) -> None:
     ax = plot_quality_cost(frame)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert ax.xaxis.get_transform().base == 2

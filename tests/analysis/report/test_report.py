@@ -135,7 +135,7 @@ def test_degenerate_studies_have_a_report(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("no_rendering")
-def test_one_level_of_a_parameter(tmp_path: Path) -> None:
+def test_a_parameter_with_one_value_is_undetermined(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", ONE_FIELD.changed(train_seeds=3))
     study = yaml.safe_load((folder / "study.yaml").read_text())
     (folder / "study.yaml").write_text(yaml.safe_dump(study | {"search": {"train": {"sigma": {"choice": [0.1]}}}}))
@@ -182,7 +182,7 @@ def test_the_tolerance_asked_for_is_that_of_every_section(tmp_path: Path, monkey
     folder = write_study(tmp_path / "study", TINY.changed(samples=False))
     disturb(folder)
     seen = []
-    drawn = "analysis.report.sections.results.plot_perturbation_robustness"
+    drawn = "analysis.report.sections.degradation.plot_perturbation_robustness"
     monkeypatch.setattr(drawn, lambda rows, *_, **__: seen.append(rows))
     write_report(folder, tolerance=0.25)
     assert {rows.attrs["study"]["analysis"]["tolerance"] for rows in seen} == {0.25}
@@ -245,6 +245,7 @@ def test_a_static_table_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.M
     assert "The first 3 of 6 rows; all are in tables/failures.csv." in page.read_text()
     assert len(pd.read_csv(page.parent / "tables" / "failures.csv")) == 6
     assert "The first 3 of 6 rows" in (page.parent / "report.md").read_text()
+    assert page.read_text().split('id="table-failures"')[1].split("</tbody>")[0].count("<tr>") == 1 + 3, "a heading, three rows"
 
 
 @pytest.mark.usefixtures("no_rendering")
@@ -296,7 +297,7 @@ def test_the_yaml_of_another_process_is_runnable(folder: Folder) -> None:
 
 
 @pytest.mark.usefixtures("no_rendering")
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_verdict_and_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_study(tmp_path / "study", TINY.changed(samples=False))
     assert main([str(folder), "--tolerance", "5"]) == 0
     out = capsys.readouterr().out

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 from analysis import load_study
 from analysis.report.__main__ import main
-from analysis.report.build import rate
-from analysis.report.several import Study, comparable, default_output, labels, overlay_curves, plot_overlay, shared_parameters
+from analysis.report.overlay import overlay_curves, plot_overlay, shared_parameters
+from analysis.report.several import comparable, default_output, labels
+from analysis.report.study import Study, rate
 from analysis.report.write import write_reports
-from analysis.rows.load import AnalysisError, find_axis
+from analysis.rows.meta import AnalysisError, find_axis
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
 from study.rows.records import EVALS, read_table, write_table
@@ -84,7 +85,9 @@ def test_values_are_shown_only_where_they_compare(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_rendering")
-def test_the_page_of_several_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_several_studies_holds_each_report_and_equal_rows_give_equal_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = [str(write_study(tmp_path / name, TINY.changed(seed=i))) for i, name in enumerate(("one", "two"))]
     assert main(paths) == 0
     assert f"report: {tmp_path}/report-one-two/report.html" in capsys.readouterr().out
@@ -116,7 +119,7 @@ def test_studies_without_a_shared_parameter(tmp_path: Path) -> None:
     assert "No parameter was searched in more than one of the studies" in Path(write_reports(paths)).read_text()
 
 
-def test_names_and_the_place_of_the_report(tmp_path: Path) -> None:
+def test_studies_have_distinct_names_and_a_report_in_their_common_folder(tmp_path: Path) -> None:
     a, b, c = (load_study(write_study(tmp_path / name, TINY.changed(train_seeds=1))) for name in ("a", "b", "c"))
     assert labels([a, b]) == ["a", "b"]
     b.attrs["study"]["name"] = "a"

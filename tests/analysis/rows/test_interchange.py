@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import subprocess
 import sys
 import time
@@ -13,20 +12,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
 
-from analysis import AnalysisError, load_studies, load_study, of_study, summarize, to_csv, to_optuna, validate
+from analysis import AnalysisError, load_studies, load_study, of_study, summarize, to_csv, to_optuna
 from analysis.rows import optuna_trials
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
-from study.rows.records import EVALS, read_table, write_table
+from study.rows.records import EVALS
 
-mpl.use("Agg")
 PLOTS = ("optimization_history", "param_importances", "slice", "contour", "parallel_coordinate", "edf", "rank", "timeline")
 EFFECTS = {"sigma": lambda v: 2 * math.log(v / 0.1) ** 2, "T_ratio": lambda v: 0.3 * abs(math.log(v))}
 
@@ -237,45 +234,3 @@ def test_studies_side_by_side_keep_their_own_facts(folder: Path, tmp_path: Path)
         load_studies([folder, folder])
     with pytest.raises(AnalysisError, match="no study given"):
         load_studies([])
-
-
-def test_a_sound_study_has_no_problem(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "sound", Truth(train_axes=("sigma",), sampler_axes=("T_ratio", "rtol"), samples=False))
-    assert validate(study).empty
-    assert validate(load_study(study)).empty
-
-
-BROKEN = {
-    "planned cell without a row": lambda rows: rows[1:],
-    "complete row without a number": lambda rows: [{**rows[0], "metric_fid": float("nan")}, *rows[1:]],
-    "impossible value": lambda rows: [{**rows[0], "metric_precision": 1.5}, *rows[1:]],
-    "value outside the searched box": lambda rows: [{**r, "sampler_T_ratio": 70.0} for r in rows],
-    "seed not planned": lambda rows: [{**r, "seed_train": 9} for r in rows],
-    "unknown status": lambda rows: [{**rows[0], "status": "lost"}, *rows[1:]],
-    "failed without a reason": lambda rows: [{**rows[0], "status": "failed"}, *rows[1:]],
-    "one field with two configurations": lambda rows: [{**rows[0], "train_sigma": 0.2}, *rows[1:]],
-    "duplicate row": lambda rows: [*rows, rows[0]],
-    "row not in the plan (kept)": lambda rows: [*rows, {**rows[0], "cell_id": "new", "seed_sample": 0}],
-}
-
-
-@pytest.mark.parametrize("problem", BROKEN)
-def test_each_break_is_found(problem: str, tmp_path: Path) -> None:
-    truth = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2, samples=False)
-    study = write_study(tmp_path / "broken", truth)
-    path = study / "evals" / sorted(p.name for p in (study / "evals").iterdir())[0]
-    write_table(path, BROKEN[problem](read_table(path)), EVALS)
-    found = validate(study)
-    assert problem in set(found["problem"])
-    assert found.loc[found["problem"].eq(problem), "n"].iloc[0] >= 1
-
-
-def test_strange_columns_are_named(frame: pd.DataFrame) -> None:
-    found = validate(frame.assign(mood="good").drop(columns="metric_recall"))
-    assert found.loc[found["problem"].eq("unknown column"), "column"].tolist() == ["mood"]
-    assert found.loc[found["problem"].eq("missing column"), "column"].tolist() == ["metric_recall"]
-
-
-def test_a_moved_study_validates_alike(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "renamed")
-    pd.testing.assert_frame_equal(validate(tmp_path / "renamed"), validate(folder))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analysis import load_study, plot_theory_curves, summarize, theory_curves, write_report
 from analysis.report.sections.runnable import run_yaml
-from analysis.theory.predictions import data_moments, prior_error
+from analysis.theory.laws import data_moments, prior_error
 from pfgm.config import DataConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.field.analytic import GaussianMixture, PointCharges

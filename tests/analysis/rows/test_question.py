@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 
 import analysis
-from analysis.plots.style import anchors, choose_cell
+from analysis.rows.metrics import anchors
+from analysis.rows.question import MAIN, ask, decided_rows, statistic
+from analysis.statistics.pick import choose_cell
 from analysis.testing.studies import synthetic_frame
 from analysis.testing.truth import Truth
 
-mpl.use("Agg")
-
 ARMS = synthetic_frame(Truth(train_axes=("sigma",), sampler_axes=("T_ratio", "solver", "steps", "rtol")))
 BOX = synthetic_frame(Truth(design="sobol", trials=40, train_seeds=2, sampler_axes=("T_ratio",), sampler_points=4))
-
-
-def with_disturbed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every row again under two kinds of disturbance: three times as bad, fewer network calls, a third of them diverged."""
-    copies = [
-        frame.assign(cell_id=frame["cell_id"] + kind, perturb_kind=kind, perturb_level=4.0, cost_nfe=5.0,
-                     metric_fid=3 * frame["metric_fid"], metric_outlier_fraction=0.5, metric_fid_floor=9.0,
-                     status=np.where(np.arange(len(frame)) % 3, "complete", status))
-        for kind, status in (("noise", "diverged"), ("weight_bits", "failed"))
-    ]  # fmt: skip
-    both = pd.concat([frame, *copies], ignore_index=True).sample(frac=1.0, random_state=0)
-    both.attrs = frame.attrs
-    return both
-
-
 STATISTICS: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "summarize": (ARMS, analysis.summarize),
     "failure_table": (ARMS, analysis.failure_table),
@@ -55,6 +40,19 @@ STATISTICS: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], pd.DataFrame]
     "parameter_importance": (BOX, lambda frame: analysis.parameter_importance(frame, n_permutations=19, n_bootstrap=2)),
     "regional_sensitivity": (BOX, lambda frame: analysis.regional_sensitivity(frame, tolerance=0.01, n_permutations=19)),
 }
+
+
+def with_disturbed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every row again under two kinds of disturbance: three times as bad, fewer network calls, a third of them diverged."""
+    copies = [
+        frame.assign(cell_id=frame["cell_id"] + kind, perturb_kind=kind, perturb_level=4.0, cost_nfe=5.0,
+                     metric_fid=3 * frame["metric_fid"], metric_outlier_fraction=0.5, metric_fid_floor=9.0,
+                     status=np.where(np.arange(len(frame)) % 3, "complete", status))
+        for kind, status in (("noise", "diverged"), ("weight_bits", "failed"))
+    ]  # fmt: skip
+    both = pd.concat([frame, *copies], ignore_index=True).sample(frac=1.0, random_state=0)
+    both.attrs = frame.attrs
+    return both
 
 
 @pytest.mark.parametrize("name", STATISTICS)
@@ -90,3 +88,40 @@ def test_outcomes_of_disturbed_rows_are_counted_where_asked() -> None:
     assert by_kind.loc["noise", ["diverged", "total"]].tolist() == [third, len(ARMS)]
     assert by_kind.loc["weight_bits", ["failed", "total"]].tolist() == [third, len(ARMS)]
     assert by_kind.loc["inactive", "complete"] == len(ARMS)
+
+
+@statistic(ratio=True)
+def rows_and_metric(frame: pd.DataFrame, scale: float, metric: str = MAIN) -> pd.DataFrame:
+    """A statistic that returns what it received."""
+    result = pd.DataFrame({"rows": [len(frame)], "metric": [metric], "scale": [scale]})
+    result.attrs = dict(frame.attrs)
+    return result
+
+
+@pytest.mark.parametrize("metric", [{}, {"metric": None}, {"metric": "fid"}])
+def test_a_statistic_receives_undisturbed_rows_and_the_main_metric(metric: dict[str, Any]) -> None:
+    both = with_disturbed(ARMS)
+    before = dict(both.attrs)
+    found = rows_and_metric(both, 2.0, **metric)
+    assert found.to_numpy().tolist() == [[len(ARMS), "fid", 2.0]]
+    assert found.attrs == {**before, "disturbed": len(both) - len(ARMS)}, "the mark of decided rows stays inside"
+    assert both.attrs == before
+
+
+def test_rows_are_decided_once() -> None:
+    once = decided_rows(with_disturbed(ARMS))
+    assert decided_rows(once) is once
+    assert decided_rows(once.loc[once["seed_train"].eq(0)])["perturb_kind"].isna().all()
+
+
+def test_a_share_is_refused_where_ratios_are_asked_for() -> None:
+    with pytest.raises(analysis.AnalysisError, match="rows_and_metric is for ratios"):
+        rows_and_metric(ARMS, 1.0, "precision")
+
+
+def test_a_question_carries_what_was_decided() -> None:
+    question = ask(with_disturbed(ARMS), "sigma")
+    assert (question.measured.metric, question.measured.log, question.setting.axis.name) == ("fid", True, "sigma")
+    assert len(question.frame) == len(ARMS)
+    np.testing.assert_allclose(np.sort(question.frame["y"]), np.sort(np.log(ARMS["metric_fid"])))
+    assert question.setting.default["train"].sum() == ARMS["design_role"].eq("default").sum()

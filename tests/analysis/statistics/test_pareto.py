@@ -1,39 +1,76 @@
-"""Fronts, pairs and tolerances against plain loops, and what their tables say of the rows that they leave out."""
+"""Quality against cost: fronts by brute force, knees, tolerance, and counts that no table loses."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 
-import analysis
 from analysis import (
-    interaction,
     load_study,
     pareto_front,
     perturbation_robustness,
-    plot_interaction,
     plot_quality_cost,
     seed_fronts,
     solver_tolerance,
     summarize,
 )
-from analysis.report.figures import MAX_PAIRS, interaction_section
-from analysis.rows.units import field_key
 from analysis.statistics.pareto import non_dominated
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
 
-mpl.use("Agg")
+pytestmark = pytest.mark.usefixtures("clean_figures")
+SIGMA = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), samples=False)
 FLAGS = ["on_front", "knee", "within_tolerance", "cheapest_within"]
 COUNTS = {"n_failed": ("failed", "timeout"), "n_diverged": ("diverged", "solver_limit"), "n_pending": ("pending",)}
 
 
-pytestmark = pytest.mark.usefixtures("clean_figures")
+def study(tmp_path: Path, truth: Truth) -> pd.DataFrame:
+    return load_study(write_study(tmp_path / "study", truth))
+
+
+def steep(strength: float) -> dict[str, object]:
+    return {"sigma": lambda s: strength * abs(math.log(s / 0.1) / math.log(3))}
+
+
+def test_front_is_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    cost, loss = rng.integers(1, 20, 200).astype(float), rng.integers(1, 20, 200).astype(float)
+    loss[:5] = np.nan
+    brute = [
+        bool(np.isfinite(b)) and not any((c <= a and d <= b and (c < a or d < b)) for c, d in zip(cost, loss, strict=True))
+        for a, b in zip(cost, loss, strict=True)
+    ]
+    assert non_dominated(cost, loss).tolist() == brute
+
+
+def _one_seed_diverges(row: dict[str, object]) -> str:
+    return "diverged" if row["sampler_rtol"] == 1e-2 and row["seed_train"] == 0 else "complete"
+
+
+def test_the_cheapest_within_tolerance_is_found_and_what_diverged_is_never_on_the_front(tmp_path: Path) -> None:
+    effects = {**steep(0.5), "rtol": lambda r: 2.0 if r >= 0.1 else 0.0}
+    truth = SIGMA.changed(sampler_axes=("rtol",), effects=effects, status=_one_seed_diverges)
+    front = pareto_front(study(tmp_path, truth))
+    assert front["is_default"].sum() == 1
+    assert not front.loc[front["n_diverged"].gt(0), "on_front"].any()
+    cheapest = front.loc[front["cheapest_within"]]
+    assert cheapest["sampler_rtol"].tolist() == [1e-3]
+    assert front.loc[front["on_front"], "front_seeds"].max() == 3
+
+
+def test_solver_tolerance_counts_what_diverged(tmp_path: Path) -> None:
+    truth = SIGMA.changed(
+        sampler_axes=("rtol", "solver"), status=lambda r: "solver_limit" if r["sampler_rtol"] == 1e-5 else "complete"
+    )
+    table = solver_tolerance(study(tmp_path, truth)).set_index("rtol")
+    assert table.loc[1e-5, "diverged_share"] == 1.0
+    assert table.loc[1e-4, "solver_error"] == pytest.approx(0.3 * 1e-2)
+    skipped = solver_tolerance(study(tmp_path / "b", truth)).attrs["skipped"]
+    assert skipped == {"fixed-step solver: no rtol": 9, "status solver_limit": 9}
 
 
 def broken(row: dict[str, object]) -> str:
@@ -45,41 +82,6 @@ def broken(row: dict[str, object]) -> str:
 def frame(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     truth = Truth(design=request.param, trials=6, sample_seeds=2, status=broken, samples=False, seed_noise=0.3)
     return load_study(write_study(tmp_path_factory.mktemp(request.param) / "synthetic", truth))
-
-
-@pytest.mark.parametrize("metric", ["fid", "precision"])
-@pytest.mark.parametrize("pair", [("sigma", "T_ratio"), ("M", "rtol"), ("sigma", "solver")])
-def test_interaction_is_a_plain_loop(frame: pd.DataFrame, pair: tuple[str, str], metric: str) -> None:
-    rows = frame
-    if frame.attrs["study"]["design"]["name"] == "one_at_a_time":
-        for column, name in (("design_role", pair[0]), ("design_sampler_role", pair[1])):
-            rows = rows.loc[[bool({"default", f"arm:{name}"} & set(role.split("+"))) for role in rows[column]]]
-    first, second = f"train_{pair[0]}", f"sampler_{pair[1]}"
-    rows = rows.dropna(subset=[first, second])
-    expected = []
-    for key, cells in rows.groupby([first, second]):
-        done = cells.loc[cells["status"].eq("complete")]
-        fields = [group[f"metric_{metric}"].to_numpy(float) for _, group in done.groupby(field_key(done))]
-        means = [np.log(v).mean() if metric == "fid" else v.mean() for v in fields]
-        mean = math.nan if not means else math.exp(np.mean(means)) if metric == "fid" else np.mean(means)
-        counts = [int(cells["status"].isin(statuses).sum()) for statuses in COUNTS.values()]
-        expected.append([*key, mean, len(fields), *counts])
-    table = interaction(frame, *pair, metric)
-    assert list(table) == ["value_1", "value_2", "mean", "n_fields", *COUNTS]
-    wanted = pd.DataFrame(expected, columns=list(table))
-    assert wanted["mean"].notna().any() and wanted[list(COUNTS)].to_numpy().any()
-    pd.testing.assert_frame_equal(table, wanted, rtol=1e-9, check_dtype=False)
-    unmeasured = {k: n for k, n in table.attrs["skipped"].items() if k.startswith("status ")}
-    assert sum(unmeasured.values()) == rows["status"].ne("complete").sum()
-
-
-def test_many_pairs_are_drawn_small_and_too_many_are_left_out(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = plot_interaction(frame, "sigma", "T_ratio").collections[0].get_sizes()[0]
-    monkeypatch.setattr("analysis.robustness.pairs._mark_size", lambda n: (4.0, 0.3))
-    assert plot_interaction(frame, "sigma", "T_ratio").collections[0].get_sizes()[0] < few == 90
-    assert MAX_PAIRS == 5000
-    monkeypatch.setattr("analysis.report.figures.MAX_PAIRS", 3)
-    assert "Not drawn" in interaction_section(frame, Path("unused")).blocks[0].text
 
 
 def test_tables_keep_the_counts_of_what_they_left_out(frame: pd.DataFrame) -> None:
@@ -137,9 +139,3 @@ def test_points_that_are_equal_are_all_kept() -> None:
     cost, loss = np.array([1.0, 1.0, 2.0, 2.0, 3.0, np.nan]), np.array([5.0, 5.0, 4.0, 4.0, 4.0, 1.0])
     assert non_dominated(cost, loss).tolist() == [True, True, True, True, False, False]
     assert non_dominated(np.array([np.nan]), np.array([1.0])).tolist() == [False]
-
-
-def test_names_that_reports_return_are_public() -> None:
-    assert analysis.write_reports.__module__ == "analysis.report.write"
-    assert analysis.ToleranceInterval.__module__ == "analysis.robustness.interval"
-    assert {"ToleranceInterval", "write_reports"} <= set(analysis.__all__)

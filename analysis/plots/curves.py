@@ -1,0 +1,81 @@
+"""The metric against one parameter, with intervals, the default and what failed.
+
+Between tested values nothing is claimed; the line only joins what belongs together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.plots.style import PALETTE, draw_anchors, draw_legend, mark_failures, note, pad_log, parameter_axes
+from analysis.robustness.curves import curve_of
+from analysis.rows.meta import Axis
+from analysis.rows.metrics import anchors
+from analysis.rows.question import Question, ask
+from analysis.rows.words import metric_label
+
+
+def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
+    """Draw means with t-intervals and the min–max band, hollow where something failed, and the number of units."""
+    colour = PALETTE[0]
+    if not axis.categorical:
+        ax.fill_between(drawn["x"], drawn["min"], drawn["max"], color=colour, alpha=0.15, lw=0, label="min–max of units")
+        ax.plot(drawn["x"], drawn["mean"], color=colour, lw=1.2)
+    has = drawn["low"].notna()
+    below, above = (drawn["mean"] - drawn["low"]).where(has, 0), (drawn["high"] - drawn["mean"]).where(has, 0)
+    ax.errorbar(drawn["x"], drawn["mean"], yerr=[below, above], fmt="none", ecolor=colour, capsize=3, lw=1)
+    for clean, face in ((True, colour), (False, "white")):
+        part = drawn.loc[(drawn["n_failed"] + drawn["n_diverged"]).eq(0) == clean]
+        ax.plot(part["x"], part["mean"], "o", color=colour, markerfacecolor=face, markersize=5)
+    small: dict[str, Any] = {"fontsize": 6.5, "color": "0.4"}
+    if len(set(drawn["n_units"])) == 1:
+        ax.annotate(f"n={drawn['n_units'].iloc[0]} each", (0.01, 0.01), xycoords="axes fraction", **small)
+    else:
+        for row in drawn.itertuples():
+            ax.annotate(f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", **small)
+
+
+def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw a metric against one parameter: means with intervals, min–max band, the default as a star, tolerance as a line.
+
+    Values where cells failed or diverged carry a red × with the count on the top edge.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        parameter: a searched parameter.
+        metric: default ``fid`` (or what `analysis.rows.metrics.default_metric` finds).
+        ax: axes to draw on; new ones if None.
+    """
+    question = ask(frame, parameter, metric)
+    curve, log = curve_of(question), question.measured.log
+    ax, positions = parameter_axes(ax, question.setting.axis, curve["value"].tolist())
+    curve = curve.assign(x=[positions[v] for v in curve["value"]])
+    drawn = curve.dropna(subset=["mean"])
+    if log:
+        ax.set_yscale("log")
+    ax.set_ylabel(metric_label(question.setting.frame, question.measured.metric))
+    if len(drawn):  # an empty frame has no numbers, only objects
+        draw_curve(ax, drawn, question.setting.axis)
+        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), log)
+        _draw_reference(ax, question, drawn)
+    mark_failures(ax, curve["x"], curve["n_failed"] + curve["n_diverged"])
+    if drawn.empty:
+        note(ax, "no complete row")
+    return ax
+
+
+def _draw_reference(ax: Axes, question: Question, drawn: pd.DataFrame) -> None:
+    setting, metric = question.setting, question.measured.metric
+    star = drawn.loc[drawn["is_default"]]
+    if len(star):
+        mark: dict[str, Any] = {"color": PALETTE[1], "markersize": 13, "markeredgecolor": "black", "zorder": 5}
+        ax.plot(star["x"], star["mean"], "*", label="default" if setting.one else "bin of the default", **mark)
+        if question.measured.log and metric == question.measured.main:
+            y = float(star["mean"].iloc[0]) * (1 + setting.tolerance)
+            ax.axhline(y, color=PALETTE[1], ls="--", lw=0.9, label=f"default + {setting.tolerance:.0%}")
+    if metric == "fid":
+        draw_anchors(ax, anchors(setting.frame))
+    draw_legend(ax)

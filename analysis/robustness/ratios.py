@@ -1,0 +1,150 @@
+"""The log ratio of every level of a parameter to the default, with simultaneous bounds.
+
+Bounds hold together over the K values of the parameter (Bonferroni: each at 1 − 0.05/K). What counts as one unit is decided in
+`analysis.robustness.levels`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.robustness.levels import Cells, axis_cells, ratios_to_default
+from analysis.rows.meta import Value
+from analysis.rows.metrics import BAD, OUTCOMES, skipped_rows
+from analysis.rows.question import Question
+from analysis.statistics.variance import Pooled, mean_differences
+
+
+def level_ratios(question: Question) -> pd.DataFrame:
+    """Return the log ratio of every level to the reference with simultaneous 95 % bounds.
+
+    bounds = d ± t_{1−0.025/K, ν} · SE with d the difference of mean log metrics; K levels beside the reference.
+
+    Returns:
+        level, d, se, df, low, high (log scale; NaN where no variance is known), n, n_reference, sd, is_reference,
+        assumed (where the variance comes from), n_failed, n_diverged, n_pending, failure_p; ``attrs``: held_fixed, skipped,
+        comparisons (K), pooled (the variance that all levels share, or None).
+    """
+    cells = axis_cells(question)
+    result = compare_levels(question, cells)
+    missed = skipped_rows(cells.rows, cells.rows["raw"], question.measured.metric)
+    result.attrs["skipped"] = {**cells.skipped, **missed, **result.attrs["skipped"]}
+    return result
+
+
+def compare_levels(question: Question, cells: Cells) -> pd.DataFrame:
+    """Return the table of `level_ratios` for cells that are at hand; ``attrs["skipped"]`` has the rows that lack a partner."""
+    setting, reference = question.setting, cells.reference
+    pooled, skipped = None, dict[str, int]()
+    if setting.axis.group == "sampler" and setting.one:
+        compared, alone = _paired(cells.rows, setting.default["sampler"], reference)
+        skipped |= {"no value at the default sampler point": alone} if alone else {}
+    else:
+        groups = {level: group["y"].to_numpy() for level, group in cells.units.groupby("level", sort=False)}
+        lenders = _training_points(question) if setting.one else list(groups.values())
+        compared, pooled = _unpaired(groups, reference, lenders, cells.units)
+        pooled = pooled if setting.one else None
+    counted, elsewhere = _attributable(question, cells.rows)
+    result = compared.merge(_outcomes(counted), on="level", how="outer", sort=False)
+    result["is_reference"] = result["level"].eq(reference) if reference is not None else False
+    tested = result["level"].notna() & ~result["is_reference"]
+    quantile = 1 - 0.025 / max(int(tested.sum()), 1)
+    half = stats.t.ppf(quantile, result["df"].astype(float)) * result["se"].astype(float)
+    result["low"], result["high"] = result["d"] - half, result["d"] + half
+    result = result.loc[result["level"].notna()].sort_values("level", key=_sort_key).reset_index(drop=True)
+    skipped |= elsewhere
+    result.attrs = {"held_fixed": cells.held_fixed, "skipped": skipped, "comparisons": int(tested.sum()), "pooled": pooled}
+    return result
+
+
+def _sort_key(values: pd.Series) -> pd.Series:
+    return values if pd.api.types.is_numeric_dtype(values) else values.astype(str)
+
+
+def _training_points(question: Question) -> list[np.ndarray]:
+    """Return the values of the fields of every training point at the default sampler point (none: means over all)."""
+    default = question.setting.default["sampler"]
+    rows = question.frame.loc[default] if default.any() else question.frame
+    of_field = rows.dropna(subset=["y"]).groupby(["point_id", "field"])["y"].mean()
+    return [group.to_numpy() for _, group in of_field.groupby("point_id")]
+
+
+def _attributable(question: Question, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the rows whose failure says something about the value, and count the others.
+
+    A field with no complete cell at all blames no sampler.
+    """
+    bad = rows["status"].isin(BAD)
+    if question.setting.axis.group == "train" or not bad.any():
+        return rows, {}
+    sound = question.frame.loc[question.frame["status"].eq("complete"), "field"].unique()
+    broken = bad & ~rows["field"].isin(sound)
+    return rows.loc[~broken], {"rows of fields without a complete cell": int(broken.sum())} if broken.any() else {}
+
+
+def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Count outcomes by level; ``failure_p`` is Fisher's one-sided p-value that more units fail there than elsewhere."""
+    known = rows.dropna(subset=["level"])
+    bad = known["status"].isin(BAD).groupby([known["level"], known["unit"]], sort=False).any()
+    of_level = bad.groupby(level="level", sort=False).agg(["sum", "count"])
+    counts = []
+    for level, group in known.groupby("level", sort=False):
+        here, n = (int(of_level[c].loc[level]) for c in ("sum", "count"))
+        there, m = int(bad.sum()) - here, len(bad) - n
+        p = float(stats.fisher_exact([[here, n - here], [there, m - there]], alternative="greater").pvalue)
+        outcomes = {name: int(group["status"].isin(statuses).sum()) for name, statuses in OUTCOMES.items()}
+        counts.append({"level": level, **outcomes, "failure_p": p})
+    columns = ["level", "n_failed", "n_diverged", "n_pending", "failure_p"]
+    return pd.DataFrame(counts, columns=columns).astype({"level": rows["level"].dtype})
+
+
+_RATIO_COLUMNS = ["level", "d", "se", "df", "n", "n_reference", "sd", "assumed"]
+
+
+def _paired(rows: pd.DataFrame, default: pd.Series, reference: Value | None) -> tuple[pd.DataFrame, int]:
+    """Average within-field log ratios to the default sampler point over sample seeds, fields as units; count rows alone."""
+    used, base = ratios_to_default(rows, default)
+    alone = int((used["y"].notna() & used["base"].isna()).sum())
+    table = []
+    for level, group in used.dropna(subset=["level"]).groupby("level", sort=False):
+        d = group.dropna(subset=["ratio"]).groupby("field")["ratio"].mean().to_numpy()
+        n = len(d)
+        sd = float(d.std(ddof=1)) if n > 1 else math.nan
+        self_reference = level == reference
+        error, df = (0.0, 1.0) if self_reference and n else (sd / math.sqrt(n) if n > 1 else math.nan, max(n - 1, 1))
+        mean = float(d.mean()) if n else math.nan
+        table.append([level, mean, error, df, n, int(base.groupby("field").count().gt(0).sum()), sd, ""])
+    return _typed(table, rows), alone
+
+
+def _unpaired(
+    groups: Mapping[Any, np.ndarray], reference: Value | None, lenders: Sequence[np.ndarray], like: pd.DataFrame
+) -> tuple[pd.DataFrame, Pooled | None]:
+    base = groups.get(reference, np.array([])) if reference is not None else np.array([])
+    found, pooled = mean_differences(base, list(groups.values()), lenders)
+    table = []
+    for (level, y), (difference, variance, df) in zip(groups.items(), found, strict=True):
+        error, assumed = math.sqrt(variance) if df > 0 else math.nan, _assumed(base, y, df)
+        own = (0.0, 0.0, 1.0) if level == reference else (difference, error, df if df > 0 else 1.0)
+        sd = float(y.std(ddof=1)) if len(y) > 1 else math.nan
+        table.append([level, *own, len(y), len(base), sd, assumed])
+    return _typed(table, like), pooled
+
+
+def _assumed(base: np.ndarray, y: np.ndarray, df: float) -> str:
+    """Say where the variance of a comparison comes from, where it is not its own."""
+    if not len(base) or not len(y):
+        return ""
+    if df <= 0:
+        return "one unit a value: no interval"
+    return "n = 1 here: the variance of the other configurations" if len(y) == 1 else ""
+
+
+def _typed(table: Sequence[Sequence[object]], like: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(table, columns=_RATIO_COLUMNS).astype({"level": like["level"].dtype})
