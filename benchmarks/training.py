@@ -30,7 +30,7 @@ from pfgm.data.dataset import Dataset, load_data
 from pfgm.field.empirical import Doubts
 from pfgm.flow.poisson_flow import AUTHORS
 from pfgm.networks.build import build_network, describe_network
-from pfgm.training.objectives import OBJECTIVES
+from pfgm.registry import OBJECTIVES
 from pfgm.training.trainer import Trainer
 
 STEPS = 10**9

@@ -5,12 +5,10 @@ A stored field carries these models as JSON. An unknown key is an error; a key o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     ValidationError,
@@ -18,67 +16,33 @@ from pydantic import (
     model_validator,
 )
 
+from pfgm.kinds import Integer, Model, Positive, PositiveInt, joined, whole, with_defaults
+from pfgm.registry import NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
+
 if TYPE_CHECKING:
-    pass
-
-T_ = TypeVar("T_")
-ADAPTIVE_SOLVERS = ("dopri5", "bosh3", "adaptive_heun", "dopri8")
-FIXED_SOLVERS = ("euler", "midpoint", "heun2", "rk4", "multistep2")
-SOLVERS = ADAPTIVE_SOLVERS + FIXED_SOLVERS
-
-PROCESS_KEYS: dict[str, dict[str, float | str | bool | None]] = {
-    "pfgm": {"sigma": 0.1, "tau": 0.03, "M": "rule", "height_ratio": None, "restrict_M": False},
-    "pfgmpp": {"n_aug": 128.0, "P_mean": -1.2, "P_std": 1.2},
-    "ve": {"sigma_min": 0.02, "sigma_max": 100.0},
-    "vp": {"beta_min": 0.1, "beta_max": 20.0},
-}
-"""Keys of ``train`` that belong to one process, with their defaults."""
-
-NETWORK_KEYS: dict[str, dict[str, object]] = {
-    "unet": {"patch": None},
-    "ddpmpp": {"channel_mult": (1, 2, 2, 2), "dropout": 0.0},
-}
-"""Keys of ``network`` that belong to one network, with their defaults; null under any other."""
-
-OBJECTIVES = {"pfgm": ("normalized", "raw"), "pfgmpp": ("denoise", "reference"), "ve": ("denoise",), "vp": ("denoise",)}
-"""The (process, objective) pairs of the table in `pfgm.process.base`; all others are refused."""
+    NetworkName: TypeAlias = str
+    ProcessName: TypeAlias = str
+    ObjectiveName: TypeAlias = str
+    SolverName: TypeAlias = str
+else:  # names as they stand in the registry when this module is loaded
+    NetworkName, ProcessName = Literal[NETWORKS.names()], Literal[PROCESSES.names()]
+    ObjectiveName, SolverName = Literal[OBJECTIVES.names()], Literal[SOLVERS.names()]
 
 REFERENCE_OBJECTIVES = ("normalized", "reference")
 """Objectives whose target is computed over a reference batch."""
 
 
 def foreign_train_keys(process: str, objective: str | None = None) -> set[str]:
-    """Keys of ``train`` that have no meaning under a process and an objective (None: its own); none where it is unknown."""
-    if process not in OBJECTIVES:
+    """Return the keys of ``train`` without meaning under a process and an objective (None: its own)."""
+    if process not in PROCESSES:
         return set()
-    foreign = {key for owner, keys in PROCESS_KEYS.items() if owner != process for key in keys}
-    if objective not in OBJECTIVES[process]:
+    kind = PROCESSES[process]
+    foreign = {key for _, other in PROCESSES.items() for key in other.Keys.model_fields} - set(kind.Keys.model_fields)
+    if objective not in kind.objectives:
         foreign |= {"objective"} if objective is not None else set()
-        objective = OBJECTIVES[process][0]
+        objective = kind.objectives[0]
     foreign |= {"gamma"} if objective != "normalized" else set()
     return foreign | ({"reference_batch_size"} if objective not in REFERENCE_OBJECTIVES else set())
-
-
-MAX_BETA, MAX_LOG_LEVEL = 1000.0, 300.0
-"""Beyond these the largest noise level is no float64."""
-
-
-def whole(value: T_) -> T_ | int:
-    """A float that is a whole number as that integer: 1e2 is 100 wherever an integer is asked."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
-Integer = Annotated[int, BeforeValidator(whole), Field(strict=True)]
-PositiveInt = Annotated[Integer, Field(gt=0)]
-MIN_N_AUG = 0.5
-"""Fewest extra dimensions: below, the noise of some training points has no square in float32."""
-
-
-class Model(BaseModel):
-    """A section: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataConfig(Model):
@@ -117,7 +81,7 @@ class DataConfig(Model):
 class NetworkConfig(Model):
     """Architecture of the field network."""
 
-    name: Literal["mlp", "unet", "ddpmpp"] = "mlp"
+    name: NetworkName = "mlp"
     """ddpmpp: the network of the PFGM papers, process pfgm alone."""
     width: PositiveInt = 512
     """mlp: hidden width. unet, ddpmpp: channels at full resolution."""
@@ -127,66 +91,45 @@ class NetworkConfig(Model):
     """Process pfgm: add a denoiser's skip to the output; false: raw numbers are the field, as in the papers and ddpmpp."""
     root_below: Positive | None = None
     """skip: false: height, in data units, where the reading passes from the quadratic's root to v_t (default γ)."""
-    patch: PositiveInt | None = None
-    """unet: squares of patch × patch pixels become channels before the first convolution (default 1)."""
-    channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
-    """ddpmpp: channels of each resolution over `width` (default [1, 2, 2, 2])."""
-    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] | None = None
-    """ddpmpp: share of activations set to zero in training (default 0; the authors' is 0.1)."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_network_defaults(cls, values: dict[str, object]) -> dict[str, object]:
         values = dict(values)
-        name = values.get("name", cls.model_fields["name"].default)
-        for owner, keys in NETWORK_KEYS.items():
-            for key, default in keys.items():
-                if owner != name and values.get(key) is not None:
-                    raise ValueError(f"{key}: belongs to network {owner}, this one is {name}; remove it")
-                if owner == name and values.get(key) is None:
-                    values[key] = default
-        if name == "ddpmpp" and values.setdefault("skip", False) is True:
-            raise ValueError(
-                "skip: the output of ddpmpp is the field as it is, as in the papers; write false, or use name: unet"
-            )
+        name = str(values.get("name", cls.model_fields["name"].default))
+        if name in NETWORKS:
+            values = with_defaults(values, name, NETWORKS, f"this one is {name}")
+            if not NETWORKS[name].skips and values.setdefault("skip", False) is True:
+                raise ValueError(
+                    f"skip: the output of {name} is the field as it is, as in the papers; write false, or use name: unet"
+                )
         if values.get("root_below") is not None and values.get("skip", True) is not False:
             raise ValueError("root_below: says how a plain head is read; add skip: false, or remove it")
         return values
 
 
-class TrainConfig(Model):
-    """One training point: process, objective and optimisation."""
+if not TYPE_CHECKING:
+    NetworkConfig = joined(NetworkConfig, NETWORKS)
 
-    process: Literal["pfgm", "pfgmpp", "ve", "vp"] = "pfgm"
+
+class _Trained(Model):
+    """The first keys of a training point."""
+
+    process: ProcessName = "pfgm"
     """Which generative process is trained: PFGM, PFGM++, or diffusion as the probability-flow ODE of the VE or VP SDE."""
-    objective: Literal["normalized", "raw", "denoise", "reference"] | None = None
+    objective: ObjectiveName | None = None
     """Default: `normalized` for pfgm, `denoise` for the others."""
     gamma: Positive | None = None
     """Normalisation constant γ in data units (objective `normalized` only, default 5)."""
-    sigma: Positive | None = None
-    """pfgm: standard deviation σ of the noise on training points at the lowest level, in data units, above 0 (default 0.1)."""
-    tau: Positive | None = None
-    """pfgm: growth τ of the noise between levels, no unit, above 0: level m has σ(1+τ)^m (default 0.03)."""
-    M: Positive | Literal["rule"] | None = None
-    """pfgm: highest level M, no unit, above 0: the largest height is σ(1+τ)^M; rule (default): as the authors choose."""
-    height_ratio: Positive | None = None
-    """σ(1+τ)^M as a multiple of the rule's height before rounding; sets M (give M or height_ratio, not both)."""
-    restrict_M: StrictBool | None = None
-    """pfgm: draw training points of small height (|ε_t| < σ/2) from lower levels only, as the authors do (default false)."""
-    n_aug: Annotated[float, Field(ge=MIN_N_AUG, strict=True)] | None = None
-    """PFGM++: extra dimensions D, any number from `MIN_N_AUG` or .inf (EDM's diffusion)."""
-    P_mean: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
-    """PFGM++: mean of log t over training points."""
-    P_std: Positive | None = None
-    """PFGM++: standard deviation of log t over training points."""
-    sigma_min: Positive | None = None
-    """ve: smallest trained noise level, in data units (below it the field is extrapolated: choose t_min accordingly)."""
-    sigma_max: Positive | None = None
-    """ve: largest trained noise level, in data units; the largest distance between two data points is enough."""
-    beta_min: Positive | None = None
-    """vp: rate of the noise at time 0."""
-    beta_max: Positive | None = None
-    """vp: rate of the noise at time 1."""
+
+
+if not TYPE_CHECKING:
+    _Trained = joined(_Trained, PROCESSES)
+
+
+class TrainConfig(_Trained):
+    """One training point: process, objective and optimisation."""
+
     reference_batch_size: PositiveInt | Literal["all"] | None = None
     """Sources over which the target is computed (default `all`; objectives `normalized` and `reference`)."""
     steps: PositiveInt = 2500
@@ -212,18 +155,12 @@ class TrainConfig(Model):
     @classmethod
     def _fill_process_defaults(cls, values: dict[str, object]) -> dict[str, object]:
         values = dict(values)
-        process = values.setdefault("process", "pfgm")
-        if process not in PROCESS_KEYS:
+        process = str(values.setdefault("process", "pfgm"))
+        if process not in PROCESSES:
             return values
-        for other, keys in PROCESS_KEYS.items():
-            for key in keys:
-                if other != process and values.get(key) is not None:
-                    raise ValueError(f"{key}: belongs to process {other}, this run uses process {process}; remove it")
+        values = with_defaults(values, process, PROCESSES, f"this run uses process {process}")
         if values.get("objective") is None:
-            values["objective"] = OBJECTIVES[str(process)][0]
-        for key, default in PROCESS_KEYS[str(process)].items():
-            if values.get(key) is None:
-                values[key] = default
+            values["objective"] = PROCESSES[process].objectives[0]
         uses_gamma = values["objective"] == "normalized"
         if uses_gamma and values.get("gamma") is None:
             values["gamma"] = 5.0
@@ -241,25 +178,12 @@ class TrainConfig(Model):
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        for low, high in (("sigma_min", "sigma_max"), ("beta_min", "beta_max")):
-            least, most = getattr(self, low), getattr(self, high)
-            if least is not None and not least < most:
-                raise ValueError(f"{low}: must be below {high}, got {least:g} and {most:g}")
-        if self.beta_max is not None and self.beta_max > MAX_BETA:
+        kind = PROCESSES[self.process]
+        kind.Keys.of(self).check()
+        if self.objective not in kind.objectives:
             raise ValueError(
-                f"beta_max: implies a noise level of e^{self.beta_max / 4:.0f}; use at most {MAX_BETA:g}, such as 20"
+                f"objective: {self.objective} does not go with process {self.process}; use {' or '.join(kind.objectives)}"
             )
-        if self.P_mean is not None and self.P_std is not None and abs(self.P_mean) + 2 * self.P_std > MAX_LOG_LEVEL:
-            raise ValueError(
-                f"P_mean: with P_std implies noise levels beyond e^{MAX_LOG_LEVEL:g}, got {self.P_mean:g}; use -1.2"
-            )
-        if self.objective not in OBJECTIVES[self.process]:
-            raise ValueError(
-                f"objective: {self.objective} does not go with process {self.process};"
-                f" use {' or '.join(OBJECTIVES[self.process])}"
-            )
-        if self.height_ratio is not None and self.M not in ("rule", None):
-            raise ValueError("height_ratio: sets M, so M must be absent or `rule`; remove one of the two")
         reference = self.reference_batch_size
         if isinstance(reference, int) and reference < self.batch_size:
             raise ValueError(
@@ -278,7 +202,7 @@ class SamplerConfig(Model):
     """Multiple of the rule's T; give T or T_ratio, not both."""
     t_min: Positive = 1e-3
     """Height where the ODE ends, in data units, above 0 and below T."""
-    solver: Literal[SOLVERS] = "dopri5"  # type: ignore[valid-type]
+    solver: SolverName = "dopri5"
     """Adaptive: dopri5, bosh3, adaptive_heun, dopri8. Fixed steps: euler, midpoint, heun2, rk4, multistep2."""
     rtol: Positive | None = None
     """Relative tolerance of an adaptive solver (default 1e-4)."""
@@ -305,7 +229,7 @@ class SamplerConfig(Model):
         fixed: dict[str, object] = {"steps": 16, "grid": "log"}
         if solver not in SOLVERS:
             return values
-        mine, other = (adaptive, fixed) if solver in ADAPTIVE_SOLVERS else (fixed, adaptive)
+        mine, other = (adaptive, fixed) if SOLVERS[str(solver)].adaptive else (fixed, adaptive)
         values |= dict.fromkeys(other)  # a key of the other kind of solver is inactive here
         for key, default in mine.items():
             if values.get(key) is None:

@@ -6,9 +6,110 @@ The standard library alone: every package may import this module, and none becom
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    from pfgm.kinds import NetworkKind
+    from pfgm.process.base import Process
+    from pfgm.sampling.solvers import Solver
+    from pfgm.training.objectives import Objective
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names of the parts of one kind; a part is imported when it is first asked for.
+
+    Args:
+        kind: what a part is called in messages: ``process``.
+        parts: name → ``module:object``. The order is that of messages and tables.
+    """
+
+    def __init__(self, kind: str, **parts: str) -> None:
+        self.kind, self._parts = kind, dict(parts)
+        self._loaded: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._parts:
+            raise KeyError(self.unknown(name))
+        if name not in self._loaded:
+            module, _, attribute = self._parts[name].partition(":")
+            self._loaded[name] = cast(T, getattr(import_module(module), attribute))
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names, in order."""
+        return tuple(self._parts)
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Return every name with its part; imports them all."""
+        return ((name, self[name]) for name in self)
+
+    def register(self, name: str, part: str) -> None:
+        """Add a part from outside this package.
+
+        Args:
+            name: how search.yaml calls the part.
+            part: ``module:object``.
+        Raises:
+            ValueError: the name is taken by another part.
+        """
+        if self._parts.get(name, part) != part:
+            raise ValueError(f"{self.kind}: the name '{name}' is taken by {self._parts[name]}; choose another")
+        self._parts[name] = part
+
+    def unknown(self, name: str) -> str:
+        """Return what to say of a name that is not there: all names, the nearest first."""
+        near = difflib.get_close_matches(name, self._parts, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(self._parts)}"
+        return f"{self.kind}: unknown '{name}'; {hint}"
+
+
+NETWORKS: Registry[NetworkKind] = Registry(
+    "network",
+    mlp="pfgm.networks.mlp:MLP",
+    unet="pfgm.networks.unet:UNET",
+    ddpmpp="pfgm.networks.ddpmpp:DDPMPP",
+)
+PROCESSES: Registry[type[Process]] = Registry(
+    "process",
+    pfgm="pfgm.process.pfgm:Pfgm",
+    pfgmpp="pfgm.process.pfgmpp:Pfgmpp",
+    ve="pfgm.process.diffusion:Ve",
+    vp="pfgm.process.diffusion:Vp",
+)
+OBJECTIVES: Registry[Objective] = Registry(
+    "objective",
+    normalized="pfgm.training.objectives:normalized",
+    raw="pfgm.training.objectives:raw",
+    denoise="pfgm.training.objectives:denoise",
+    reference="pfgm.training.objectives:reference",
+)
+SOLVERS: Registry[Solver] = Registry(
+    "solver",
+    dopri5="pfgm.sampling.solvers:DOPRI5",
+    bosh3="pfgm.sampling.solvers:BOSH3",
+    adaptive_heun="pfgm.sampling.solvers:ADAPTIVE_HEUN",
+    dopri8="pfgm.sampling.solvers:DOPRI8",
+    euler="pfgm.sampling.solvers:EULER",
+    midpoint="pfgm.sampling.solvers:MIDPOINT",
+    heun2="pfgm.sampling.solvers:HEUN2",
+    rk4="pfgm.sampling.solvers:RK4",
+    multistep2="pfgm.sampling.solvers:MULTISTEP2",
+)
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 
 import torch
 
-from pfgm.config import ADAPTIVE_SOLVERS, OBJECTIVES, foreign_train_keys
+from pfgm.config import foreign_train_keys
 from pfgm.metrics.features.inception import check_inception
 from pfgm.metrics.features.networks import check_features, default_features
 from pfgm.networks.build import build_network, check_network
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
+from pfgm.registry import PROCESSES, SOLVERS
 from pfgm.sampling.disturbances import check_exempt
 from study.config.space import Distribution, Value
 from study.config.study import NETWORK_SEARCH, StudyConfig, explain, moved, network_part
@@ -97,7 +98,7 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
     exact = config.given is not None and config.given.exact
     if exact and (config.perturb.weight_bits or config.perturb.weight_noise):
         raise source.error(("perturb",), "an exact field has no weights; remove weight_bits and weight_noise")
-    if config.perturb.noise and solver in ADAPTIVE_SOLVERS:
+    if config.perturb.noise and SOLVERS[str(solver)].adaptive:
         text = f"is added before every step, which needs a fixed-step solver; sampler.solver is {solver}, use heun2"
         raise source.error(("perturb", "noise"), text)
     if config.perturb.exempt:
@@ -148,8 +149,10 @@ def _check_solver_keys(source: Source, config: StudyConfig) -> None:
     """A fixed sampler key that no solver of the study reads is a mistake."""
     searched = config.search_sampler.get("solver")
     solvers = list(searched.choices) if searched else [config.sampler.get("solver", "dopri5")]
-    adaptive = any(s in ADAPTIVE_SOLVERS for s in solvers)
-    fixed = any(s not in ADAPTIVE_SOLVERS for s in solvers)
+    by_tolerance = [
+        str(s) in SOLVERS and SOLVERS[str(s)].adaptive for s in solvers
+    ]  # an unknown one is refused where it stands
+    adaptive, fixed = any(by_tolerance), not all(by_tolerance)
     for keys, used, kind in ((("rtol", "atol"), adaptive, "adaptive"), (("steps", "grid"), fixed, "fixed-step")):
         for key in keys:
             for path in (("sampler", key), ("search", "sampler", key)):
@@ -163,7 +166,7 @@ def _check_solver_keys(source: Source, config: StudyConfig) -> None:
 def _check_owners(source: Source, config: StudyConfig) -> None:
     """Where processes are searched, a searched key that some of them do not have says so with ``when``."""
     searched = config.search_train
-    processes = [str(p) for p in searched["process"].choices if p in OBJECTIVES] if "process" in searched else []
+    processes = [str(p) for p in searched["process"].choices if p in PROCESSES] if "process" in searched else []
     foreign = {process: _foreign(config, process) for process in processes}
     for key in sorted(searched, key=lambda key: searched[key].when is not None):  # parents first
         owners = [process for process in processes if key not in foreign[process]]
@@ -182,7 +185,7 @@ def _foreign(config: StudyConfig, process: str) -> set[str]:
     """Keys of ``train`` that have no meaning under a process, whichever objective of the study it has."""
     searched = config.search_train.get("objective")
     told = searched.choices if searched else (config.train.get("objective"),)
-    own = [str(objective) for objective in told if objective in OBJECTIVES[process]]
+    own = [str(objective) for objective in told if objective in PROCESSES[process].objectives]
     if not own:
         return foreign_train_keys(process) | {"objective"}
     return set.intersection(*(foreign_train_keys(process, objective) for objective in own))

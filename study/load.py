@@ -12,9 +12,11 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from pfgm.config import OBJECTIVES, DataConfig, EvaluateConfig, Model, NetworkConfig, SamplerConfig, TrainConfig, whole
+from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.data.errors import DataError
+from pfgm.kinds import Model, whole
+from pfgm.registry import PROCESSES
 from study.checks import check_study
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.config.space import Distribution, SpaceError, parse
@@ -229,7 +231,7 @@ def _train_variants(source: Source, searched: Mapping[str, Distribution]) -> lis
         return [dict(section)]
     choices = [[(key, value) for value in d.choices] for key, d in found.items()]
     points = [dict(pairs) for pairs in itertools.product(*choices)]
-    points = [point for point in points if point.get("process", "pfgm") in OBJECTIVES]  # others are refused where they stand
+    points = [point for point in points if point.get("process", "pfgm") in PROCESSES]  # others are refused where they stand
     variants = [active_train({**section, **point}, searched, {}) for point in points]
     for key in section:
         if not any(key in variant for variant in variants):

@@ -14,16 +14,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from generate.key_words import EXAMPLES, UNITS, WORDS
-from pfgm.config import (
-    MIN_N_AUG,
-    NETWORK_KEYS,
-    PROCESS_KEYS,
-    DataConfig,
-    EvaluateConfig,
-    NetworkConfig,
-    SamplerConfig,
-    TrainConfig,
-)
+from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.process.pfgmpp import MIN_N_AUG
+from pfgm.registry import NETWORKS, PROCESSES, Registry
 from study.config.changes import rule_of
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.fields.given import FieldConfig
@@ -35,6 +28,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "resources": ResourcesConfig, "limits": LimitsConfig, "analysis": AnalysisConfig,
 }  # fmt: skip
 
+OWNED: dict[type[BaseModel], Registry[Any]] = {TrainConfig: PROCESSES, NetworkConfig: NETWORKS}
+"""Sections some of whose keys belong to one part of a kind."""
 CHANGES = {"growing": "adds what is missing", "free": "is free", "frozen": "needs a new name"}
 
 LEAD = """# Keys of search.yaml
@@ -108,12 +103,15 @@ class Key(NamedTuple):
 
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
     """The string under each attribute of a model, as one paragraph."""
-    body = ast.parse(inspect.getsource(model)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for node, after in zip(body.body, body.body[1:], strict=False):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
-            found[node.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
+    owned = [kind.Keys for _, kind in OWNED[model].items()] if model in OWNED else []
+    first = [base for base in model.__bases__ if base.__module__ == model.__module__]
+    found: dict[str, str] = {}
+    for part in (model, *first, *owned):
+        body = ast.parse(inspect.getsource(part)).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for node, after in zip(body.body, body.body[1:], strict=False):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
+                found[node.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
     return found
 
 
@@ -154,8 +152,8 @@ def shown(value: object) -> str:
 def default(name: str, field: FieldInfo, words: str) -> str:
     """The default in words: the model's own, that of the process or network that owns the key, or what the docstring says."""
     section, key = name.split(".")
-    tables: dict[str, dict[str, Any]] = {"train": dict(PROCESS_KEYS), "network": dict(NETWORK_KEYS)}
-    own: dict[str, object] = {k: v for keys in tables.get(section, {}).values() for k, v in keys.items()}
+    parts = OWNED[SECTIONS[section]].items() if SECTIONS[section] in OWNED else ()
+    own = {k: v for _, part in parts for k, v in part.Keys.defaults().items()}
     value = own.get(key) if field.default is None else field.default
     if value is not None:
         return f"`{shown(value)}`"
@@ -177,7 +175,7 @@ def keys(section: str) -> list[Key]:
 def entry(key: Key) -> str:
     """One key as a heading, its description, a line of facts and an example."""
     section, name = key.name.split(".")
-    owner = next((p for p, names in PROCESS_KEYS.items() if section == "train" and name in names), None)
+    owner = next((p for p in PROCESSES if section == "train" and name in PROCESSES[p].Keys.model_fields), None)
     facts = {
         "Type": key.kind,
         "Unit": UNITS.get(key.name, "none"),

@@ -13,10 +13,10 @@ import analysis
 from analysis.testing import Truth, synthetic_frame
 from pfgm.config import DataConfig
 from pfgm.data import load_data
-from pfgm.field import PointCharges, electric_field, electric_lines, raw_target_variance, trajectories, true_field
+from pfgm.field import PointCharges, electric_field, electric_lines, raw_target_variance, true_field
 from pfgm.prior import PoissonPrior, latents
 from pfgm.process import perturb
-from pfgm.sampling import heights
+from pfgm.sampling import heights, trajectories
 
 STUDY = "experiments/notebooks/digits_bundle"
 rows = analysis.load_study(STUDY)  # a real study of the digits

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pfgm.config import PROCESS_KEYS
 from pfgm.data.dataset import DataInfo, Dataset, chunks
 from pfgm.data.errors import DataError
 from pfgm.data.points import Points
@@ -20,6 +19,7 @@ from pfgm.data.readers.idx import is_idx_folder
 from pfgm.data.readers.parquet import has_pictures
 from pfgm.data.readers.tables import is_table
 from pfgm.data.registry import READERS
+from pfgm.registry import PROCESSES
 from pfgm.rules import height_max, rule_M, rule_R_max, rule_T
 
 AUTHORS = (0.01, 0.03)
@@ -69,7 +69,8 @@ def describe(data: Dataset) -> Description:
     low, high = _range(data)
     seen: set[bytes] = set()
     duplicates = _seen_before(raw, seen)
-    sizes = [AUTHORS, tuple(float(str(PROCESS_KEYS["pfgm"][key])) for key in ("sigma", "tau"))]
+    defaults = PROCESSES["pfgm"].Keys.defaults()
+    sizes = [AUTHORS, (float(str(defaults["sigma"])), float(str(defaults["tau"])))]
     return Description(
         name=info.name,
         how=data.how,

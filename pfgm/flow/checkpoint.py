@@ -25,7 +25,7 @@ from pfgm.data.dataset import DataInfo
 from pfgm.flow.packed import Damaged
 from pfgm.flow.trained import Field
 from pfgm.networks.build import build_network
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
 from pfgm.training.history import TRAINING_VERSION, Progress
 
 FORMAT = 3

@@ -22,7 +22,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pfgm.config import MIN_N_AUG, TrainConfig
+from pfgm.config import TrainConfig
 from pfgm.data.dataset import DataInfo, Dataset
 from pfgm.data.points import Points
 from pfgm.data.readers.toys import gaussians_law
@@ -31,7 +31,8 @@ from pfgm.field.empirical import mean_source
 from pfgm.flow.base import Flow, PriorError
 from pfgm.process.base import Process
 from pfgm.process.kernel import kernel_noise
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
+from pfgm.process.pfgmpp import MIN_N_AUG
 from pfgm.process.resolve import resolve_train
 from pfgm.training.history import Progress
 
@@ -46,13 +47,13 @@ def exact_train(n_aug: float, info: DataInfo) -> TrainConfig:
     """The process of an exact field, every number filled in: pfgm at n_aug = 1, else pfgmpp.
 
     Raises:
-        ValueError: n_aug is below `pfgm.config.MIN_N_AUG`.
+        ValueError: n_aug is below `pfgm.process.pfgmpp.MIN_N_AUG`.
     """
     if not n_aug >= MIN_N_AUG:
         raise ValueError(f"n_aug: must be at least {MIN_N_AUG}, got {n_aug}; 1 is PFGM, .inf diffusion")
     if n_aug != 1:
-        return resolve_train(TrainConfig(process="pfgmpp", n_aug=n_aug), info)
-    return resolve_train(TrainConfig(process="pfgm", sigma=SIGMA * info.sd), info)
+        return resolve_train(TrainConfig.model_validate({"process": "pfgmpp", "n_aug": n_aug}), info)
+    return resolve_train(TrainConfig.model_validate({"process": "pfgm", "sigma": SIGMA * info.sd}), info)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ from pfgm.flow.pickles import named_globals
 from pfgm.flow.trained import Field
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network
-from pfgm.networks.ddpmpp import ATTENTION_RESOLUTION
-from pfgm.process.registry import make_process
+from pfgm.networks.ddpmpp import ATTENTION_RESOLUTION, DDPMppKeys
+from pfgm.process.make import make_process
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,8 @@ def _published(
         "warmup_steps": 5000, "constant_rate": True, "gradient_clip": 2 / (3 * size * size),
         "ema_decay": 0.9999, "steps": 1_300_001,
     }  # fmt: skip
-    network = NetworkConfig(
-        name="ddpmpp", width=128, depth=depth, channel_mult=channel_mult, dropout=dropout, skip=False, root_below=z_exp
-    )
+    layout = {"name": "ddpmpp", "width": 128, "depth": depth, "channel_mult": channel_mult, "dropout": dropout}
+    network = NetworkConfig.model_validate(layout | {"skip": False, "root_below": z_exp})
     sampler = SamplerConfig(T=T, t_min=1e-3, solver="dopri5", rtol=1e-4, denoise=False, max_radius_ratio=upper_norm / T)
     return Published((3, size, size), network, TrainConfig.model_validate(shared | train), sampler)
 
@@ -132,7 +131,9 @@ def from_poisson_flow(
     model, shadow = _layout(_read(path), path)
     config, shape = _architecture({name: tuple(t.shape) for name, t in model.items()}, info, path)
     settings = _settings(config, shape, path)
-    config = config.model_copy(update={"dropout": settings.network.dropout, "root_below": settings.network.root_below})
+    config = config.model_copy(
+        update={"dropout": DDPMppKeys.of(settings.network).dropout, "root_below": settings.network.root_below}
+    )
     info = _checked_info(info, shape)
     process = make_process(settings.train, info)
     with torch.device("meta"):  # the file brings the numbers
@@ -221,7 +222,8 @@ def _architecture(
         first = [shapes[f"all_modules.{blocks[level * (depth + 1)]}.Conv_0.weight"][0] for level in range(levels)]
         middle = blocks[levels * (depth + 1) - 1]
         channel_mult = tuple(c // width for c in first)
-        config = NetworkConfig(name="ddpmpp", width=width, depth=depth, channel_mult=channel_mult)
+        layout = {"name": "ddpmpp", "width": width, "depth": depth, "channel_mult": channel_mult}
+        config = NetworkConfig.model_validate(layout)
     except (KeyError, IndexError, ValueError, ZeroDivisionError, StopIteration) as error:
         raise ValueError(
             f"{path}: `model` has {len(shapes)} tensors, of {len(blocks)} residual blocks, in an order that is not DDPM++'s;"

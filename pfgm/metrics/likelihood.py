@@ -18,10 +18,11 @@ import math
 import torch
 from torch import Tensor
 
-from pfgm.config import ADAPTIVE_SOLVERS, SamplerConfig
+from pfgm.config import SamplerConfig
 from pfgm.data.dataset import Dataset
 from pfgm.flow.base import Flow
 from pfgm.process.resolve import resolve_sampler
+from pfgm.registry import SOLVERS
 from pfgm.sampling.dequantization import Quantization, dequantize, quantization
 from pfgm.sampling.likelihood import LogLikelihood, bits_per_dim, log_likelihood
 
@@ -52,7 +53,7 @@ def likelihood(flow: Flow, data: Dataset, sampler: SamplerConfig, n: int, seed: 
     if level >= numbers.T:
         logger.warning("no likelihood at T = %g: it is not above half a grey level, %g", numbers.T, level)
         return {}
-    rtol, atol = (numbers.rtol, numbers.atol) if sampler.solver in ADAPTIVE_SOLVERS else (FIXED_RTOL, FIXED_RTOL)
+    rtol, atol = (numbers.rtol, numbers.atol) if SOLVERS[sampler.solver].adaptive else (FIXED_RTOL, FIXED_RTOL)
     assert rtol is not None
     found = log_likelihood(flow, x, T=numbers.T, t_min=level, rtol=rtol, atol=atol, seed=seed)
     if found.status != "complete":

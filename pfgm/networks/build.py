@@ -10,17 +10,13 @@ what is saved is contiguous.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
-from torch import nn
 
 from pfgm.config import NetworkConfig
-from pfgm.networks import ddpmpp, unet
 from pfgm.networks.base import EMBEDDING, FieldNetwork
 from pfgm.networks.cost import network_cost, with_prefix
 from pfgm.networks.embedding import LevelEmbedding
-from pfgm.networks.mlp import ResidualMLP
+from pfgm.registry import NETWORKS
 
 __all__ = ["FieldNetwork", "build_network", "check_network", "describe_network", "network_cost"]
 
@@ -31,14 +27,7 @@ def check_network(config: NetworkConfig, shape: tuple[int, ...], process: str = 
     Raises:
         ValueError: one line that begins with the key at fault.
     """
-    if config.name == "unet":
-        unet.check_images(shape, config.depth, config.patch or 1)
-    if config.name != "ddpmpp":
-        return
-    if process != "pfgm":
-        raise ValueError(f"network.name: ddpmpp belongs to process pfgm, this run uses {process}; use unet or mlp")
-    assert config.channel_mult is not None
-    ddpmpp.check_images(shape, config.width, config.channel_mult)
+    NETWORKS[config.name].check(config, shape, process)
 
 
 def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, noise_ratio: float) -> FieldNetwork:
@@ -47,17 +36,9 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, nois
     Raises:
         ValueError: the U-Net or DDPM++ is asked for vectors, or for images it cannot halve.
     """
-    embedding = None if config.name == "ddpmpp" else LevelEmbedding(EMBEDDING)
-    return FieldNetwork(_backbone(config, shape), embedding, sd, noise_ratio, config.skip, config.root_below)
-
-
-def _backbone(config: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
-    if config.name == "ddpmpp":
-        assert config.channel_mult is not None and config.dropout is not None
-        return ddpmpp.DDPMpp(shape, config.width, config.depth, config.channel_mult, config.dropout)
-    if config.name == "unet":
-        return unet.UNet(shape, config.width, config.depth, EMBEDDING, config.patch or 1)
-    return ResidualMLP(prod(shape), config.width, config.depth, EMBEDDING)
+    kind = NETWORKS[config.name]
+    embedding = LevelEmbedding(EMBEDDING) if kind.embeds else None
+    return FieldNetwork(kind.build(config, shape, EMBEDDING), embedding, sd, noise_ratio, config.skip, config.root_below)
 
 
 def describe_network(config: NetworkConfig, shape: tuple[int, ...]) -> str:

@@ -23,12 +23,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from math import prod
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from pfgm.kinds import Keys, NetworkKind, PositiveInt
 from pfgm.networks.order import as_weights
 
 ATTENTION_RESOLUTION = 16
@@ -38,6 +40,9 @@ LONGEST_PERIOD = 10_000.0
 NEARLY_ZERO = 1e-10
 """Variance, relative to Glorot's, of weights that start a branch at zero."""
 MAX_GROUPS = 32
+
+if TYPE_CHECKING:
+    from pfgm.config import NetworkConfig
 
 
 def positional_embedding(t: Tensor, width: int) -> Tensor:
@@ -230,3 +235,26 @@ class DDPMpp(nn.Module):
         h = F.silu(next(modules)(h))
         out = next(modules)(h)
         return torch.cat([out[:, :-1].reshape(-1, prod(self.shape)), out[:, -1:].mean((2, 3))], 1)
+
+
+class DDPMppKeys(Keys):
+    """Keys of ``network`` for DDPM++."""
+
+    channel_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 2, 2)
+    """ddpmpp: channels of each resolution over `width` (default [1, 2, 2, 2])."""
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
+    """ddpmpp: share of activations set to zero in training (default 0; the authors' is 0.1)."""
+
+
+def _check(config: NetworkConfig, shape: tuple[int, ...], process: str) -> None:
+    if process != "pfgm":
+        raise ValueError(f"network.name: ddpmpp belongs to process pfgm, this run uses {process}; use unet or mlp")
+    check_images(shape, config.width, DDPMppKeys.of(config).channel_mult)
+
+
+def _build(config: NetworkConfig, shape: tuple[int, ...], embedding: int) -> DDPMpp:
+    keys = DDPMppKeys.of(config)
+    return DDPMpp(shape, config.width, config.depth, keys.channel_mult, keys.dropout)
+
+
+DDPMPP = NetworkKind(Keys=DDPMppKeys, build=_build, check=_check, embeds=False, skips=False)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pfgm.kinds import Keys, NetworkKind
 
 
 class ResidualBlock(nn.Module):
@@ -41,3 +45,9 @@ class ResidualMLP(nn.Module):
             h = block(h, e)
         out: Tensor = self.last(F.silu(self.norm(h)))
         return out
+
+
+MLP = NetworkKind(
+    Keys=Keys,
+    build=lambda config, shape, embedding: ResidualMLP(prod(shape), config.width, config.depth, embedding),
+)

@@ -8,15 +8,20 @@ which is most of what makes it fast. The d image components of the output are on
 from __future__ import annotations
 
 from math import gcd, prod
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pfgm.kinds import Keys, NetworkKind, PositiveInt
 from pfgm.networks.order import as_weights
 
 LARGEST_PATCH = 8
 """Patches that an error names are at most this large."""
+
+if TYPE_CHECKING:
+    from pfgm.config import NetworkConfig
 
 
 def check_images(shape: tuple[int, ...], depth: int, patch: int) -> None:
@@ -119,3 +124,21 @@ class UNet(nn.Module):
         out = self.last(F.silu(self.norm(h)))
         image = F.pixel_shuffle(out[:, :-1], self.patch)
         return torch.cat([image.reshape(-1, prod(self.shape)), out[:, -1:].mean((2, 3))], 1)
+
+
+class UNetKeys(Keys):
+    """Keys of ``network`` for a U-Net."""
+
+    patch: PositiveInt | None = None
+    """unet: squares of patch × patch pixels become channels before the first convolution (default 1)."""
+
+
+def _check(config: NetworkConfig, shape: tuple[int, ...], process: str) -> None:
+    check_images(shape, config.depth, UNetKeys.of(config).patch or 1)
+
+
+def _build(config: NetworkConfig, shape: tuple[int, ...], embedding: int) -> UNet:
+    return UNet(shape, config.width, config.depth, embedding, UNetKeys.of(config).patch or 1)
+
+
+UNET = NetworkKind(Keys=UNetKeys, build=_build, check=_check)

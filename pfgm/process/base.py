@@ -23,7 +23,7 @@ How an output is read: the head's own D (`pfgm.networks.heads`). For a plain hea
 x − D = −(‖Ê‖ + γ) v_x/√d with the length from the quadratic's root at low heights and from the network's own v_t at high ones
 (`pfgm.networks.heads.plain_length`); `raw` — x − D = t o_x/o_t.
 
-Another process is a class here, its line in `PROCESSES`, and its keys in `pfgm.config`.
+Another process is a class with its keys in a file of its own, and a line in `pfgm.registry`.
 
 Sources: PFGM (arXiv 2209.11178), PFGM++ (arXiv 2302.04265), EDM (arXiv 2206.00364), the VE and VP SDEs (arXiv 2011.13456).
 """
@@ -32,14 +32,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from pfgm.config import TrainConfig
-from pfgm.data.dataset import DataInfo
-from pfgm.networks.base import FieldNetwork
+from pfgm.kinds import Keys
 from pfgm.networks.heads import median_noise_ratio
 from pfgm.prior.law import PoissonPrior
 from pfgm.process.clock import HEIGHT, Clock
@@ -48,16 +46,37 @@ from pfgm.rules import rule_R_max
 T_EXTREME, HEIGHT_MARGIN = 1e6, 10.0
 
 
+if TYPE_CHECKING:
+    from pfgm.config import TrainConfig
+    from pfgm.data.dataset import DataInfo
+    from pfgm.networks.base import FieldNetwork
+
+
 @dataclass(frozen=True)
 class Process(ABC):
     """One resolved training configuration (every number filled in) on one data set; made by `make_process`."""
 
     train: TrainConfig
     info: DataInfo
+    Keys: ClassVar[type[Keys]] = Keys
+    """Its own keys of ``train``."""
+    objectives: ClassVar[tuple[str, ...]] = ("denoise",)
+    """What it may be trained with; the first is the default."""
+    height_keys: ClassVar[tuple[str, ...]] = ()
+    """Its keys that move the largest trained noise level."""
     encodes: ClassVar[bool] = True
     """Whether its ODE can be followed upwards, from data to latents."""
     native_grid: ClassVar[str] = "log"
     """Where its published fixed-step sampler puts its steps (`pfgm.sampling.integrate.heights`)."""
+
+    @classmethod
+    def resolved(cls, train: TrainConfig, info: DataInfo) -> dict[str, object]:
+        """Return numbers for the keys that are declared as a rule or a ratio.
+
+        Raises:
+            ValueError: one line that begins with the key at fault.
+        """
+        return {}
 
     @property
     @abstractmethod

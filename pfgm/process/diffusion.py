@@ -8,11 +8,14 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from pfgm.kinds import Keys, Positive
 from pfgm.prior.law import PoissonPrior
 from pfgm.process.base import Process
 from pfgm.process.clock import LOG_HEIGHT, Clock, VpClock
 from pfgm.process.kernel import kernel_noise
 
+MAX_BETA = 1000.0
+"""Beyond this the largest noise level is no float64."""
 VP_EPSILON = 1e-5
 """Smallest time that the VP process is trained at, as published: t = 1e-3 at the default rates."""
 
@@ -39,8 +42,46 @@ class GaussianDiffusion(Process):
         return y + kernel_noise(y.shape[1], t, math.inf, generator).to(y), t.to(y)
 
 
+class VeKeys(Keys):
+    """Keys of ``train`` for the variance-exploding SDE."""
+
+    sigma_min: Positive = 0.02
+    """ve: smallest trained noise level, in data units (below it the field is extrapolated: choose t_min accordingly)."""
+    sigma_max: Positive = 100.0
+    """ve: largest trained noise level, in data units; the largest distance between two data points is enough."""
+
+    def check(self) -> None:
+        """Refuse ends in the wrong order."""
+        _check_order("sigma_min", self.sigma_min, "sigma_max", self.sigma_max)
+
+
+class VpKeys(Keys):
+    """Keys of ``train`` for the variance-preserving SDE."""
+
+    beta_min: Positive = 0.1
+    """vp: rate of the noise at time 0."""
+    beta_max: Positive = 20.0
+    """vp: rate of the noise at time 1."""
+
+    def check(self) -> None:
+        """Refuse ends in the wrong order, and noise levels that are no numbers."""
+        _check_order("beta_min", self.beta_min, "beta_max", self.beta_max)
+        if self.beta_max > MAX_BETA:
+            raise ValueError(
+                f"beta_max: implies a noise level of e^{self.beta_max / 4:.0f}; use at most {MAX_BETA:g}, such as 20"
+            )
+
+
+def _check_order(low: str, least: float, high: str, most: float) -> None:
+    if not least < most:
+        raise ValueError(f"{low}: must be below {high}, got {least:g} and {most:g}")
+
+
 class Ve(GaussianDiffusion):
     """The variance-exploding SDE: log t uniform between σ_min and σ_max."""
+
+    Keys = VeKeys
+    height_keys = ("sigma_max",)
 
     @property
     def height_max(self) -> float:
@@ -57,13 +98,15 @@ class Ve(GaussianDiffusion):
         return low * (u * math.log(high / low)).exp()
 
     def _ends(self) -> tuple[float, float]:
-        assert self.train.sigma_min is not None and self.train.sigma_max is not None
-        return self.train.sigma_min, self.train.sigma_max
+        keys = VeKeys.of(self.train)
+        return keys.sigma_min, keys.sigma_max
 
 
 class Vp(GaussianDiffusion):
     """The variance-preserving SDE: time uniform in [ε, 1], t = √(e^B − 1), B = ½(β₁ − β₀)u² + β₀u."""
 
+    Keys = VpKeys
+    height_keys = ("beta_max", "beta_min")
     native_grid = "time"
 
     @property
@@ -74,8 +117,8 @@ class Vp(GaussianDiffusion):
     @property
     def clock(self) -> VpClock:
         """The SDE's time and its state s x."""
-        assert self.train.beta_min is not None and self.train.beta_max is not None
-        return VpClock(self.train.beta_min, self.train.beta_max)
+        keys = VpKeys.of(self.train)
+        return VpClock(keys.beta_min, keys.beta_max)
 
     def prior(self, T: float, max_radius: float | None = None) -> PoissonPrior:
         """x = z/s with z ~ N(0, I), s the scale at level T: standard deviation √(1 + T²)."""

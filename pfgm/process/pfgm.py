@@ -3,22 +3,74 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import StrictBool
 from torch import Tensor
 
-from pfgm.networks.base import FieldNetwork
+from pfgm.kinds import Keys, Positive
 from pfgm.networks.heads import plain_length
 from pfgm.process.base import Process
 from pfgm.process.training_points import perturb
-from pfgm.rules import height_max, rule_T
+from pfgm.rules import height_max, rule_height, rule_M, rule_T
+
+if TYPE_CHECKING:
+    from pfgm.config import TrainConfig
+    from pfgm.data.dataset import DataInfo
+    from pfgm.networks.base import FieldNetwork
 
 RAW_REACH = 3.0
 """A plain raw head's D is read at most ‖x‖ + RAW_REACH · mean ‖y‖ away from x."""
 
 
+class PfgmKeys(Keys):
+    """Keys of ``train`` for the Poisson flow."""
+
+    sigma: Positive = 0.1
+    """pfgm: standard deviation σ of the noise on training points at the lowest level, in data units, above 0 (default 0.1)."""
+    tau: Positive = 0.03
+    """pfgm: growth τ of the noise between levels, no unit, above 0: level m has σ(1+τ)^m (default 0.03)."""
+    M: Positive | Literal["rule"] = "rule"
+    """pfgm: highest level M, no unit, above 0: the largest height is σ(1+τ)^M; rule (default): as the authors choose."""
+    height_ratio: Positive | None = None
+    """σ(1+τ)^M as a multiple of the rule's height before rounding; sets M (give M or height_ratio, not both)."""
+    restrict_M: StrictBool = False
+    """pfgm: draw training points of small height (|ε_t| < σ/2) from lower levels only, as the authors do (default false)."""
+
+    def check(self) -> None:
+        """Refuse M beside height_ratio, which sets it."""
+        if self.height_ratio is not None and self.M not in ("rule", None):
+            raise ValueError("height_ratio: sets M, so M must be absent or `rule`; remove one of the two")
+
+
 class Pfgm(Process):
     """The Poisson flow: heights of Algorithm 2, one extra dimension."""
+
+    Keys = PfgmKeys
+    objectives = ("normalized", "raw")
+    height_keys = ("M", "height_ratio", "tau", "sigma")
+
+    @classmethod
+    def resolved(cls, train: TrainConfig, info: DataInfo) -> dict[str, object]:
+        """Return M as a number: by the authors' rule, or so that the largest height is a multiple of the rule's."""
+        keys = PfgmKeys.of(train)
+        if keys.height_ratio is not None:
+            rule = rule_height(info.mean_norm, info.dim, keys.sigma)
+            height = keys.height_ratio * rule
+            if height <= keys.sigma:
+                raise ValueError(
+                    f"height_ratio: {keys.height_ratio:.3g} puts the height {height:.3g} below sigma = {keys.sigma:.3g};"
+                    f" at this sigma use at least {1.01 * keys.sigma / rule:.3g}, or lower sigma"
+                )
+            return {"M": math.log(height / keys.sigma) / math.log1p(keys.tau)}
+        if keys.M != "rule":
+            return {}
+        if rule_height(info.mean_norm, info.dim, keys.sigma) <= keys.sigma:
+            raise ValueError(
+                f"sigma: {keys.sigma:g} is too large for M: rule, whose height would lie below it; lower it or give M"
+            )
+        return {"M": float(rule_M(info.mean_norm, info.dim, keys.sigma, keys.tau))}
 
     @property
     def n_aug(self) -> float:
@@ -37,7 +89,7 @@ class Pfgm(Process):
     def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Algorithm 2 (`pfgm.process.training_points`)."""
         sigma, tau, M = self._numbers()
-        return perturb(y, sigma=sigma, tau=tau, M=M, generator=generator, restrict_M=bool(self.train.restrict_M))
+        return perturb(y, sigma=sigma, tau=tau, M=M, generator=generator, restrict_M=PfgmKeys.of(self.train).restrict_M)
 
     def mean_source(self, network: FieldNetwork, x: Tensor, t: Tensor) -> Tensor:
         """The head's D, or a plain head's field read as one (above)."""
@@ -55,6 +107,6 @@ class Pfgm(Process):
         return x + (length[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
 
     def _numbers(self) -> tuple[float, float, float]:
-        train = self.train
-        assert train.sigma is not None and train.tau is not None and isinstance(train.M, float), "resolve_train first"
-        return train.sigma, train.tau, train.M
+        keys = PfgmKeys.of(self.train)
+        assert isinstance(keys.M, float), "resolve_train first"
+        return keys.sigma, keys.tau, keys.M

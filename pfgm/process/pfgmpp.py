@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from pfgm.kinds import Keys, Positive
 from pfgm.process.base import Process
 from pfgm.process.kernel import kernel_noise
 
@@ -14,16 +17,42 @@ PFGMPP_T = 80.0
 """EDM's largest noise level, in data units: the top of a PFGM++ run whose T is `rule`."""
 
 
+MIN_N_AUG = 0.5
+"""Fewest extra dimensions: below, the noise of some training points has no square in float32."""
+MAX_LOG_LEVEL = 300.0
+"""Beyond this the largest noise level is no float64."""
+
+
+class PfgmppKeys(Keys):
+    """Keys of ``train`` for PFGM++."""
+
+    n_aug: Annotated[float, Field(ge=MIN_N_AUG, strict=True)] = 128.0
+    """PFGM++: extra dimensions D, any number from `MIN_N_AUG` or .inf (EDM's diffusion)."""
+    P_mean: Annotated[float, Field(strict=True, allow_inf_nan=False)] = -1.2
+    """PFGM++: mean of log t over training points."""
+    P_std: Positive = 1.2
+    """PFGM++: standard deviation of log t over training points."""
+
+    def check(self) -> None:
+        """Refuse noise levels that are no numbers."""
+        if abs(self.P_mean) + 2 * self.P_std > MAX_LOG_LEVEL:
+            raise ValueError(
+                f"P_mean: with P_std implies noise levels beyond e^{MAX_LOG_LEVEL:g}, got {self.P_mean:g}; use -1.2"
+            )
+
+
 class Pfgmpp(Process):
     """PFGM++: n_aug extra dimensions, log-normal levels; n_aug = ∞ is EDM's diffusion, under the head that all share here."""
 
+    Keys = PfgmppKeys
+    objectives = ("denoise", "reference")
+    height_keys = ("P_std", "P_mean")
     native_grid = "rho"
 
     @property
     def n_aug(self) -> float:
         """D of PFGM++."""
-        assert self.train.n_aug is not None
-        return self.train.n_aug
+        return PfgmppKeys.of(self.train).n_aug
 
     @property
     def height_max(self) -> float:
@@ -43,5 +72,5 @@ class Pfgmpp(Process):
         return y + (kernel_noise(y.shape[1], t, self.n_aug, generator)).to(y), t.to(y)
 
     def _moments(self) -> tuple[float, float]:
-        assert self.train.P_mean is not None and self.train.P_std is not None
-        return self.train.P_mean, self.train.P_std
+        keys = PfgmppKeys.of(self.train)
+        return keys.P_mean, keys.P_std

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
 from pfgm.process.base import Process
-from pfgm.rules import rule_height, rule_M
+from pfgm.registry import PROCESSES
 
 
 def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
@@ -18,24 +18,7 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
         ValueError: a reference batch larger than the data, a height that is not above sigma (height_ratio too small, or sigma
             too large for `rule`), or the raw objective above three dimensions.
     """
-    changes: dict[str, object] = {}
-    if train.process == "pfgm":
-        assert train.sigma is not None and train.tau is not None
-        if train.height_ratio is not None:
-            rule = rule_height(info.mean_norm, info.dim, train.sigma)
-            height = train.height_ratio * rule
-            if height <= train.sigma:
-                raise ValueError(
-                    f"height_ratio: {train.height_ratio:.3g} puts the height {height:.3g} below sigma = {train.sigma:.3g};"
-                    f" at this sigma use at least {1.01 * train.sigma / rule:.3g}, or lower sigma"
-                )
-            changes["M"] = math.log(height / train.sigma) / math.log1p(train.tau)
-        elif train.M == "rule":
-            if rule_height(info.mean_norm, info.dim, train.sigma) <= train.sigma:
-                raise ValueError(
-                    f"sigma: {train.sigma:g} is too large for M: rule, whose height would lie below it; lower it or give M"
-                )
-            changes["M"] = float(rule_M(info.mean_norm, info.dim, train.sigma, train.tau))
+    changes = PROCESSES[train.process].resolved(train, info)
     reference = train.reference_batch_size
     if reference == "all":
         changes["reference_batch_size"] = info.n

@@ -20,13 +20,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pfgm.config import ADAPTIVE_SOLVERS, SOLVERS, SamplerConfig
+from pfgm.config import SamplerConfig
 from pfgm.prior.latent import Latents, check_latents
 from pfgm.prior.latent import latents as draw_latents
 from pfgm.process.base import Process
 from pfgm.process.clock import HEIGHT, Clock
-from pfgm.process.registry import PROCESSES
 from pfgm.process.resolve import resolve_sampler
+from pfgm.registry import PROCESSES, SOLVERS
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.solvers import Disturb, Diverged, MeanSource, Ode, StepLimit, adaptive, fixed, heights
 
@@ -81,7 +81,7 @@ def integrate(
     _check(T, t_min, solver, rtol, atol, steps, disturb is not None, upwards and denoise)
     ode = Ode(mean_source, clock, disturb)
     try:
-        if solver in ADAPTIVE_SOLVERS:
+        if SOLVERS[solver].adaptive:
             ends = (t_min, T) if upwards else (T, t_min)
             x = adaptive(ode, x, *ends, solver, rtol, rtol if atol is None else atol, max_steps)
         else:
@@ -107,7 +107,7 @@ def _check(
         raise ValueError(f"T: need T > t_min > 0, got T = {T:g} and t_min = {t_min:g}")
     if not rtol > 0 or not (atol is None or atol > 0) or steps < 1:
         raise ValueError(f"rtol, atol and steps must be positive, got {rtol}, {atol} and {steps}")
-    if disturbed and solver in ADAPTIVE_SOLVERS:
+    if disturbed and SOLVERS[solver].adaptive:
         raise ValueError(f"solver: noise before every step needs a fixed-step solver, got {solver}; use heun2")
     if denoise_above:
         raise ValueError("denoise: the way up starts at t_min and has no denoise step; give denoise=False")
@@ -238,7 +238,7 @@ def solver_options(sampler: SamplerConfig, process: Process, atol: float | None)
     options: dict[str, object] = {
         "t_min": sampler.t_min, "solver": sampler.solver, "denoise": sampler.denoise, "clock": process.clock,
     }  # fmt: skip
-    if sampler.solver in ADAPTIVE_SOLVERS:
+    if SOLVERS[sampler.solver].adaptive:
         return options | {"rtol": sampler.rtol, "atol": atol}
     grid = process.native_grid if sampler.grid == "native" else sampler.grid
     return options | {"steps": sampler.steps, "grid": grid}

@@ -31,12 +31,13 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from pfgm.config import ADAPTIVE_SOLVERS, sampler_point
+from pfgm.config import sampler_point
 from pfgm.memory import ByRows
 from pfgm.prior.law import EDGE, PoissonPrior
 from pfgm.prior.streams import stream
 from pfgm.process.base import Process
 from pfgm.process.resolve import resolve_sampler
+from pfgm.registry import SOLVERS
 from pfgm.sampling.integrate import MAX_STEPS, check_encodes
 from pfgm.sampling.solvers import Diverged, MeanSource, StepLimit, named_limits
 
@@ -242,8 +243,9 @@ def _of_batch(
 
 
 def _check(solver: str, divergence: str, n_probes: int, batch_size: int) -> None:
-    if solver not in ADAPTIVE_SOLVERS:
-        raise ValueError(f"solver: likelihoods need an adaptive one, got {solver}; use {' or '.join(ADAPTIVE_SOLVERS)}")
+    if not SOLVERS[solver].adaptive:
+        able = " or ".join(name for name, kind in SOLVERS.items() if kind.adaptive)
+        raise ValueError(f"solver: likelihoods need an adaptive one, got {solver}; use {able}")
     if divergence not in DIVERGENCES:
         raise ValueError(f"divergence: unknown '{divergence}'; use {' or '.join(DIVERGENCES)}")
     if n_probes < 1 or batch_size < 1:

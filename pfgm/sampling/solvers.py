@@ -14,14 +14,15 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from pfgm.config import FIXED_SOLVERS
 from pfgm.memory import ByRows
 from pfgm.process.clock import HEIGHT, LOG_HEIGHT, Clock, VpClock
+from pfgm.registry import SOLVERS
 
 MeanSource = Callable[[Tensor, Tensor], Tensor]
 """(x (B, d), t (B,)) → mean source D(x, t), shape (B, d)."""
@@ -82,6 +83,25 @@ class Ode:
         return s * self.disturb(z / s, self.clock.level(u), k)
 
 
+Step = Callable[[Ode, Tensor, float, float], Tensor]
+Along = Callable[[Ode, Tensor, list[float]], Tensor]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """The card of a solver; without ``along`` it is one of torchdiffeq's adaptive ones, by its name there."""
+
+    along: Along | None = None
+    """(ode, x (B, d), falling levels) → x at the last level."""
+    calls: int = 0
+    """Network calls of a step."""
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it chooses its steps by a tolerance."""
+        return self.along is None
+
+
 def heights(T: float, t_min: float, steps: int, grid: str = "log", clock: Clock = HEIGHT) -> Tensor:
     """The ``steps`` + 1 noise levels from T to t_min, float64.
 
@@ -139,13 +159,22 @@ def adaptive(ode: Ode, x: Tensor, start: float, end: float, solver: str, rtol: f
 
 def fixed(ode: Ode, x: Tensor, levels: list[float], solver: str) -> Tensor:
     """x (B, d) along a grid of noise levels; raises `Diverged`."""
-    if solver == "multistep2":
-        return _multistep2(ode, x, levels)
-    clock = ode.clock
-    z, times = _to_state(clock, x, levels[0]), [clock.time(t) for t in levels]
-    for k, (u, v) in enumerate(itertools.pairwise(times)):
-        z = _STEPS[solver](ode, ode.before_step(z, u, k), u, v)
-    return _from_state(clock, z, levels[-1])
+    along = SOLVERS[solver].along
+    assert along is not None, f"{solver} has no fixed steps"
+    return along(ode, x, levels)
+
+
+def one_step(step: Step) -> Along:
+    """Return a solve that takes one step (ode, state, time, next time) → state from level to level."""
+
+    def along(ode: Ode, x: Tensor, levels: list[float]) -> Tensor:
+        clock = ode.clock
+        z, times = _to_state(clock, x, levels[0]), [clock.time(t) for t in levels]
+        for k, (u, v) in enumerate(itertools.pairwise(times)):
+            z = step(ode, ode.before_step(z, u, k), u, v)
+        return _from_state(clock, z, levels[-1])
+
+    return along
 
 
 def _to_state(clock: Clock, x: Tensor, t: float) -> Tensor:
@@ -195,5 +224,9 @@ def _multistep2(ode: Ode, x: Tensor, levels: list[float]) -> Tensor:
     return x
 
 
-_STEPS = {"euler": _euler, "midpoint": _midpoint, "heun2": _heun, "rk4": _rk4}
-assert (*_STEPS, "multistep2") == FIXED_SOLVERS
+DOPRI5 = BOSH3 = ADAPTIVE_HEUN = DOPRI8 = Solver()
+EULER = Solver(one_step(_euler), calls=1)
+MIDPOINT = Solver(one_step(_midpoint), calls=2)
+HEUN2 = Solver(one_step(_heun), calls=2)
+RK4 = Solver(one_step(_rk4), calls=4)
+MULTISTEP2 = Solver(_multistep2, calls=1)

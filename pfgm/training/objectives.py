@@ -71,4 +71,4 @@ def _denoising_loss(network: FieldNetwork, process: Process, x: Tensor, t: Tenso
 
 
 Objective = Callable[[FieldNetwork, Process, Tensor, Sources, torch.Generator, Doubts | None], Tensor]
-OBJECTIVES: dict[str, Objective] = {"normalized": normalized, "raw": raw, "denoise": denoise, "reference": reference}
+"""(network, process, data points, sources, generator, uncertain rows) → loss."""

@@ -35,12 +35,12 @@ from pfgm.field.sources import Sources
 from pfgm.memory import is_out_of_memory, record_split
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network, check_network, describe_network
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_train
+from pfgm.registry import OBJECTIVES
 from pfgm.training.adam import Adam
 from pfgm.training.compiled import Compiled
 from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged, derive_seed, learning_rate
-from pfgm.training.objectives import OBJECTIVES
 from pfgm.training.parts import InParts
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ class Trainer:
     @contextmanager
     def _dropout(self) -> Iterator[None]:
         """torch's global generator as the stream of this step's dropout; afterwards it is what it was."""
-        if not self.network_config.dropout:
+        if not getattr(self.network_config, "dropout", None):  # the key of any network that has dropout
             yield
             return
         generator = _global_generator(self.device)

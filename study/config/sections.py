@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
-from pfgm.config import Integer, Model, Positive, PositiveInt
+from pfgm.kinds import Integer, Model, Positive, PositiveInt
 from pfgm.sampling.disturbances import KINDS, check_level
 
 Seeds = PositiveInt | Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]

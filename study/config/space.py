@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pfgm.config import whole
+from pfgm.kinds import whole
 
 RANGES = ("uniform", "log_uniform", "int_uniform", "log_int_uniform")
 KINDS = (*RANGES, "choice")

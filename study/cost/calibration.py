@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pfgm.config import ADAPTIVE_SOLVERS, SamplerConfig
+from pfgm.config import SamplerConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.data.points import Points
 from pfgm.field.empirical import mean_source
@@ -29,6 +29,7 @@ from pfgm.metrics.reference import N_ANCHORS, N_GAUSSIANS
 from pfgm.networks.cost import network_cost
 from pfgm.process.base import Process
 from pfgm.process.resolve import resolve_sampler
+from pfgm.registry import SOLVERS
 from pfgm.sampling.integrate import sample
 from pfgm.sampling.likelihood import EXACT_DIM
 from pfgm.training.history import TrainingDiverged
@@ -200,9 +201,8 @@ def _timed(act: Callable[[], object], device: torch.device) -> float:
 
 def _count_calls(data: Dataset, process: Process, sampler: SamplerConfig) -> float:
     """Calls of D for one batch, counted on the exact field of the data (at most 500 sources) for adaptive solvers."""
-    if sampler.solver not in ADAPTIVE_SOLVERS:
-        per_step = {"euler": 1, "multistep2": 1, "midpoint": 2, "heun2": 2, "rk4": 4}[sampler.solver]
-        return float((sampler.steps or 0) * per_step + sampler.denoise)
+    if not SOLVERS[sampler.solver].adaptive:
+        return float((sampler.steps or 0) * SOLVERS[sampler.solver].calls + sampler.denoise)
     sources = data.points[torch.linspace(0, len(data.points) - 1, min(500, len(data.points))).long()]
 
     def exact(x: Tensor, t: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ def _count_calls(data: Dataset, process: Process, sampler: SamplerConfig) -> flo
 def _likelihood_s(config: StudyConfig, data: Dataset, field: Field | ExactField, sampler: SamplerConfig) -> float:
     """Seconds of the likelihood of a sampler point: a reverse pass takes about as long as two calls."""
     n = min(config.evaluate.likelihood_samples, config.info.n)
-    rtol = sampler.rtol if sampler.solver in ADAPTIVE_SOLVERS else FIXED_RTOL
+    rtol = sampler.rtol if SOLVERS[sampler.solver].adaptive else FIXED_RTOL
     up = sampler.model_copy(update={"solver": "dopri5", "rtol": rtol, "atol": "same", "steps": None, "batch_size": n})
     passes = data.info.dim if data.info.dim <= EXACT_DIM else 1
     return _count_calls(data, field.process, up) * _call_s(field, up, n, double=True) * (1 + 2 * passes)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field as Key
 from pydantic import model_validator
 
-from pfgm.config import MIN_N_AUG, Model, NetworkConfig, TrainConfig
+from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
 from pfgm.flow.exact import KINDS, exact_train
+from pfgm.kinds import Model
+from pfgm.process.pfgmpp import MIN_N_AUG
 
 if TYPE_CHECKING:
     from pfgm.flow.trained import Field
@@ -78,7 +80,7 @@ def read_given(source: FieldConfig, info: DataInfo) -> Given:
     """
     if source.exact is not None:
         train = exact_train(source.n_aug or 1.0, info)
-        content = json.dumps(["exact", source.exact, str(train.n_aug or 1.0), info.hash])
+        content = json.dumps(["exact", source.exact, str(source.n_aug or 1.0), info.hash])
         return Given(source, hashlib.sha256(content.encode()).hexdigest()[:32], train, None, 0)
     field = load_given(source, info)
     name = hashlib.sha256(json.dumps([source.format, _content_hash(source), info.hash]).encode()).hexdigest()[:32]

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.process.base import HEIGHT_MARGIN, T_EXTREME
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
+from pfgm.registry import PROCESSES
 from study.config.space import Distribution, Value
 from study.config.study import StudyConfig, activate, moved, network_part, reason
 from study.config.yaml_source import ConfigError
@@ -252,7 +253,7 @@ def check_extremes(config: StudyConfig, training: list[Point], corners: bool) ->
 
 BLAMED = {"T": ("T", "T_ratio", "t_min"), "T_ratio": ("T_ratio",), "max_radius_ratio": ("max_radius_ratio",)}
 """Keys that may be the reason for what `resolve_sampler` refuses, by the one it names."""
-HEIGHT_KEYS = ("M", "height_ratio", "tau", "sigma", "P_std", "P_mean", "sigma_max", "beta_max", "beta_min")
+HEIGHT_KEYS = tuple(key for _, process in PROCESSES.items() for key in process.height_keys)
 
 
 def _height_corners(config: StudyConfig) -> list[Point]:

@@ -13,7 +13,7 @@ from pfgm.config import TrainConfig
 from pfgm.data.dataset import DataInfo
 from pfgm.flow.base import Flow
 from pfgm.process.base import Process
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_train
 
 MeanSource = Callable[[Tensor, Tensor], Tensor]

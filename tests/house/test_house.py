@@ -110,3 +110,15 @@ def test_public_names_are_described(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_module_opens_with_its_theory(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+STUBS = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("__init__.pyi"))
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=name)
+def test_no_public_name_is_that_of_a_module_beside_it(stub: Path) -> None:
+    """Python puts a module, once imported, in the place of a name of its package."""
+    own = ".".join(stub.parent.relative_to(ROOT).parts)
+    nodes = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in nodes if node.module != own for alias in node.names}
+    assert not names & {path.stem for path in stub.parent.iterdir()}

@@ -9,7 +9,7 @@ from torch import Tensor
 from pfgm.field.analytic import PointCharges
 from pfgm.field.empirical import log_weights, mean_source, normalized_target, true_field
 from pfgm.sampling.solvers import heights as heights_between
-from pfgm.sampling.trajectories import trajectories
+from pfgm.sampling.paths import trajectories
 
 GAMMA = 5.0
 

@@ -14,7 +14,7 @@ from pfgm.prior.latent import latents
 from pfgm.prior.law import PoissonPrior
 from pfgm.sampling.integrate import integrate
 from pfgm.sampling.solvers import heights
-from pfgm.sampling.trajectories import trajectories
+from pfgm.sampling.paths import trajectories
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

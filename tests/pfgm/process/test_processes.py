@@ -17,9 +17,10 @@ from pfgm.process.base import Process
 from pfgm.process.clock import HEIGHT, LOG_HEIGHT, Height, VpClock
 from pfgm.process.diffusion import VP_EPSILON
 from pfgm.process.kernel import kernel_noise
-from pfgm.process.registry import PROCESSES, make_process
+from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler, resolve_train
 from pfgm.process.training_points import perturb
+from pfgm.registry import PROCESSES
 from pfgm.sampling.integrate import integrate, sample
 from pfgm.sampling.solvers import heights
 from study.plan.make import make_plan

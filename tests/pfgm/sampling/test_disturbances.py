@@ -17,7 +17,7 @@ from pfgm.data.dataset import load_data
 from pfgm.field.analytic import PointCharges
 from pfgm.networks.build import build_network
 from pfgm.process.clock import LOG_HEIGHT, VpClock
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_train
 from pfgm.sampling.disturbances import StepNoise, disturb_weights, quantize
 from pfgm.sampling.integrate import integrate, sample

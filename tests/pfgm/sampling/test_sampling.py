@@ -5,15 +5,16 @@ import math
 import pytest
 import torch
 
-from pfgm.config import ADAPTIVE_SOLVERS, FIXED_SOLVERS, SOLVERS, DataConfig, SamplerConfig, TrainConfig
+from pfgm.config import DataConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.analytic import GaussianMixture, PointCharges
 from pfgm.field.empirical import mean_source
 from pfgm.metrics.neighbours import nearest_distance
 from pfgm.prior.latent import latents
 from pfgm.prior.law import PoissonPrior
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler, resolve_train
+from pfgm.registry import SOLVERS
 from pfgm.sampling.integrate import Solution, integrate, sample
 from pfgm.sampling.solvers import heights
 
@@ -78,7 +79,7 @@ def test_nfe_is_the_number_of_calls(solver, denoise):
     assert out.status == "complete"
     assert out.nfe == len(calls) > 0
     per_step = {"euler": 1, "multistep2": 1, "midpoint": 2, "heun2": 2, "rk4": 4}
-    if solver in FIXED_SOLVERS:
+    if not SOLVERS[solver].adaptive:
         assert out.nfe == 6 * per_step[solver] + denoise
 
 
@@ -141,7 +142,7 @@ def test_non_finite_is_diverged_and_marks_the_rows(solver):
     assert torch.isfinite(out.x[1:]).all()
 
 
-@pytest.mark.parametrize("solver", ADAPTIVE_SOLVERS)
+@pytest.mark.parametrize("solver", [name for name, kind in SOLVERS.items() if kind.adaptive])
 def test_step_limit_is_a_status_with_its_nfe(solver):
     def rough(x, t):
         return torch.sin(1e6 * x) * 10

@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import pfgm.process.base
+import pfgm.process.kernel
 import pfgm.training.trainer
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
@@ -62,7 +62,7 @@ def silent_trainer(train: TrainConfig, data: str = "rings", network: NetworkConf
 
 @pytest.fixture
 def drawn_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pfgm.process.base, "gamma_on_host", gamma_on_device)
+    monkeypatch.setattr(pfgm.process.kernel, "gamma_on_host", gamma_on_device)
 
 
 @pytest.mark.usefixtures("drawn_on_the_device")

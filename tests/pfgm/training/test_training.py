@@ -20,11 +20,12 @@ from pfgm.flow.trained import Field
 from pfgm.networks.build import build_network
 from pfgm.networks.heads import field_head, median_noise_ratio, plain_length, root_magnitude
 from pfgm.process.kernel import kernel_noise
+from pfgm.process.make import make_process
 from pfgm.process.pfgm import Pfgm
-from pfgm.process.registry import make_process
 from pfgm.process.resolve import resolve_sampler, resolve_train
+from pfgm.registry import OBJECTIVES
 from pfgm.training.history import TrainingDiverged, derive_seed, learning_rate
-from pfgm.training.objectives import OBJECTIVES, raw
+from pfgm.training.objectives import raw
 from pfgm.training.trainer import Trainer
 
 SMALL = NetworkConfig(width=32, depth=1)

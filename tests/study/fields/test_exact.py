@@ -23,7 +23,7 @@ from pfgm.field.analytic import GaussianMixture, PointCharges
 from pfgm.field.empirical import mean_source
 from pfgm.flow.exact import ExactField, exact_field, exact_train
 from pfgm.process.kernel import kernel_noise
-from pfgm.process.registry import make_process
+from pfgm.process.make import make_process
 from pfgm.sampling.integrate import integrate
 from study.config.yaml_source import ConfigError
 from study.fields.store import FieldStore
