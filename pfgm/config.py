@@ -17,16 +17,21 @@ from pydantic import (
 )
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt, joined, whole, with_defaults
-from pfgm.registry import NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
+from pfgm.registry import METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
+
+FEATURES = ("digits", "fashion_mnist", "inception", "random", "pixels")
 
 if TYPE_CHECKING:
     NetworkName: TypeAlias = str
     ProcessName: TypeAlias = str
     ObjectiveName: TypeAlias = str
     SolverName: TypeAlias = str
+    MetricName: TypeAlias = str
+    FeaturesName: TypeAlias = str
 else:  # names as they stand in the registry when this module is loaded
     NetworkName, ProcessName = Literal[NETWORKS.names()], Literal[PROCESSES.names()]
     ObjectiveName, SolverName = Literal[OBJECTIVES.names()], Literal[SOLVERS.names()]
+    MetricName, FeaturesName = Literal[METRICS.names()], Literal[FEATURES]
 
 REFERENCE_OBJECTIVES = ("normalized", "reference")
 """Objectives whose target is computed over a reference batch."""
@@ -245,21 +250,14 @@ class SamplerConfig(Model):
         return self
 
 
-METRICS = (
-    "fid", "kid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein", "energy", "prior_error", "likelihood",
-)  # fmt: skip
-"""`likelihood` and `prior_error` are of the whole prior, whatever `max_radius_ratio`, which truncates that of the samples."""
-FEATURES = ("digits", "fashion_mnist", "inception", "random", "pixels")
-
-
 class EvaluateConfig(Model):
     """What is measured on the samples of one row."""
 
     samples: PositiveInt = 1797
     """Samples that are drawn for each row, 50 or more."""
-    metrics: tuple[Literal[METRICS], ...] = ("fid", "precision_recall", "neighbours", "solver_error")  # type: ignore[valid-type]
+    metrics: tuple[MetricName, ...] = ("fid", "precision_recall", "neighbours", "solver_error")
     """What is measured of the samples of each row; every name once."""
-    features: Literal[FEATURES] | None = None  # type: ignore[valid-type]
+    features: FeaturesName | None = None
     """Feature network of the distances (default: the data set's own, else `random` for images and `pixels` for vectors)."""
     weights: str | None = None
     """Weight file of `inception` (default: the standard one, downloaded once)."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from pfgm.kinds import NetworkKind
+    from pfgm.metrics.card import Metric
     from pfgm.process.base import Process
     from pfgm.sampling.solvers import Solver
     from pfgm.training.objectives import Objective
@@ -109,6 +110,18 @@ SOLVERS: Registry[Solver] = Registry(
     heun2="pfgm.sampling.solvers:HEUN2",
     rk4="pfgm.sampling.solvers:RK4",
     multistep2="pfgm.sampling.solvers:MULTISTEP2",
+)
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    fid="pfgm.metrics.cards:FID",
+    kid="pfgm.metrics.cards:KID",
+    precision_recall="pfgm.metrics.cards:PRECISION_RECALL",
+    neighbours="pfgm.metrics.cards:NEIGHBOURS",
+    solver_error="pfgm.metrics.cards:SOLVER_ERROR",
+    sliced_wasserstein="pfgm.metrics.cards:SLICED_WASSERSTEIN",
+    energy="pfgm.metrics.cards:ENERGY",
+    prior_error="pfgm.metrics.cards:PRIOR_ERROR",
+    likelihood="pfgm.metrics.cards:LIKELIHOOD",
 )
 
 

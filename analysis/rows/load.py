@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import yaml
 
 from analysis.rows.meta import AnalysisError, Shared
-from study.rows.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION, DamagedFile, read_arrow, read_folder
+from study.rows.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION, DamagedFile, own_fields, read_arrow, read_folder
 from study.rows.storage import Place, StorageError
 
 
@@ -114,12 +114,13 @@ def _read_all(folder: Place, schema: pa.Schema, skipped: dict[str, int]) -> list
 
 
 def _fit(table: pa.Table, path: Place, schema: pa.Schema, skipped: dict[str, int]) -> pa.Table:
-    """Return a table with the columns of this version's schema."""
+    """Return a table with the columns of this version's schema, and those of added parts."""
     names = set(table.column_names)
     if "schema_version" in names:
         newest = pc.max(table["schema_version"]).as_py() or 0
         if newest > SCHEMA_VERSION:
             raise AnalysisError(f"{path}: written with row schema {newest}, this is {SCHEMA_VERSION}; update the toolkit")
+    schema = pa.schema([*schema, *(field for field in own_fields(table.schema) if field.name not in schema.names)])
     unknown = names - set(schema.names)
     if unknown:
         _count(skipped, f"column not in the row schema: {', '.join(sorted(unknown))}", 1)
@@ -130,7 +131,7 @@ def _fit(table: pa.Table, path: Place, schema: pa.Schema, skipped: dict[str, int
 
 
 def _concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+    return pa.concat_tables(tables, promote_options="default") if tables else schema.empty_table()
 
 
 def _final(rows: pa.Table, skipped: dict[str, int]) -> pa.Table:
@@ -157,16 +158,17 @@ def _join(planned: pa.Table, measured: pa.Table, skipped: dict[str, int]) -> pa.
     place_pending = {cells[i]: measured.num_rows + k for k, i in enumerate(missing)}
     order = [place.pop(cell) if cell in place else place_pending[cell] for cell in cells]
     _count(skipped, "row not in the plan (kept)", len(place))
-    both = pa.concat_tables([measured, pending])
+    both = pa.concat_tables([measured, pending], promote_options="default")
     return both.take(pa.array([*order, *place.values()], pa.int64()))
 
 
 def _fill(planned: pa.Table) -> pa.Table:
     """Return planned cells as rows that were not measured yet."""
     n, names = planned.num_rows, set(planned.column_names)
-    columns = [planned[field.name] if field.name in names else pa.nulls(n, field.type) for field in EVALS]
-    columns[EVALS.get_field_index("status")] = pa.array(["pending"] * n, pa.string())
-    return pa.table(columns, schema=EVALS)
+    schema = pa.schema([*EVALS, *own_fields(planned.schema)])
+    columns = [planned[field.name] if field.name in names else pa.nulls(n, field.type) for field in schema]
+    columns[schema.get_field_index("status")] = pa.array(["pending"] * n, pa.string())
+    return pa.table(columns, schema=schema)
 
 
 def _count(skipped: dict[str, int], reason: str, n: int) -> None:

@@ -4,14 +4,12 @@ Samples are brought back to stored units (data units, unless the data have an of
 to the data's range before anything is measured. What they are compared with
 is computed once and kept (`pfgm.metrics.reference`).
 
-The Fréchet distance hardly sees the solver, so its error is measured apart: the first latents are solved again with dopri8 in
-float64 at a tolerance of 1e-7 (once per field and starting law), and the RMS difference per coordinate is reported.
+What is measured is a list of cards (`pfgm.metrics.card`, `pfgm.registry.METRICS`).
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,24 +22,16 @@ from torch import Tensor
 from pfgm.config import EvaluateConfig, SamplerConfig
 from pfgm.data.dataset import Dataset
 from pfgm.flow.base import Flow
+from pfgm.metrics.card import Seen, Solved
 from pfgm.metrics.features.networks import default_features, default_space, feature_network
-from pfgm.metrics.frechet import frechet_distance, moments
-from pfgm.metrics.kernels import energy_distance, kernel_distance
-from pfgm.metrics.likelihood import likelihood
-from pfgm.metrics.neighbours import K_NEAREST, neighbour_gap, neighbour_statistics, precision_recall
 from pfgm.metrics.reference import Cache, FeatureStatistics, data_radii, feature_statistics, kept_features, own_median
-from pfgm.metrics.sliced import sliced_wasserstein
 from pfgm.process.resolve import resolve_sampler
+from pfgm.registry import METRICS
 from pfgm.sampling.disturbances import StepNoise
-from pfgm.sampling.integrate import Samples, sample
+from pfgm.sampling.integrate import sample
 
 logger = logging.getLogger(__name__)
 Kept = TypeVar("Kept")
-
-REFERENCE_RTOL = 1e-7
-"""Tolerance of the dopri8 solution that solver errors are measured against."""
-SWITCHED_SD = 0.3
-"""A sample has switched when it ends farther than this many data sd (RMS per coordinate) from the reference solution."""
 
 
 @dataclass(frozen=True)
@@ -138,124 +128,33 @@ class Evaluator:
         }
         x = trained.process.info.to_stored_units(result.x).float()
         if result.status == "complete":
-            row |= self.distances(x, result.radius_ratio)
-            if "prior_error" in self.config.metrics and not disturbed:
-                row |= self._prior_error(trained, numbers.T, seed)
-            if "likelihood" in self.config.metrics and not disturbed:
-                row |= self._likelihood(trained, sampler, seed)
-            if "solver_error" in self.config.metrics and not disturbed:
-                row |= self._solver_error(trained, sampler, seed, result)
+            seen = Seen(self, x, result.radius_ratio, Solved(trained, sampler, seed, result))
+            row |= self._values(seen, of_field=False)
+            if not disturbed:
+                row |= self._values(seen, of_field=True)
         return Measured(row | {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}, x.cpu())
 
     def distances(self, x: Tensor, radius_ratio: Tensor) -> dict[str, object]:
-        """Every metric of the samples x (n, d), in stored units, that does not look at the solver.
+        """Every metric of the samples x (n, d), in stored units, that does not look at the field or the solver.
 
         Args:
             radius_ratio: R/T of each sample's start (n,).
         """
-        names = self.config.metrics
+        return self._values(Seen(self, x, radius_ratio), of_field=False)
+
+    def _values(self, seen: Seen, of_field: bool) -> dict[str, object]:
         row: dict[str, object] = {}
-        if {"fid", "kid"} & set(names) or ("precision_recall" in names and self.space == "features"):
-            row |= self._of_features(x)
-        if "precision_recall" in names and self.space == "pixels":
-            row |= self._precision_recall(x)
-        if "neighbours" in names:
-            row |= self._neighbours(x, radius_ratio)
-        if "sliced_wasserstein" in names:
-            row["metric_sliced_wasserstein"] = sliced_wasserstein(x, self.raw)
-        if "energy" in names:
-            row["metric_energy"] = energy_distance(x[: self.config.pr_samples], self.some)
+        for name in METRICS:  # in the order of the registry, whatever that of the study file
+            if name in self.config.metrics and METRICS[name].of_field == of_field:
+                row |= METRICS[name].measure(seen)
         return row
 
-    def _of_features(self, x: Tensor) -> dict[str, object]:
-        names, features = self.config.metrics, self.network(x)
-        row: dict[str, object] = {"metric_features": self.network.label}
-        if "fid" in names:
-            floor, half, gaussian = self.reference.anchors.tolist()
-            own = moments(features)
-            row |= {
-                "metric_fid": frechet_distance(*own, *self.reference.train),
-                "metric_fid_floor": floor,
-                "metric_fid_half": half,
-                "metric_fid_gaussian": gaussian if math.isfinite(gaussian) else None,
-            }
-            if self.test is not None and len(self.test) > features.shape[1]:  # else its covariance is singular
-                assert self.reference.test is not None
-                row |= {"metric_fid_test": frechet_distance(*own, *self.reference.test), "metric_n_test": len(self.test)}
-        if "kid" in names:
-            kid, error = kernel_distance(features, self.kept.to(features))
-            row |= {"metric_kid": kid, "metric_kid_se": error}
-        if "precision_recall" in names and self.space == "features":
-            row |= self._precision_recall(features)
-        return row
-
-    def _precision_recall(self, points: Tensor) -> dict[str, object]:
-        """points (n, ·): the samples in the space of precision and recall."""
-        data, radius = self.balls
-        found = precision_recall(points[: self.config.pr_samples], data, K_NEAREST, radius)
-        return {f"metric_{name}": value for name, value in found._asdict().items()} | {
-            "metric_pr_space": self.space,
-            "metric_pr_k": K_NEAREST,
-            "metric_pr_n": min(len(points), self.config.pr_samples),
-            "metric_pr_n_data": len(data),
-        }
-
-    def _neighbours(self, x: Tensor, radius_ratio: Tensor) -> dict[str, object]:
-        ratio, outliers = neighbour_statistics(x, self.raw, self.own)
-        far = radius_ratio[outliers.cpu()]
-        row: dict[str, object] = {
-            "metric_nn_ratio": ratio if math.isfinite(ratio) else None,
-            "metric_outlier_fraction": float(outliers.double().mean()),
-            "diag_outlier_radius": float(far.median()) if len(far) else None,
-        }
-        if self.test is not None:
-            gap = neighbour_gap(x, self.raw, self.test)
-            row["metric_nn_gap"] = gap if math.isfinite(gap) else None
-        return row
-
-    def _prior_error(self, trained: Flow, T: float, seed: int) -> dict[str, object]:
-        """Error of starting an exact field at T, which sampler points of one T share."""
-        found = self._once(("prior", id(trained), T, seed), lambda: trained.prior_error(T, seed))
-        return {f"metric_prior_{name}": value for name, value in found._asdict().items()}
-
-    def _likelihood(self, trained: Flow, sampler: SamplerConfig, seed: int) -> dict[str, object]:
-        """Likelihood of the field's ODE, which sampler points share that differ in no tolerance, T or t_min."""
-        numbers = resolve_sampler(sampler, trained.process)
-        key = ("likelihood", id(trained), numbers.T, sampler.t_min, numbers.rtol, numbers.atol, seed)
-        return self._once(key, lambda: likelihood(trained, self.data, sampler, self.config.likelihood_samples, seed))
-
-    def _once(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
-        """What ``make`` returned the first time."""
+    def once(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
+        """Return what ``make`` returned the first time it was asked for this key and field."""
         if key not in self._of_field:
             self._of_field[key] = make()
         kept: Kept = self._of_field[key]
         return kept
-
-    def _solver_error(self, trained: Flow, sampler: SamplerConfig, seed: int, result: Samples) -> dict[str, object]:
-        """RMS per coordinate to the dopri8 solution from the same latents: median, 95 % quantile, share that switched."""
-        n = min(self.config.solver_error_samples, self.config.samples)
-        numbers = resolve_sampler(sampler, trained.process)
-
-        def solve() -> Tensor:
-            exact = SamplerConfig(
-                T=numbers.T, t_min=sampler.t_min, solver="dopri8", rtol=REFERENCE_RTOL, denoise=sampler.denoise,
-                max_radius_ratio=sampler.max_radius_ratio, batch_size=n,
-            )  # fmt: skip
-            precise = trained.double()  # float32 rounding of the network would defeat the tolerance
-            solution = sample(precise.mean_source, trained.process, exact, n, seed, device=self.device, dtype=torch.float64)
-            return solution.x if solution.status == "complete" else torch.full_like(solution.x, torch.nan)
-
-        key = ("solution", id(trained), numbers.T, numbers.max_radius, sampler.t_min, sampler.denoise, seed)
-        reference = self._once(key, solve)
-        if not bool(torch.isfinite(reference).all()):  # the statistics count these rows as "solver_error missing"
-            logger.warning("no solver error at T = %g: the reference solution did not come through", numbers.T)
-            return {}
-        error = (result.x[:n].double() - reference).square().mean(1).sqrt()
-        return {
-            "metric_solver_error": float(error.median()),
-            "metric_solver_error_95": float(error.quantile(0.95)),
-            "metric_solver_switched": float((error > SWITCHED_SD * trained.process.info.sd).double().mean()),
-        }
 
     def forget_solutions(self) -> None:
         """Drop the reference solutions and likelihoods of a field that is done."""

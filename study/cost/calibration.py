@@ -21,7 +21,8 @@ from pfgm.data.points import Points
 from pfgm.field.empirical import mean_source
 from pfgm.flow.exact import ExactField, exact_field
 from pfgm.flow.trained import Field
-from pfgm.metrics.evaluator import REFERENCE_RTOL, Evaluator
+from pfgm.metrics.cards import REFERENCE_RTOL
+from pfgm.metrics.evaluator import Evaluator
 from pfgm.metrics.frechet import frechet_distance, frechet_flops, moments
 from pfgm.metrics.likelihood import FIXED_RTOL
 from pfgm.metrics.neighbours import N_OWN

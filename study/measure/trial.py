@@ -36,7 +36,8 @@ from study.measure.sample_picture import sample_picture
 from study.measure.statistics_cache import References
 from study.measure.tracking import Tracker
 from study.plan.make import Trial
-from study.rows.records import EVALS, HISTORY, DamagedFile, is_done, read_table, write_table
+from study.plan.own_columns import evals_schema
+from study.rows.records import HISTORY, DamagedFile, is_done, read_table, write_table
 from study.rows.storage import Place, StorageError
 
 logger = logging.getLogger(__name__)
@@ -286,7 +287,7 @@ def write_outcome(config: StudyConfig, cells: Iterable[Mapping[str, object]], st
 
 def write_row(config: StudyConfig, row: Mapping[str, object]) -> None:
     """One cell's row, whole, as ``evals/<cell_id>.parquet``."""
-    write_table(_row_path(config, row), [{**row, **provenance(config)}], EVALS)
+    write_table(_row_path(config, row), [{**row, **provenance(config)}], evals_schema())
 
 
 def _row_path(config: StudyConfig, row: Mapping[str, object]) -> Place:

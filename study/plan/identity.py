@@ -55,14 +55,18 @@ def train_id(config: StudyConfig, train: TrainConfig, network: NetworkConfig | N
 def point_id(declared: TrainConfig, network: Mapping[str, Value]) -> str:
     """Identity of a training point as declared, ``network`` its searched keys of the network.
 
-    A key that was added later counts only where it is used.
+    A key that the first studies did not have counts only where it is used.
     """
-    unused = {key for key in ADDED_LATER if getattr(declared, key) in (None, False)}
+    unused = {key for key, value in declared if key not in ALWAYS_NAMED and value in (None, False)}
     return digest({**declared.model_dump(exclude=unused), **network})
 
 
-ADDED_LATER = ("constant_rate", "sigma_min", "sigma_max", "beta_min", "beta_max")
-"""Keys of ``train`` that the first studies did not have."""
+ALWAYS_NAMED = frozenset({
+    "process", "objective", "gamma", "sigma", "tau", "M", "height_ratio", "restrict_M", "n_aug", "P_mean", "P_std",
+    "reference_batch_size", "steps", "batch_size", "learning_rate", "warmup_steps", "gradient_clip", "ema_decay", "bf16",
+    "force",
+})  # fmt: skip
+"""Keys of ``train`` that the first studies had: their identities name each of these, also where it is null."""
 
 
 def evaluation(config: StudyConfig) -> dict[str, object]:

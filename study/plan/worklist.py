@@ -14,8 +14,9 @@ from study.config.study import StudyConfig
 from study.fields.store import FieldStore
 from study.plan.designs import tpe
 from study.plan.make import Trial, make_plan, read_point
+from study.plan.own_columns import manifest_schema
 from study.plan.reach import TRIALS, joint_points
-from study.rows.records import MANIFEST, DamagedFile, is_done, read_evals, read_table, write_table
+from study.rows.records import DamagedFile, is_done, read_evals, read_table, write_table
 from study.rows.storage import Place
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class Worklist:
         path = self.config.folder / "manifest.parquet"
         known = {c["cell_id"] for c in self.cells}
         kept = [r for r in read_manifest(path) if r["cell_id"] not in known and r["cell_id"] in self.rows]
-        write_table(path, [*self.cells, *kept], MANIFEST)
+        write_table(path, [*self.cells, *kept], manifest_schema())
 
 
 def read_manifest(path: Place) -> list[dict[str, object]]:

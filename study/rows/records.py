@@ -77,6 +77,9 @@ COLUMNS: dict[str, pa.DataType] = {**KEYS, **PARAMETERS, **MEASUREMENTS, **PROVE
 EVALS = pa.schema(list(COLUMNS.items()))
 MANIFEST = pa.schema([*KEYS.items(), *PARAMETERS.items(), ("prov_design", _S), ("schema_version", _I)])
 
+OWN = {b"column": b"of an added part"}
+"""Metadata of a column that a part outside this package brought: readers keep it though the schema lacks it."""
+
 HISTORY = pa.schema(
     [
         ("train_id", _S), ("seed_train", _I), ("step", _I), ("loss", _F), ("gradient_norm", _F),
@@ -94,6 +97,11 @@ def table(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
         if unknown:
             raise KeyError(f"columns not in the row schema: {', '.join(unknown)}; add them to study/rows/records.py")
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+def own_fields(schema: pa.Schema) -> list[pa.Field]:
+    """Return the columns of a table that an added part brought."""
+    return [field for field in schema if field.metadata and OWN.items() <= field.metadata.items()]
 
 
 Where = str | os.PathLike[str] | Place
@@ -185,7 +193,7 @@ METRIC_COLUMNS = {
     "solver_error": "metric_solver_error", "sliced_wasserstein": "metric_sliced_wasserstein", "energy": "metric_energy",
     "prior_error": "metric_prior_kl", "likelihood": "metric_nats_per_dim",
 }  # fmt: skip
-"""A column that each name of ``evaluate.metrics`` fills."""
+"""A column that each name of ``evaluate.metrics`` fills, where it is not ``metric_<name>``."""
 
 
 def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:
@@ -194,7 +202,7 @@ def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:
         return row["status"] in STATUSES
     if row.get("metric_names") is not None:
         return set(metrics) <= set(str(row["metric_names"]).split(","))
-    return all(row.get(METRIC_COLUMNS[name]) is not None for name in metrics if name != "solver_error")
+    return all(row.get(METRIC_COLUMNS.get(name, f"metric_{name}")) is not None for name in metrics if name != "solver_error")
 
 
 def write_text(where: Where, text: str) -> None:

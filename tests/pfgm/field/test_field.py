@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pfgm.field.analytic import PointCharges
 from pfgm.field.empirical import log_weights, mean_source, normalized_target, true_field
-from pfgm.sampling.solvers import heights as heights_between
 from pfgm.sampling.paths import trajectories
+from pfgm.sampling.solvers import heights as heights_between
 
 GAMMA = 5.0
 

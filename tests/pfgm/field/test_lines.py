@@ -13,8 +13,8 @@ from pfgm.field.lines import electric_field, electric_lines, line_starts
 from pfgm.prior.latent import latents
 from pfgm.prior.law import PoissonPrior
 from pfgm.sampling.integrate import integrate
-from pfgm.sampling.solvers import heights
 from pfgm.sampling.paths import trajectories
+from pfgm.sampling.solvers import heights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,7 +12,7 @@ import torch
 from helpers.exact_flow import ExactFlow, Gaussians, process_of
 from scipy import stats
 
-from pfgm.config import METRICS, DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.analytic import GaussianMixture, PointCharges
 from pfgm.field.empirical import mean_source
@@ -21,6 +21,7 @@ from pfgm.flow.trained import Field
 from pfgm.metrics.evaluator import Evaluator
 from pfgm.metrics.likelihood import some_points
 from pfgm.process.pfgm import Pfgm
+from pfgm.registry import METRICS
 from pfgm.sampling.dequantization import dequantize, quantization
 from pfgm.sampling.likelihood import bits_per_dim, log_likelihood, rademacher, source_and_divergence
 from pfgm.training.trainer import Trainer

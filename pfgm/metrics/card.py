@@ -1,0 +1,78 @@
+"""The card of a metric: its columns, what it looks at, and the function that measures it.
+
+    def measure(seen: Seen) -> dict[str, object]:
+        return {"metric_spread": float(seen.x.std())}
+
+    SPREAD = Metric(measure, columns=(Column("metric_spread"),))
+
+The line ``spread="my_package.spread:SPREAD"`` in `pfgm.registry` makes it a name of ``evaluate.metrics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from pfgm.config import SamplerConfig
+from pfgm.flow.base import Flow
+from pfgm.sampling.integrate import Samples
+
+if TYPE_CHECKING:
+    from pfgm.metrics.evaluator import Evaluator
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number that a metric leaves in a row."""
+
+    name: str
+    """With its prefix: ``metric_`` or ``diag_``."""
+    kind: type[float] | type[int] | type[str] = float
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The field and the solve that the samples come from."""
+
+    flow: Flow
+    sampler: SamplerConfig
+    seed: int
+    result: Samples
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a metric may look at.
+
+    Args:
+        data: reference data and their statistics.
+        x: samples (n, d), in stored units, clamped to the data's range.
+        radius_ratio: R/T of each sample's start (n,).
+        solved: where the samples come from; None where they are measured alone.
+    """
+
+    data: Evaluator
+    x: Tensor
+    radius_ratio: Tensor
+    solved: Solved | None = None
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features of the samples (n, k)."""
+        return self.data.network(self.x)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The card of a metric."""
+
+    measure: Callable[[Seen], dict[str, object]]
+    """Return the values of the columns; one that cannot be had may be left out."""
+    columns: tuple[Column, ...] = ()
+    """Columns that the row schema does not have yet."""
+    of_field: bool = False
+    """Whether it looks at the field or the solver: it is then measured on undisturbed fields alone."""

@@ -1,0 +1,118 @@
+"""A part is one file and one registry line: one of each kind is added, and a study runs with all of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import yaml
+
+from analysis import load_study, summarize
+
+PARTS = {
+    "own_network.py": """
+from math import prod
+from torch import Tensor, nn
+from pfgm.kinds import Keys, NetworkKind, PositiveInt
+
+class LinearKeys(Keys):
+    rank: PositiveInt = 3
+
+class Linear(nn.Module):
+    def __init__(self, dim: int, embedding: int, rank: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(dim + embedding, rank), nn.Linear(rank, dim + 1)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        from torch import cat
+        return self.up(self.down(cat([x, e], 1)))
+
+CARD = NetworkKind(LinearKeys, lambda config, shape, width: Linear(prod(shape), width, LinearKeys.of(config).rank))
+""",
+    "own_process.py": '''
+from pfgm.kinds import Keys, Positive
+from pfgm.process.diffusion import GaussianDiffusion
+
+class FlatKeys(Keys):
+    top: Positive = 5.0
+
+class Flat(GaussianDiffusion):
+    """Noise levels uniform between 0 and the top."""
+    Keys = FlatKeys
+    height_keys = ("top",)
+
+    @property
+    def height_max(self) -> float:
+        return FlatKeys.of(self.train).top
+
+    def levels(self, u):
+        return self.height_max * (u + 1e-3)
+''',
+    "own_solver.py": """
+from pfgm.sampling.solvers import Solver, one_step
+
+def ralston(ode, z, u, v):
+    slope = ode.slope(z, u)
+    ahead = ode.slope(z + 2 / 3 * (v - u) * slope, u + 2 / 3 * (v - u))
+    return z + (v - u) * (slope / 4 + 3 * ahead / 4)
+
+RALSTON = Solver(one_step(ralston), calls=2)
+""",
+    "own_metric.py": """
+from pfgm.metrics.card import Column, Metric
+SPREAD = Metric(lambda seen: {"metric_spread": float(seen.x.std())}, columns=(Column("metric_spread"),))
+""",
+}
+RUN = """
+from pfgm.registry import METRICS, NETWORKS, PROCESSES, SOLVERS
+NETWORKS.register("linear", "own_network:CARD")
+PROCESSES.register("flat", "own_process:Flat")
+SOLVERS.register("ralston", "own_solver:RALSTON")
+METRICS.register("spread", "own_metric:SPREAD")
+import sys
+from study.run import main
+sys.exit(main(["search.yaml", "--inline", "--no-report", *sys.argv[1:]]))
+"""
+STUDY = {
+    "name": "own",
+    "data": {"name": "rings", "n": 300},
+    "network": {"name": "linear", "rank": 4},
+    "train": {"process": "flat", "steps": 20, "batch_size": 32},
+    "sampler": {"solver": "ralston", "steps": 4},
+    "evaluate": {"samples": 60, "metrics": ["fid", "spread"]},
+    "search": {"train": {"top": {"choice": [4.0, 5.0]}}},
+}
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the study of this folder, its parts registered, in a process of its own."""
+    return subprocess.run([sys.executable, "run.py", *options], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def write(folder: Path, **sections: object) -> None:
+    """Write the parts, the study file and the script that registers and runs."""
+    for name, code in {**PARTS, "run.py": RUN}.items():
+        (folder / name).write_text(code.lstrip(), encoding="utf-8")
+    (folder / "search.yaml").write_text(yaml.safe_dump({**STUDY, **sections}), encoding="utf-8")
+
+
+def test_a_study_runs_with_a_network_a_process_a_solver_and_a_metric_of_ones_own(tmp_path: Path) -> None:
+    write(tmp_path)
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = load_study(tmp_path / "results" / "own")
+    assert rows["status"].eq("complete").all() and sorted(rows["train_top"]) == [4.0, 5.0]
+    assert rows["metric_spread"].gt(0).all() and rows["cost_nfe"].eq(9).all(), "two calls a step, and one to denoise"
+    assert rows["network_rank"].eq(4).all() and rows["train_process"].eq("flat").all()
+    assert len(summarize(rows, metric="spread")) == 2
+    manifest = pq.read_schema(tmp_path / "results" / "own" / "manifest.parquet")
+    assert {"train_top", "network_rank"} <= set(manifest.names)
+
+
+def test_keys_of_ones_own_are_checked_like_any_other(tmp_path: Path) -> None:
+    write(tmp_path, train={"process": "flat", "steps": 20, "batch_size": 32, "sigma": 0.1})
+    assert "sigma: belongs to process pfgm, this run uses process flat" in run(tmp_path).stderr.replace("train.", "")
+    write(tmp_path, sampler={"solver": "ralstom", "steps": 4})
+    assert "ralston" in run(tmp_path).stderr
