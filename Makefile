@@ -1,10 +1,10 @@
-# make demo | test | docs | faults | lint | type | bench — each sets up .venv first, from the pinned constraints.txt.
+# make demo | test | check | docs | faults | lint | type | bench — each sets up .venv first, from the pinned constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-small test test-tools docs faults lint type bench notebooks setup clean
+.PHONY: demo demo-small check test test-tools docs faults lint type bench notebooks setup clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -24,6 +24,11 @@ demo-small: $(STAMP)
 
 test: $(STAMP) test-tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+
+# Before a commit: lint, types, and the tests that take a minute together.
+check: $(STAMP) lint type
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests/house/test_house.py tests/study/config tests/study/plan/test_identities.py \
+	  tests/pfgm/prior tests/pfgm/process tests/pfgm/field tests/analysis/robustness tests/pfgm/training/test_training.py
 
 # What some tests need beside Python packages: a browser, its accessibility rules, Fashion-MNIST. Tests whose tools cannot be had
 # here are skipped, and named at the end.
