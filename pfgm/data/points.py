@@ -47,7 +47,7 @@ class Points:
     shift: Tensor | None = None
     rows: Tensor | None = None
     flip: bool = False
-    device: torch.device = field(default=None)  # type: ignore[assignment]
+    device: torch.device = field(default=None)  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         if self.stored.dtype not in (torch.uint8, torch.float32):

@@ -128,7 +128,8 @@ def _great_circle(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
     angle = angle[:, None] / math.pi
     away, towards = ((part * torch.sinc(part * angle) / torch.sinc(angle))[..., None] for part in (1 - s, s))
     mixed = away * a[:, None] + towards * b[:, None]
-    return mixed / mixed.norm(dim=2, keepdim=True)
+    unit: Tensor = mixed / mixed.norm(dim=2, keepdim=True)
+    return unit
 
 
 def _of_score(score: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -233,7 +233,7 @@ def _together(solutions: list[Solution], size: int, n: int) -> tuple[Tensor, flo
     )
 
 
-def solver_options(sampler: SamplerConfig, process: Process, atol: float | None) -> dict:
+def solver_options(sampler: SamplerConfig, process: Process, atol: float | None) -> dict[str, Any]:
     """Arguments of `integrate` that a sampler point fixes for a process, T aside."""
     options: dict[str, object] = {
         "t_min": sampler.t_min, "solver": sampler.solver, "denoise": sampler.denoise, "clock": process.clock,

@@ -133,11 +133,10 @@ def _knock(address: str, shown: str) -> None:
     """
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
-    # Ray promises nothing about these two modules, and only joining a cluster needs them
-    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, without types
+    from ray._private.authentication import authentication_token_setup as tokens  # private: only joining may break by it
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # private too; compiled, without types
 
-    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)
     sys.stderr.flush()
     stderr = os.dup(2)  # the compiled part of Ray writes there
     try:

@@ -25,7 +25,7 @@ class ConfigError(ValueError):
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the number and truth words of YAML 1.2."""
 
-    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 (PyYAML's own class attribute)
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,10 +44,10 @@ class TimedFlow(Flow):
 
     flow: Field | ExactField
     deadline: Deadline
+    process: Process = field(init=False, repr=False, compare=False)
 
-    @property
-    def process(self) -> Process:  # type: ignore[override]
-        return self.flow.process
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "process", self.flow.process)
 
     @property
     def device(self) -> torch.device:
