@@ -98,7 +98,7 @@ class _SquaredDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        """Of points x (B, d) and charges y (K, d)."""
+        """Return the squared distances of points x (B, d) from charges y (K, d)."""
         ctx.save_for_backward(x, y)
         return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
 

@@ -275,7 +275,7 @@ def _mended(sight: _Sight, doubt: Tensor, x: Tensor, t: Tensor, data: Sources, c
 
 
 def _look_exactly(x: Tensor, t: Tensor, data: Sources, centre: Middle, n_aug: float) -> _Sight:
-    """The same for a few rows: exact distances, and x − y_j of the nearest sources by exact differences."""
+    """Look at a few rows by exact distances, and take x − y_j of the nearest sources by exact differences."""
     logits = exact_log_kernels(x, t, data, n_aug)
     log_sum = torch.logsumexp(logits, dim=1)
     weights = torch.softmax(logits, dim=1)

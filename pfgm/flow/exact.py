@@ -85,7 +85,7 @@ class ExactField(Flow):
         return mixture_of(self.data, self.place, n_aug)
 
     def double(self) -> ExactField:
-        """The same field: it is computed in float64."""
+        """Return this field, which is computed in float64 anyway."""
         return self
 
     def mean_source(self, x: Tensor, t: Tensor) -> Tensor:

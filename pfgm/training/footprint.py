@@ -82,7 +82,7 @@ class Alive(TorchDispatchMode):
 
 
 def _storages(values: Iterable[Any]) -> Iterator[torch.UntypedStorage]:
-    """Of tensors, and of tensors in lists."""
+    """Yield the storages of tensors, and of tensors in lists."""
     for value in values:
         if isinstance(value, Tensor):
             yield value.untyped_storage()

@@ -59,7 +59,7 @@ def denoise(
 def reference(
     network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None = None
 ) -> Tensor:
-    """As `denoise`, with the mean source over ``sources`` (N_ref, d) as the target: less variance."""
+    """Return the loss of `denoise` with the mean source over ``sources`` (N_ref, d) as its target: less variance."""
     x, t = process.training_points(y, g)
     return _denoising_loss(network, process, x, t, mean_source(x, t, sources, n_aug=process.n_aug, doubts=doubts))
 

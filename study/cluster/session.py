@@ -53,7 +53,7 @@ class Room:
 
 
 def for_workers(config: StudyConfig) -> StudyConfig:
-    """The same study with absolute paths: a worker's working directory is another."""
+    """Return the study with absolute paths, for a worker has another working directory."""
     path = config.data.path
     data = config.data if path is None else config.data.model_copy(update={"path": str(Path(path).absolute())})
     return replace(config, storage=config.place.absolute().uri, data=data)

@@ -108,7 +108,7 @@ def read_source(path: Path, overrides: tuple[str, ...] = ()) -> Source:
 
 
 def parse_source(content: bytes, file: str, overrides: tuple[str, ...] = ()) -> Source:
-    """As `read_source`, of a file's content."""
+    """Read the content of a study file, as `read_source` reads a file."""
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{file}:1: {len(content)} bytes are more than the {MAX_BYTES} of a study file; name another file")
     try:

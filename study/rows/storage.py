@@ -87,7 +87,7 @@ class Place:
         return Path(self.path)
 
     def absolute(self) -> Place:
-        """The same place for a process with another working directory."""
+        """Return this place for a process with another working directory."""
         return self if self.remote else Place(str(self.local.absolute()))
 
     def write(self, content: bytes) -> None:

@@ -13,11 +13,7 @@ def progress(what: str, total: float | None, in_bytes: bool = False) -> Iterator
     if not sys.stderr.isatty():
         yield lambda done: None
         return
-    from rich import console  # a terminal alone needs it
-    from rich import progress as bars
+    from pfgm.data.pictures.bar import bar  # rich, which a terminal alone needs
 
-    count = bars.DownloadColumn() if in_bytes else bars.MofNCompleteColumn()
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), count, bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=console.Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+    with bar(what, total, in_bytes) as tell:
+        yield tell
