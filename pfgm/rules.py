@@ -1,6 +1,7 @@
 """The authors' rules: M from the data and T, the starting height and the largest radius that follow from it.
 
-Source: PFGM (arXiv 2209.11178), the rule for M, the starting height and the largest radius."""
+Source: PFGM (arXiv 2209.11178), the rule for M, the starting height and the largest radius.
+"""
 
 import math
 

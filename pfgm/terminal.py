@@ -4,8 +4,7 @@ Python prints a traceback where a signal comes while it imports, which takes the
 character has no place in the output's encoding, as in the log of a batch job whose locale is C. A command is stopped by one
 line and exit code 130 instead, and writes what it can: σ as sigma, × as x.
 
-The standard library alone, so that it is there before anything else is imported. `pfgm.terminal` and `pfgm.terminal` are one
-text, and a test keeps them so: pfgm works without study, and analysis, which shares the latter, without pfgm.
+Every package uses this module. It needs the standard library alone, so that it is there before anything else is imported.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from study.config.study import StudyConfig
 from study.host.progress import Progress
@@ -30,10 +31,10 @@ def throttled(report: Report) -> Report:
 
 
 def run_inline(config: StudyConfig, work: Worklist, progress: Progress, start: Start) -> None:
-    """The same trials one after another in this process, for a debugger."""
+    """Run the trials one after another in this process, for a debugger."""
     while (trial := work.take()) is not None:
         start(trial)
         todo = work.missing(trial)
-        run_trial(config, trial, todo, throttled(lambda said, t=trial: progress.update(t.trial_id, said)))  # type: ignore[misc]
+        run_trial(config, trial, todo, throttled(partial(progress.update, trial.trial_id)))
         work.give_back(trial.trial_id)
         progress.finish(trial.trial_id)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pfgm.terminal import command
-from study.fields.store import age
+from study.fields.listing import age
 from study.host.lease import holder_lives, read_holder
 from study.rows.records import DamagedFile, read_evals, read_table
 from study.rows.storage import Place, StorageError

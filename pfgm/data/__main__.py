@@ -6,8 +6,10 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from pydantic import ValidationError
+
+from pfgm.data.errors import DataError
 from pfgm.terminal import command
 
 DESCRIPTION = """\
@@ -34,23 +36,15 @@ exit codes: 0 described, 2 a data set that cannot be used, or a mistake in the c
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Read the command line, describe a data set, and return the exit code."""
     options = vars(parser().parse_args(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    from pydantic import ValidationError
-
-    from pfgm.config import DataConfig
-    from pfgm.data.dataset import load_data
-    from pfgm.data.describe import describe, guess, text
-    from pfgm.data.errors import DataError
-    from pfgm.data.registry import READERS
+    from pfgm.data.describe import describe, read, text  # torch takes seconds, which help and a mistake need not wait for
 
     what, reader = options.pop("what"), options.pop("reader")
     options.pop("command")
     try:
-        named = what in READERS and reader is None
-        where = {"name": what} if named else {"name": reader or guess(Path(what).expanduser()), "path": what}
-        print(text(describe(load_data(DataConfig.model_validate(where | options)))))
+        print(text(describe(read(what, reader, options))))
     except ValidationError as error:
         first = error.errors()[0]
         print(f"data.{'.'.join(str(k) for k in first['loc'])}: {first['msg']} (got {first['input']!r})", file=sys.stderr)

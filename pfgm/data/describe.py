@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pfgm.data.dataset import DataInfo, Dataset, chunks
+from pfgm.config import DataConfig
+from pfgm.data.dataset import DataInfo, Dataset, chunks, load_data
 from pfgm.data.errors import DataError
 from pfgm.data.points import Points
 from pfgm.data.readers.cifar import is_cifar_folder
@@ -102,6 +103,18 @@ def recommend(mean_norm: float, dim: int, sigma: float, tau: float) -> Recommend
         return Recommended(sigma, tau, None, None, None)
     height = height_max(sigma, tau, M)
     return Recommended(sigma, tau, M, rule_T(height), rule_R_max(height, dim))
+
+
+def read(what: str, reader: str | None, options: Mapping[str, object]) -> Dataset:
+    """Read the data set of a name, or of a path whose reader is given or guessed.
+
+    Raises:
+        DataError: it cannot be used, or nothing reads the path.
+        pydantic.ValidationError: an option is refused.
+    """
+    named = what in READERS and reader is None
+    where = {"name": what} if named else {"name": reader or guess(Path(what).expanduser()), "path": what}
+    return load_data(DataConfig.model_validate({**where, **options}))
 
 
 def guess(path: Path) -> str:

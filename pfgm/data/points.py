@@ -47,7 +47,7 @@ class Points:
     shift: Tensor | None = None
     rows: Tensor | None = None
     flip: bool = False
-    device: torch.device = field(default=None)  # type: ignore[assignment]
+    device: torch.device = field(default=None)  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         if self.stored.dtype not in (torch.uint8, torch.float32):
@@ -78,11 +78,11 @@ class Points:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the decoded points."""
+        """The dtype of the decoded points."""
         return torch.float32
 
     def is_floating_point(self) -> bool:
-        """As of a tensor: decoded points are floats."""
+        """Return True, for decoded points are floats."""
         return True
 
     def __getitem__(self, index: Index) -> Tensor:
@@ -116,7 +116,7 @@ class Points:
         return replace(self, flip=False)
 
     def to(self, device: torch.device | str) -> Points:
-        """The same points, decoded on ``device``.
+        """Return these points, decoded on ``device``.
 
         The stored rows move there too if they fit into half of its free memory; else they stay on the host, and the rows
         that are taken are moved.

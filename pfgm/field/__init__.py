@@ -1,4 +1,7 @@
-"""Fields of points, exactly: no network is involved. A field is a function of x (B, d) and t (B,): its mean source, (B, d)."""
+"""Fields of points, exactly, without a network; imports nothing of ours but `memory`.
+
+A new field is one function of x (B, d) and t (B,) in a file of its own: its mean source has shape (B, d).
+"""
 
 from pfgm.registry import public_names
 

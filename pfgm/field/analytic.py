@@ -13,6 +13,7 @@ is the scale-mixture form of the Student-t law.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class PointCharges:
         """log p_k − (d+n)/2 · log(1 + ‖x − y_k‖²/(n t²)), shape (B, K); its limit −‖x − y_k‖²/(2t²) at n = ∞."""
         d, n = self.locations.shape[1], self.n_aug
         _check_points(x, d)
-        squared: Tensor = _SquaredDistances.apply(x.double(), self.locations)
+        squared = _squared_distances(x.double(), self.locations)
         ratio = squared / _heights(t, x).square()[:, None]
         return self.weights.log() - (0.5 * ratio if math.isinf(n) else 0.5 * (d + n) * torch.log1p(ratio / n))
 
@@ -97,7 +98,7 @@ class _SquaredDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        """Of points x (B, d) and charges y (K, d)."""
+        """Return the squared distances of points x (B, d) from charges y (K, d)."""
         ctx.save_for_backward(x, y)
         return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
 
@@ -107,6 +108,9 @@ class _SquaredDistances(torch.autograd.Function):
         (g,), (x, y) = gradients, ctx.saved_tensors
         centre = y.mean(0)  # smaller numbers, smaller rounding
         return 2.0 * (g.sum(1, keepdim=True) * (x - centre) - g @ (y - centre)), None
+
+
+_squared_distances: Callable[[Tensor, Tensor], Tensor] = _SquaredDistances.apply
 
 
 class GaussianMixture:

@@ -49,7 +49,8 @@ def chunks(data: Sources, centre: Middle | None = None) -> Iterator[tuple[int, T
 
 def squared_norms(y: Tensor) -> Tensor:
     """‖y_j‖², shape (N,)."""
-    return torch.linalg.vector_norm(y, dim=1).square_()
+    norms: Tensor = torch.linalg.vector_norm(y, dim=1)
+    return norms.square_()
 
 
 def squared_distances(x: Tensor, y: Tensor, squared_y: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def normalized_target(x: Tensor, t: Tensor | float, data: Sources, gamma: float,
         raise ValueError(f"gamma must be at least 0, got {gamma}: give it in data units, e.g. 5 for images in [-1, 1]")
     points, heights = _checked(x, t, data, 1.0, silent=doubts is not None)
     e_hat = torch.cat([_look(points, heights, data, 1.0, doubts=doubts).offset, heights[:, None]], dim=1)
-    norm = torch.linalg.vector_norm(e_hat, dim=1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(e_hat, dim=1, keepdim=True)
     return (e_hat * (-math.sqrt(x.shape[1]) / (norm + gamma))).to(x.dtype)
 
 
@@ -275,7 +275,7 @@ def _mended(sight: _Sight, doubt: Tensor, x: Tensor, t: Tensor, data: Sources, c
 
 
 def _look_exactly(x: Tensor, t: Tensor, data: Sources, centre: Middle, n_aug: float) -> _Sight:
-    """The same for a few rows: exact distances, and x − y_j of the nearest sources by exact differences."""
+    """Look at a few rows by exact distances, and take x − y_j of the nearest sources by exact differences."""
     logits = exact_log_kernels(x, t, data, n_aug)
     log_sum = torch.logsumexp(logits, dim=1)
     weights = torch.softmax(logits, dim=1)

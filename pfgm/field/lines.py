@@ -87,7 +87,8 @@ def electric_lines(
 
     def velocity(_: Tensor, position: Tensor) -> Tensor:
         offset, _ = _seen(position, places, log_p)
-        return sign * offset / torch.linalg.vector_norm(offset, dim=1, keepdim=True).clamp(min=core)
+        distance: Tensor = torch.linalg.vector_norm(offset, dim=1, keepdim=True)
+        return sign * offset / distance.clamp(min=core)
 
     s = torch.linspace(0.0, length, n_points, dtype=torch.float64, device=x.device)
     with torch.no_grad():

@@ -44,7 +44,7 @@ def relative_variance(x: Tensor, t: Tensor | float, sources: Tensor) -> Tensor:
 def raw_target_variance(
     d: int, *, t: float = 1.0, n_points: int = 256, n_sources: int = 4096, generator: torch.Generator | None = None
 ) -> Tensor:
-    r"""The same for standard normal data in d dimensions: points drawn from the Poisson kernel at height t around data.
+    r"""Return `raw_target`'s variance for standard normal data: points are drawn from the Poisson kernel at height t.
 
     Args:
         d: dimension.

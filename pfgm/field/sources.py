@@ -26,7 +26,7 @@ class Sources(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the rows that are taken."""
+        """The dtype of the rows that are taken."""
 
     @property
     def device(self) -> torch.device:

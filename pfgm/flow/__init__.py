@@ -1,4 +1,7 @@
-"""What can be sampled: a trained network, an exact field, a checkpoint of the authors; and their files."""
+"""What can be sampled: a trained network, an exact field, the authors' checkpoints; and their files. Imports all but `metrics`.
+
+A new flow is one class with `mean_source` and ``process`` (`pfgm.flow.base.Flow`).
+"""
 
 from pfgm.registry import public_names
 

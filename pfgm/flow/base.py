@@ -55,7 +55,7 @@ class Flow(ABC):
 
     @abstractmethod
     def double(self) -> Flow:
-        """The same flow computed in float64."""
+        """Return this flow, computed in float64."""
 
     def prior_error(self, T: float, seed: int = 0) -> PriorError:
         """KL(p_T‖prior) in nats of starting at T, and its standard error, where the law of the data is known.

@@ -75,7 +75,7 @@ def read_description(content: bytes, where: object) -> dict[str, Any]:
     """
     cure = "delete the folder to train it again"
     try:
-        description = json.loads(content)
+        description: dict[str, Any] = json.loads(content)
         number = int(description["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{where}: field.json is damaged ({error!r}); {cure}") from error

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -38,7 +39,8 @@ from pfgm.training.history import Progress
 
 SIGMA = 0.2
 """σ of an exact Poisson field over the data's sd: it sets the T of `rule`, and nothing else."""
-KINDS = ("gaussian_mixture", "empirical")
+Kind = Literal["gaussian_mixture", "empirical"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PRIOR_POINTS, ROWS = 4096, 64
 """Points that KL(p_T‖prior) is averaged over, and how many are looked at together."""
 
@@ -84,7 +86,7 @@ class ExactField(Flow):
         return mixture_of(self.data, self.place, n_aug)
 
     def double(self) -> ExactField:
-        """The same field: it is computed in float64."""
+        """Return this field, which is computed in float64 anyway."""
         return self
 
     def mean_source(self, x: Tensor, t: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ from pfgm.flow.trained import Field
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network
 from pfgm.networks.ddpmpp import ATTENTION_RESOLUTION, DDPMppKeys
+from pfgm.networks.order import channels_last
 from pfgm.process.make import make_process
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def from_poisson_flow(
     tensors = _placed(network, model, shadow if weights == "ema" else None, path)
     network.load_state_dict(tensors, strict=True, assign=True)
     # in the order in memory that `build_network` gives them, which is not the file's
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = channels_last(network.to(device))
     return Field(network.eval().requires_grad_(False), process, config, seed=0)
 
 

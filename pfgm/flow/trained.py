@@ -45,7 +45,7 @@ class Field(Flow):
         return self.network.dtype
 
     def double(self) -> Field:
-        """The same field computed in float64."""
+        """Return a copy of this field, computed in float64."""
         return replace(self, network=copy.deepcopy(self.network).double())
 
     @torch.no_grad()

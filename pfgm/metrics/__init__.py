@@ -1,4 +1,7 @@
-"""Distances between samples and data, on un-centred samples clamped to the data's range. A new metric is one card."""
+"""Distances between samples and data, on un-centred samples clamped to the data's range; may import every other room.
+
+A new metric is one card.
+"""
 
 from pfgm.registry import public_names
 

@@ -83,11 +83,15 @@ def _trace(spread: Tensor) -> Tensor:
 def _overlap(s_1: Tensor, s_2: Tensor) -> Tensor:
     """tr (Σ₁^{1/2} Σ₂ Σ₁^{1/2})^{1/2}."""
     if _is_rows(s_1) and _is_rows(s_2):
-        return torch.linalg.svdvals(s_1 @ s_2.T).sum()
+        overlap: Tensor = torch.linalg.svdvals(s_1 @ s_2.T).sum()
+        return overlap
     if _is_rows(s_2):
         s_1, s_2 = s_2, s_1
     if _is_rows(s_1):  # Σ₁ = XᵀX: the eigenvalues that are not zero are those of X Σ₂ Xᵀ
-        return torch.linalg.eigvalsh(s_1 @ s_2 @ s_1.T).clamp(min=0).sqrt().sum()
-    values, vectors = torch.linalg.eigh(s_1)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    return torch.linalg.eigvalsh(root @ s_2 @ root).clamp(min=0).sqrt().sum()
+        product = s_1 @ s_2 @ s_1.T
+    else:
+        values, vectors = torch.linalg.eigh(s_1)
+        root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        product = root @ s_2 @ root
+    squared: Tensor = torch.linalg.eigvalsh(product)
+    return squared.clamp(min=0).sqrt().sum()

@@ -1,4 +1,7 @@
-"""Networks: (x, t) to (B, d + 1) numbers. A new network is one file with a card, and one line in the registry."""
+"""Networks: (x, t) to (B, d + 1) numbers; imports `config` alone.
+
+A new network is one file with a card, and one line in the registry.
+"""
 
 from pfgm.registry import public_names
 

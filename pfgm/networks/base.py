@@ -2,7 +2,8 @@
 
 At a point of Poisson flow the noise is not determined by t: ‖x − y‖/t has infinite variance. So the input is scaled by x
 itself, 1/√(sd² + ‖x‖²/d), and the network is told two numbers: log t, and the log of the noise level that x shows, n̂
-(`pfgm.networks.heads.noise_level`)."""
+(`pfgm.networks.heads.noise_level`).
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def denoiser_head(raw: Tensor, x: Tensor, level: Tensor, sd: float) -> Tensor:
 def field_head(denoised: Tensor, x: Tensor, t: Tensor, gamma: float) -> Tensor:
     """v = −√d (x − D, t) / (‖(x − D, t)‖ + γ), shape (B, d + 1), of a head's D (B, d)."""
     e_hat = torch.cat([x - denoised, t[:, None]], 1)
-    return -math.sqrt(x.shape[1]) * e_hat / (e_hat.norm(dim=1, keepdim=True) + gamma)
+    v: Tensor = -math.sqrt(x.shape[1]) * e_hat / (e_hat.norm(dim=1, keepdim=True) + gamma)
+    return v
 
 
 def raw_field_head(raw: Tensor, denoised: Tensor, x: Tensor, t: Tensor, level: Tensor) -> Tensor:
@@ -70,7 +71,8 @@ def root_magnitude(v_x: Tensor, t: Tensor, gamma: float) -> Tensor:
     """
     v_x, t = v_x.double(), t.double()
     n2 = (v_x.norm(dim=1) / math.sqrt(v_x.shape[1])).clamp(max=N_MAX).square()
-    return (n2 * gamma + (n2 * gamma**2 + (1 - n2) * t.square()).sqrt()) / (1 - n2)
+    magnitude: Tensor = (n2 * gamma + (n2 * gamma**2 + (1 - n2) * t.square()).sqrt()) / (1 - n2)
+    return magnitude
 
 
 def plain_length(v: Tensor, t: Tensor, gamma: float, root_below: float) -> Tensor:

@@ -1,4 +1,7 @@
-"""The law of the points at t = T, and latents: coordinates that no law needs. Imports nothing of ours."""
+"""The law of the points at t = T, and latents: coordinates that no law needs. Imports nothing of ours.
+
+A new law is one class that maps latents to points and back.
+"""
 
 from pfgm.registry import public_names
 

@@ -51,7 +51,7 @@ class Latents(NamedTuple):
         return Latents(*(part[index] for part in self))
 
     def cpu(self) -> Latents:
-        """The same on the host, float64."""
+        """Return these latents on the host, in float64."""
         return Latents(*(part.to("cpu", torch.float64) for part in self))
 
 
@@ -67,7 +67,7 @@ def make_latents(direction: Tensor, quantile: Tensor, tail: Tensor | None = None
 
 
 def check_latents(latents: Latents, dim: int | None = None, n: int | None = None) -> Latents:
-    """The same latents, if they have the right shapes and their parts agree.
+    """Return the latents, or refuse them where shapes are wrong or parts disagree.
 
     Args:
         dim: the dimension d that they must have.
@@ -128,7 +128,8 @@ def _great_circle(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
     angle = angle[:, None] / math.pi
     away, towards = ((part * torch.sinc(part * angle) / torch.sinc(angle))[..., None] for part in (1 - s, s))
     mixed = away * a[:, None] + towards * b[:, None]
-    return mixed / mixed.norm(dim=2, keepdim=True)
+    unit: Tensor = mixed / mixed.norm(dim=2, keepdim=True)
+    return unit
 
 
 def _of_score(score: Tensor) -> tuple[Tensor, Tensor, Tensor]:

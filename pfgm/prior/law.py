@@ -198,7 +198,8 @@ class PoissonPrior(Distribution):
             rest = np.where(low, special.betainccinv(b, a, p), special.betaincinv(b, a, c))  # r²/(R² + r²)
             with np.errstate(divide="ignore"):  # q = 1 is the infinite radius
                 radius = self.T * np.sqrt(self.n_aug) * np.sqrt(ratio / rest)
-        return np.minimum(radius, self.max_radius)
+        within: Array = np.minimum(radius, self.max_radius)
+        return within
 
     def _far_radius(self, q: Array, tail: Array, score: Array, radius: Array) -> Array:
         """``radius``, but from finite normal scores where q, or the mass beyond, is below `FAR`."""
@@ -207,7 +208,8 @@ class PoissonPrior(Distribution):
         radius = radius.copy()
         radius[low] = tails.inverse(special.log_ndtr(score[low]) + log_kept, upper=False)
         radius[high] = tails.inverse(special.log_ndtr(-score[high]) + log_kept, upper=True)
-        return np.minimum(radius, self.max_radius)
+        within: Array = np.minimum(radius, self.max_radius)
+        return within
 
     def _far_score(self, radius: Tensor, score: Tensor) -> Tensor:
         """``score`` (n,), but from logarithms where the radius (n,) is so far in or out that its mass is below `FAR`."""
@@ -220,19 +222,23 @@ class PoissonPrior(Distribution):
 
     def _full_cdf(self, r: Array) -> Array:
         """P(R ≤ r) of the untruncated law."""
-        if math.isinf(self.n_aug):
-            return special.gammainc(0.5 * self.dim, 0.5 * np.square(r / self.T))
-        ratio, rest = self._ratios(r)
         a, b = 0.5 * self.dim, 0.5 * self.n_aug
-        return np.where(ratio < rest, special.betainc(a, b, ratio), special.betaincc(b, a, rest))
+        if math.isinf(b):
+            mass: Array = special.gammainc(a, 0.5 * np.square(r / self.T))
+        else:
+            ratio, rest = self._ratios(r)
+            mass = np.where(ratio < rest, special.betainc(a, b, ratio), special.betaincc(b, a, rest))
+        return mass
 
     def _full_sf(self, r: Array) -> Array:
         """P(R > r) of the untruncated law."""
-        if math.isinf(self.n_aug):
-            return special.gammaincc(0.5 * self.dim, 0.5 * np.square(r / self.T))
-        ratio, rest = self._ratios(r)
         a, b = 0.5 * self.dim, 0.5 * self.n_aug
-        return np.where(ratio < rest, special.betaincc(a, b, ratio), special.betainc(b, a, rest))
+        if math.isinf(b):
+            mass: Array = special.gammaincc(a, 0.5 * np.square(r / self.T))
+        else:
+            ratio, rest = self._ratios(r)
+            mass = np.where(ratio < rest, special.betaincc(a, b, ratio), special.betainc(b, a, rest))
+        return mass
 
     def _ratios(self, r: Array) -> tuple[Array, Array]:
         """R²/(R² + r²) and its complement, each accurate where it is small."""

@@ -52,7 +52,8 @@ class RadiusTails:
             log_r = log_r + step if upper else log_r - step
             if not np.any(np.abs(step) > CONVERGED * np.maximum(np.abs(log_r), 1.0)):
                 break
-        return np.exp(log_r)
+        radii: Array = np.exp(log_r)
+        return radii
 
     def _log_mass_and_rate(self, log_r: Array, upper: bool) -> tuple[Array, Array]:
         """log P and |d log P/d log r|."""
@@ -68,37 +69,43 @@ class RadiusTails:
 
     def _log_density(self, log_r: Array) -> Array:
         """g: log density of log R."""
-        log_w, a = self._log_w(log_r), 0.5 * self.dim
-        if math.isinf(self.n_aug):
-            return math.log(2.0) + a * log_w - np.exp(log_w) - special.gammaln(a)
-        b = 0.5 * self.n_aug
-        return math.log(2.0) + a * log_w - (a + b) * np.logaddexp(0.0, log_w) - special.betaln(a, b)
+        log_w, a, b = self._log_w(log_r), 0.5 * self.dim, 0.5 * self.n_aug
+        if math.isinf(b):
+            density: Array = math.log(2.0) + a * log_w - np.exp(log_w) - special.gammaln(a)
+        else:
+            density = math.log(2.0) + a * log_w - (a + b) * np.logaddexp(0.0, log_w) - special.betaln(a, b)
+        return density
 
     def _slope(self, log_r: Array) -> Array:
         """g'."""
         log_w = self._log_w(log_r)
         if math.isinf(self.n_aug):
-            return self.dim - 2.0 * np.exp(log_w)
-        return self.dim * special.expit(-log_w) - self.n_aug * special.expit(log_w)
+            slope: Array = self.dim - 2.0 * np.exp(log_w)
+        else:
+            slope = self.dim * special.expit(-log_w) - self.n_aug * special.expit(log_w)
+        return slope
 
     def _change(self, log_r: Array, u: Array) -> Array:
         """g(ℓ + u) − g(ℓ)."""
         log_w = self._log_w(log_r)
         if math.isinf(self.n_aug):
-            return self.dim * u - np.exp(log_w) * np.expm1(2.0 * u)
-        b = 0.5 * self.n_aug  # log(1 + w e^2u) − log(1 + w), less 2u
-        fall = np.logaddexp(-2.0 * u, log_w) - np.logaddexp(0.0, log_w)
-        return -2.0 * b * u - (0.5 * self.dim + b) * fall
+            change: Array = self.dim * u - np.exp(log_w) * np.expm1(2.0 * u)
+        else:
+            b = 0.5 * self.n_aug
+            fall = np.logaddexp(-2.0 * u, log_w) - np.logaddexp(0.0, log_w)  # log(1 + w e^2u) − log(1 + w), less 2u
+            change = -2.0 * b * u - (0.5 * self.dim + b) * fall
+        return change
 
     def _beyond(self, log_mass: Array, upper: bool) -> Array:
         """log r at which the tail is at most as heavy."""
         a, b, scale = 0.5 * self.dim, 0.5 * self.n_aug, math.log(self.T)
-        if math.isinf(self.n_aug) and upper:
+        if math.isinf(b) and upper:
             x = -log_mass
-            return scale + 0.5 * np.log(self.dim + 2.0 * np.sqrt(self.dim * x) + 2.0 * x)
-        if math.isinf(self.n_aug):
-            return scale + 0.5 * math.log(2.0) + (log_mass + special.gammaln(a + 1.0)) / self.dim
-        scale += 0.5 * math.log(self.n_aug)
-        if upper:
-            return scale - (log_mass + math.log(b) + special.betaln(a, b)) / self.n_aug
-        return scale + (log_mass + math.log(a) + special.betaln(a, b)) / self.dim
+            beyond: Array = scale + 0.5 * np.log(self.dim + 2.0 * np.sqrt(self.dim * x) + 2.0 * x)
+        elif math.isinf(b):
+            beyond = scale + 0.5 * math.log(2.0) + (log_mass + special.gammaln(a + 1.0)) / self.dim
+        elif upper:
+            beyond = scale + 0.5 * math.log(self.n_aug) - (log_mass + math.log(b) + special.betaln(a, b)) / self.n_aug
+        else:
+            beyond = scale + 0.5 * math.log(self.n_aug) + (log_mass + math.log(a) + special.betaln(a, b)) / self.dim
+        return beyond

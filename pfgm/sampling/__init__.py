@@ -1,4 +1,7 @@
-"""From latents to samples and back: solvers, likelihood, disturbances. A new solver is one function and one line."""
+"""From latents to samples and back: solvers, likelihood, disturbances; imports `process`, `prior` and what is below.
+
+A new solver is one function and one line.
+"""
 
 from pfgm.registry import public_names
 

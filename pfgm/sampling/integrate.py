@@ -14,8 +14,8 @@ batches are of equal size: the last is filled with extra latents, whose samples 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,22 +79,27 @@ def integrate(
             adaptive solver with ``disturb``, or ``upwards`` with ``denoise``.
     """
     _check(T, t_min, solver, rtol, atol, steps, disturb is not None, upwards and denoise)
-    ode = Ode(mean_source, clock, disturb)
-    try:
+
+    def solve(ode: Ode) -> Tensor:
         if SOLVERS[solver].adaptive:
             ends = (t_min, T) if upwards else (T, t_min)
-            x = adaptive(ode, x, *ends, solver, rtol, rtol if atol is None else atol, max_steps)
+            end = adaptive(ode, x, *ends, solver, rtol, rtol if atol is None else atol, max_steps)
         else:
             levels = heights(T, t_min, steps, grid, clock).tolist()
-            x = fixed(ode, x, levels[::-1] if upwards else levels, solver)
-        if denoise:
-            x = ode.source(x, t_min)
+            end = fixed(ode, x, levels[::-1] if upwards else levels, solver)
+        return ode.source(end, t_min) if denoise else end
+
+    return _solution(Ode(mean_source, clock, disturb), solve)
+
+
+def _solution(ode: Ode, solve: Callable[[Ode], Tensor]) -> Solution:
+    """Run a solve, and say how it ended."""
+    try:
+        x = solve(ode)
     except (Diverged, StepLimit) as error:
         assert ode.last is not None
         return Solution(ode.last, ode.nfe, "diverged" if isinstance(error, Diverged) else "solver_limit")
-    if not bool(torch.isfinite(x).all()):
-        return Solution(x, ode.nfe, "diverged")
-    return Solution(x, ode.nfe, "complete")
+    return Solution(x, ode.nfe, "complete" if bool(torch.isfinite(x).all()) else "diverged")
 
 
 def _check(
@@ -233,7 +238,7 @@ def _together(solutions: list[Solution], size: int, n: int) -> tuple[Tensor, flo
     )
 
 
-def solver_options(sampler: SamplerConfig, process: Process, atol: float | None) -> dict:
+def solver_options(sampler: SamplerConfig, process: Process, atol: float | None) -> dict[str, Any]:
     """Arguments of `integrate` that a sampler point fixes for a process, T aside."""
     options: dict[str, object] = {
         "t_min": sampler.t_min, "solver": sampler.solver, "denoise": sampler.denoise, "clock": process.clock,

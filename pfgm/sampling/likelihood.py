@@ -25,6 +25,7 @@ Sources: Chen et al., Neural ODEs (arXiv 1806.07366), the change of density; Hut
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -112,27 +113,28 @@ def log_likelihood(
     """
     check_encodes(flow.process)
     divergence = divergence or ("exact" if flow.process.info.dim <= EXACT_DIM else "hutchinson")
-    _check(solver, divergence, n_probes, batch_size)
-    if not rtol > 0 or not (atol is None or atol > 0):
-        raise ValueError(f"rtol and atol must be positive, got {rtol} and {atol}; use 1e-5")
+    _check(solver, divergence, n_probes, batch_size, rtol, atol)
     config = sampler_point({"T": "rule" if T is None else T, "t_min": t_min, "max_radius_ratio": max_radius_ratio})
     numbers = resolve_sampler(config, flow.process)
     points = flow.to_training_units(x.double() if x.is_floating_point() else x).to(flow.device)
     probes = None if divergence == "exact" else rademacher(len(points), n_probes, points.shape[1], seed).to(points)
     prior = flow.process.prior(numbers.T, numbers.max_radius)
     tolerance = (rtol, rtol if atol is None else atol)
-    parts = []
+    parts: list[LogLikelihood] = []
     for rows in torch.arange(len(points)).split(batch_size):
-        of_rows = None if probes is None else probes[rows]
-        solve = Solve(flow.source_with_gradient, of_rows)
+        solve = Solve(flow.source_with_gradient, None if probes is None else probes[rows])
         parts.append(_of_batch(solve, points[rows], prior, (numbers.T, t_min), solver, tolerance, max_steps))
-    statuses = {part.status for part in parts}
     scale = flow.process.info.scale
-    stretched = 0.0 if scale is None else float(scale.log().sum())
+    return _together(parts, 0.0 if scale is None else float(scale.log().sum()), divergence)
+
+
+def _together(parts: Sequence[LogLikelihood], stretched: float, divergence: str) -> LogLikelihood:
+    """Join batches, ``stretched`` nats less for the units of the data; the worst status counts."""
+    log_prob, statuses = torch.cat([part.log_prob for part in parts]), {part.status for part in parts}
     return LogLikelihood(
-        log_prob=torch.cat([part.log_prob for part in parts]) - stretched,
+        log_prob=log_prob - stretched,
         log_prior=torch.cat([part.log_prior for part in parts]),
-        nfe=sum(part.nfe * len(part.log_prob) for part in parts) / len(points),
+        nfe=sum(part.nfe * len(part.log_prob) for part in parts) / len(log_prob),
         status=next(s for s in ("diverged", "solver_limit", "complete") if s in statuses),
         divergence=divergence,
     )
@@ -242,7 +244,8 @@ def _of_batch(
     return LogLikelihood(log_prob.cpu(), log_prior.cpu(), solve.nfe, "complete", "")
 
 
-def _check(solver: str, divergence: str, n_probes: int, batch_size: int) -> None:
+def _check(solver: str, divergence: str, n_probes: int, batch_size: int, rtol: float, atol: float | None) -> None:
+    """Refuse arguments of `log_likelihood` that make no sense."""
     if not SOLVERS[solver].adaptive:
         able = " or ".join(name for name, kind in SOLVERS.items() if kind.adaptive)
         raise ValueError(f"solver: likelihoods need an adaptive one, got {solver}; use {able}")
@@ -250,3 +253,5 @@ def _check(solver: str, divergence: str, n_probes: int, batch_size: int) -> None
         raise ValueError(f"divergence: unknown '{divergence}'; use {' or '.join(DIVERGENCES)}")
     if n_probes < 1 or batch_size < 1:
         raise ValueError(f"n_probes and batch_size must be at least 1, got {n_probes} and {batch_size}")
+    if not rtol > 0 or not (atol is None or atol > 0):
+        raise ValueError(f"rtol and atol must be positive, got {rtol} and {atol}; use 1e-5")

@@ -19,10 +19,9 @@ class Compiled(FieldNetwork):
 
     def __init__(self, network: FieldNetwork) -> None:
         super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip, network.root_below)
-        # Imported here: two seconds that only those who compile pay. No more processes than the trial has CPUs; with one, it
-        # compiles in this process, and a killed worker leaves none behind.
-        import torch._inductor.config as inductor
+        import torch._inductor.config as inductor  # two seconds that only those who compile pay
 
+        # No more processes than the trial has CPUs; with one, it compiles in this process, and a killed worker leaves none.
         inductor.compile_threads = torch.get_num_threads()
         self._call = torch.compile(network.forward, dynamic=False)
         self._first_s: float | None = None

@@ -57,7 +57,7 @@ class Alive(TorchDispatchMode):
     """Counts the bytes of the storages that operations make, from when they are made to when nobody holds them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        TorchDispatchMode.__init__(self)
         self.now = self.peak = 0
         self._sizes: dict[int, int] = {}
 
@@ -82,7 +82,7 @@ class Alive(TorchDispatchMode):
 
 
 def _storages(values: Iterable[Any]) -> Iterator[torch.UntypedStorage]:
-    """Of tensors, and of tensors in lists."""
+    """Yield the storages of tensors, and of tensors in lists."""
     for value in values:
         if isinstance(value, Tensor):
             yield value.untyped_storage()
@@ -113,7 +113,7 @@ def activations(network: nn.Module, shape: tuple[int, ...], rows: int, bf16: boo
         stack.enter_context(FakeTensorMode())
         tensors = _without_content(network)
         x, t = torch.empty(rows, prod(shape)), torch.empty(rows)
-        alive = stack.enter_context(Alive())
+        alive: Alive = stack.enter_context(Alive())
         if bf16 and as_on_cuda:
             stack.enter_context(_NormsInFloat32())
         stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=bf16))
@@ -127,7 +127,8 @@ def call_peak(network: nn.Module, shape: tuple[int, ...], rows: int) -> int:
     with FakeTensorMode(), torch.no_grad():
         tensors = _without_content(network)
         x, t = torch.empty(rows, prod(shape)), torch.empty(rows)
-        with Alive() as alive:
+        alive = Alive()
+        with alive:
             functional_call(network, tensors, (x, t))
         return alive.peak
 
@@ -137,8 +138,8 @@ def target_peak(dim: int, rows: int, sources: int) -> int:
     chunk = min(4096, max(256, CHUNK_ELEMENTS // dim))
     with FakeTensorMode():
         x, t, data = torch.empty(rows, dim), torch.empty(rows), torch.empty(min(sources, 2 * chunk), dim)
-        doubts = Doubts("cpu")
-        with Alive() as alive:
+        doubts, alive = Doubts("cpu"), Alive()
+        with alive:
             normalized_target(x, t, data, 1.0, doubts=doubts)
         return alive.peak
 

@@ -1,7 +1,8 @@
 """What is told and kept of a training: progress, seeds by role, the rate of every step, the version of its numbers.
 
 `TRAINING_VERSION` is part of a field's identity: a change to the training, the objectives or the networks that moves the
-numbers must raise it, and a golden test of twenty losses fails until it does."""
+numbers must raise it, and a golden test of twenty losses fails until it does.
+"""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ def raw(
     x, t = process.training_points(y, g)
     index = torch.randint(len(sources), (len(y),), generator=g, device=y.device)
     difference = torch.cat([x - sources[index], t[:, None]], 1).double()  # (B, d + 1)
-    rho = difference.norm(dim=1, keepdim=True)
+    rho: Tensor = difference.norm(dim=1, keepdim=True)
     d = y.shape[1]
     target = -(difference / rho) * (t[:, None].double() / rho) ** d  # = −t^d (x − y', t)/ρ^{d+1}
-    output = network(x, t)
+    output: Tensor = network(x, t)
     if network.skip:
         level = network.level(x, t)
         output = raw_field_head(output, denoiser_head(output, x, level, network.sd), x, t, level)
@@ -59,7 +59,7 @@ def denoise(
 def reference(
     network: FieldNetwork, process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None = None
 ) -> Tensor:
-    """As `denoise`, with the mean source over ``sources`` (N_ref, d) as the target: less variance."""
+    """Return the loss of `denoise` with the mean source over ``sources`` (N_ref, d) as its target: less variance."""
     x, t = process.training_points(y, g)
     return _denoising_loss(network, process, x, t, mean_source(x, t, sources, n_aug=process.n_aug, doubts=doubts))
 

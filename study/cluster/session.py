@@ -53,7 +53,7 @@ class Room:
 
 
 def for_workers(config: StudyConfig) -> StudyConfig:
-    """The same study with absolute paths: a worker's working directory is another."""
+    """Return the study with absolute paths, for a worker has another working directory."""
     path = config.data.path
     data = config.data if path is None else config.data.model_copy(update={"path": str(Path(path).absolute())})
     return replace(config, storage=config.place.absolute().uri, data=data)
@@ -133,11 +133,10 @@ def _knock(address: str, shown: str) -> None:
     """
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
-    # Ray promises nothing about these two modules, and only joining a cluster needs them
-    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, without types
+    from ray._private.authentication import authentication_token_setup as tokens  # private: only joining may break by it
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # private too; compiled, without types
 
-    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)
     sys.stderr.flush()
     stderr = os.dup(2)  # the compiled part of Ray writes there
     try:

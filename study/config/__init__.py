@@ -1,4 +1,7 @@
-"""From search.yaml to `StudyConfig`: every section strict, every mistake one line with its place."""
+"""From search.yaml to `StudyConfig`: every section strict, every mistake one line with its place. Imports `fields` and below.
+
+A new section is one model in `study.config.sections`.
+"""
 
 from pfgm.registry import public_names
 

@@ -10,14 +10,14 @@ from pfgm.kinds import Integer, Model, Positive, PositiveInt
 from pfgm.sampling.disturbances import KINDS, check_level
 
 Seeds = PositiveInt | Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
-DESIGNS = ("one_at_a_time", "sobol", "grid", "random", "tpe")
-OPTIMIZABLE = ("fid", "nfe", "sliced_wasserstein")
+Design = Literal["one_at_a_time", "sobol", "grid", "random", "tpe"]
+Optimizable = Literal["fid", "nfe", "sliced_wasserstein"]
 
 
 class DesignConfig(Model):
     """Which points of the search space are measured."""
 
-    name: Literal[DESIGNS] = "one_at_a_time"  # type: ignore[valid-type]
+    name: Design = "one_at_a_time"
     trials: PositiveInt | None = None
     """Training points of sobol, random and tpe, the default included (default 32)."""
     sampler_points: PositiveInt | None = None
@@ -25,7 +25,7 @@ class DesignConfig(Model):
     seed: Annotated[Integer, Field(ge=0)] = 0
     arm_seeds: PositiveInt | None = None
     """one_at_a_time: train seeds of each arm (default: as many as the default point)."""
-    optimize: dict[Literal[OPTIMIZABLE], Literal["minimize", "maximize"]] | None = None  # type: ignore[valid-type]
+    optimize: dict[Optimizable, Literal["minimize", "maximize"]] | None = None
     """tpe: metrics and directions (default {fid: minimize})."""
 
 

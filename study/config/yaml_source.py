@@ -25,7 +25,7 @@ class ConfigError(ValueError):
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the number and truth words of YAML 1.2."""
 
-    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 (PyYAML's own class attribute)
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
@@ -108,7 +108,7 @@ def read_source(path: Path, overrides: tuple[str, ...] = ()) -> Source:
 
 
 def parse_source(content: bytes, file: str, overrides: tuple[str, ...] = ()) -> Source:
-    """As `read_source`, of a file's content."""
+    """Read the content of a study file, as `read_source` reads a file."""
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{file}:1: {len(content)} bytes are more than the {MAX_BYTES} of a study file; name another file")
     try:

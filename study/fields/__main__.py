@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from pfgm.terminal import command
-from study.fields.store import age, listing
+from study.fields.listing import age, listing
 from study.rows.storage import Place, StorageError
 
 

@@ -11,20 +11,20 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field as Key
 from pydantic import model_validator
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
-from pfgm.flow.exact import KINDS, exact_train
+from pfgm.flow.checkpoint import load_field
+from pfgm.flow.exact import Kind, exact_train
+from pfgm.flow.poisson_flow import from_poisson_flow
+from pfgm.flow.trained import Field
 from pfgm.kinds import Model
 from pfgm.process.pfgmpp import MIN_N_AUG
-
-if TYPE_CHECKING:
-    from pfgm.flow.trained import Field
-    from study.fields.store import FieldStore
+from study.fields.store import FieldStore
 
 
 class FieldConfig(Model):
@@ -33,7 +33,7 @@ class FieldConfig(Model):
     checkpoint: str | None = None
     """pfgm: the folder of a field, such as results/fields/<train_id>. poisson_flow: the authors' file, checkpoint_*.pth."""
     format: Literal["pfgm", "poisson_flow"] = "pfgm"
-    exact: Literal[KINDS] | None = None  # type: ignore[valid-type]
+    exact: Kind | None = None
     """empirical: the field of the data points. gaussian_mixture: of the law of `gaussians`, or a Gaussian like other data."""
     n_aug: Annotated[float, Key(ge=MIN_N_AUG, strict=True)] | None = None
     """exact: extra dimensions, any number from `MIN_N_AUG` or .inf (default 1, PFGM)."""
@@ -89,16 +89,12 @@ def read_given(source: FieldConfig, info: DataInfo) -> Given:
 
 def load_given(source: FieldConfig, info: DataInfo) -> Field:
     """The field of a checkpoint, on the CPU; errors as `read_given`."""
-    from pfgm.flow.checkpoint import load_field
-
     assert source.checkpoint is not None
     path = Path(source.checkpoint).expanduser()
     if source.format == "pfgm" and path.is_file():
         raise ValueError(f"field.checkpoint: {path} is a file; for one of the authors' code add format: poisson_flow")
     try:
         if source.format == "poisson_flow":
-            from pfgm.flow.poisson_flow import from_poisson_flow
-
             return from_poisson_flow(path, info)
         field = load_field(path)
     except FileNotFoundError as error:

@@ -143,7 +143,7 @@ def holder_lives(folder: Place, holder: dict[str, Any]) -> bool:
     """Whether the process that holds a lease is alive, as far as one can tell from here."""
     if holder["where"] == _where():
         try:
-            return abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1
+            return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1)
         except psutil.NoSuchProcess:
             return False
     renewed = (folder / "driver.json").modified()

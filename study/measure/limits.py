@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,10 +44,10 @@ class TimedFlow(Flow):
 
     flow: Field | ExactField
     deadline: Deadline
+    process: Process = field(init=False, repr=False, compare=False)
 
-    @property
-    def process(self) -> Process:  # type: ignore[override]
-        return self.flow.process
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "process", self.flow.process)
 
     @property
     def device(self) -> torch.device:
@@ -58,19 +58,19 @@ class TimedFlow(Flow):
         return self.flow.dtype
 
     def double(self) -> TimedFlow:
-        """The same in float64, with the same deadline."""
+        """Return this flow in float64, with the same deadline."""
         return TimedFlow(self.flow.double(), self.deadline)
 
     def mean_source(self, x: Tensor, t: Tensor) -> Tensor:
-        """As the flow's; raises `TimeLimitReached`."""
+        """Ask the flow, or raise `TimeLimitReached`."""
         self.deadline.check()
         return self.flow.mean_source(x, t)
 
     def prior_error(self, T: float, seed: int = 0) -> PriorError:
-        """As the flow's."""
+        """Ask the flow itself."""
         return self.flow.prior_error(T, seed)
 
     def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
-        """As the flow's; raises `TimeLimitReached`."""
+        """Ask the flow, or raise `TimeLimitReached`."""
         self.deadline.check()
         return self.flow.source_with_gradient(x, t)

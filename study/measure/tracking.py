@@ -19,7 +19,7 @@ class Tracker:
     def __init__(self, folder: Place, trial_id: str) -> None:
         self.writer: Any = None
         if not folder.remote and all(importlib.util.find_spec(name) is not None for name in ("tensorboard", "tensorboardX")):
-            from tensorboardX import SummaryWriter
+            from tensorboardX import SummaryWriter  # optional
 
             self.writer = SummaryWriter(str(folder.local / "tensorboard" / trial_id), flush_secs=10)
 

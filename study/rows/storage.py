@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+from pyarrow import fs as pafs
+
 T_ = TypeVar("T_")
 OPTIONS = ("endpoint_override", "scheme", "region")
 READERS = 16
@@ -85,7 +87,7 @@ class Place:
         return Path(self.path)
 
     def absolute(self) -> Place:
-        """The same place for a process with another working directory."""
+        """Return this place for a process with another working directory."""
         return self if self.remote else Place(str(self.local.absolute()))
 
     def write(self, content: bytes) -> None:
@@ -182,8 +184,6 @@ class Place:
     def _entries(self) -> list[tuple[str, int | None]]:
         """(name, size), size None for a folder."""
         if self.remote:
-            from pyarrow import fs as pafs
-
             selector = pafs.FileSelector(self.path, allow_not_found=True)
             found = self._on_store(lambda fs: fs.get_file_info(selector), "list")
             return sorted((i.base_name, i.size if i.is_file else None) for i in found)
@@ -222,8 +222,6 @@ def clean_temporary(folder: Place, older_than_s: float = 3600.0) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _file_system(options: str, endpoint: str | None) -> Any:
-    from pyarrow import fs as pafs
-
     given = {key: values[0] for key, values in parse_qs(options).items()}
     if endpoint and "endpoint_override" not in given:
         server = urlsplit(endpoint)

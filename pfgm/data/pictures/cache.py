@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -103,7 +104,7 @@ def _write(path: Path, decoded: Decoded) -> None:
         _to_disk(handle, lambda: np.lib.format.write_array_header_1_0(handle, header))
         for block in decoded.blocks:
             content = np.ascontiguousarray(block, np.uint8)
-            _to_disk(handle, lambda content=content: handle.write(content.data))  # type: ignore[misc]
+            _to_disk(handle, partial(handle.write, content.data))
         with _beside(path.with_suffix(".txt")) as note:  # read before the array, so it is there first
             _to_disk(note, lambda: note.write(decoded.how().encode()))
     logger.info("%s: kept in %s", decoded.how(), path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """Formats that are read: pictures, and nothing that is a program, such as EPS."""
@@ -97,7 +97,7 @@ def _opened(handle: BinaryIO) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise BadPicture(f"larger than the limit of {MAX_PIXELS / 1e6:g} megapixels ({_words(error)})") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         if not handle.seek(0, 2):
             raise BadPicture("empty, 0 bytes") from error
         raise BadPicture(f"no picture in a format that is read ({', '.join(FORMATS)}), or broken from the start") from error

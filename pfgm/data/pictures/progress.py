@@ -9,15 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(what: str, total: float | None, in_bytes: bool = False) -> Iterator[Callable[[float], None]]:
-    """A function that is told how much is done so far; silent where no one looks."""
+    """Give a function that is told how much is done so far; silent where no one looks."""
     if not sys.stderr.isatty():
         yield lambda done: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from pfgm.data.pictures.bar import bar  # rich, which a terminal alone needs
 
-    count = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+    with bar(what, total, in_bytes) as tell:
+        yield tell

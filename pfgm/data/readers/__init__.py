@@ -1,1 +1,4 @@
-"""One source of data a file; nothing in a data file is ever run."""
+"""Readers of data, one source a file; imports `config`, `data.items` and `data.pictures`. Nothing in a data file is ever run.
+
+A new reader is one function `DataConfig` → `Items`, and one line in `pfgm.data.registry`.
+"""

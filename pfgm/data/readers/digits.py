@@ -9,8 +9,8 @@ from pfgm.data.items import Items
 
 
 def read_digits(config: DataConfig) -> Items:
-    """Grey levels 0 … 16 as −1 … 1, shape (1797, 1, 8, 8), float32."""
-    from sklearn.datasets import load_digits
+    """Return grey levels 0 … 16 as −1 … 1, shape (1797, 1, 8, 8), float32."""
+    from sklearn.datasets import load_digits  # over a second that other data do not need
 
     images: np.ndarray = load_digits().images
     return Items((images / 8.0 - 1.0).astype(np.float32)[:, None])

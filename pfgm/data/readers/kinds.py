@@ -47,7 +47,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def kind_of_bytes(head: bytes, size: int) -> str | None:
-    """As `kind_of`, by the first `HEAD` bytes of ``size``; a zip is a zip whatever it holds."""
+    """Name the kind of a file by its first `HEAD` bytes and its ``size``; a zip is a zip whatever it holds."""
     if not head:
         return "empty"
     for magic, kind in MAGIC:

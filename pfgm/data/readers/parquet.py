@@ -10,7 +10,11 @@ import functools
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
@@ -18,10 +22,6 @@ from pfgm.data.items import Items
 from pfgm.data.pictures.cache import cached
 from pfgm.data.pictures.gallery import Picture, decoded
 from pfgm.data.pictures.picture import BadPicture
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
 
 ROWS = 256
 """Rows that are read at a time."""
@@ -66,9 +66,6 @@ def _pictures(files: Sequence[Path], config: DataConfig) -> tuple[np.ndarray, st
 
 
 def _rows(files: Sequence[Path], column: str) -> Iterator[Picture]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     for path in files:
         try:
             with pq.ParquetFile(path) as file:
@@ -85,11 +82,10 @@ def _rows(files: Sequence[Path], column: str) -> Iterator[Picture]:
 
 def _holders(schema: pa.Schema) -> list[str]:
     """Columns that may hold pictures: bytes, or structs with bytes."""
-    import pyarrow as pa
 
-    def holds_bytes(kind: object) -> bool:
+    def holds_bytes(kind: pa.DataType) -> bool:
         if pa.types.is_struct(kind):
-            return any(f.name == "bytes" and holds_bytes(f.type) for f in kind)  # type: ignore[attr-defined]
+            return any(f.name == "bytes" and holds_bytes(f.type) for f in kind)
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
     return [field.name for field in schema if holds_bytes(field.type)]
@@ -97,9 +93,6 @@ def _holders(schema: pa.Schema) -> list[str]:
 
 def has_pictures(path: Path) -> bool:
     """Whether a Parquet file has a column that may hold pictures; one that cannot be read is left to its reader."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         return bool(_holders(pq.read_schema(path)))
     except (pa.ArrowException, OSError):

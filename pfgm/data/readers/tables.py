@@ -13,15 +13,15 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
 from pfgm.data.errors import DataError
 from pfgm.data.items import Items
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TEXTS = {".csv": ",", ".tsv": "\t"}
 """Suffix → what separates columns."""
@@ -48,8 +48,6 @@ def read_table(path: Path) -> Items:
     Raises:
         DataError: a column that is not of numbers, or lacks some; or no readable table.
     """
-    import pyarrow as pa
-
     try:
         if _text_suffix(path) is None:
             table, first_line, what = _parquet(path), 1, "row"
@@ -73,9 +71,6 @@ def read_table(path: Path) -> Items:
 
 def _text(path: Path) -> tuple[pa.Table, int]:
     """(the table, the line of its first row)."""
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
-
     with pa.input_stream(str(path), compression="detect") as stream:
         head = stream.read(1 << 16)
     text = head.decode("utf-8-sig") if len(head) < 1 << 16 else head.decode("utf-8-sig", "ignore")
@@ -120,9 +115,6 @@ def _counts(names: Sequence[str]) -> bool:
 
 def _parquet(path: Path) -> pa.Table:
     """The table without pandas' index; a column of lists of one length as columns of their own."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path)
     told = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
     index = [name for name in told.get("index_columns", []) if isinstance(name, str) and name in table.column_names]
@@ -141,8 +133,6 @@ def _parquet(path: Path) -> pa.Table:
 
 
 def _of_lists(column: pa.Array, name: str, path: Path) -> dict[str, pa.Array]:
-    import pyarrow as pa
-
     rows = column.to_pylist()
     lengths = {len(row) if row is not None else 0 for row in rows}
     if len(lengths) != 1 or lengths == {0}:
@@ -152,8 +142,6 @@ def _of_lists(column: pa.Array, name: str, path: Path) -> dict[str, pa.Array]:
 
 def _no_number(table: pa.Table, k: int, first_line: int, what: str) -> tuple[str, str] | None:
     """(a column that is not of numbers, in words; its kind)."""
-    import pyarrow as pa
-
     name, kind = table.column_names[k], table.schema.field(k).type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         return None

@@ -37,13 +37,15 @@ def _stream() -> np.random.Generator:
 def _rings(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     radius = rng.choice([0.5, 1.0], n) + 0.03 * rng.standard_normal(n)
     angle = rng.uniform(0, 2 * np.pi, n)
-    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    points: np.ndarray = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return points
 
 
 def _spiral(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     angle = 3 * np.pi * np.sqrt(rng.uniform(0.05, 1, n))
     arm = (angle / (3 * np.pi))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-    return arm + 0.02 * rng.standard_normal((n, 2))
+    points: np.ndarray = arm + 0.02 * rng.standard_normal((n, 2))
+    return points
 
 
 def _two_moons(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
@@ -74,7 +76,8 @@ def gaussians_law(dim: int) -> tuple[np.ndarray, float]:
 
 def _shell(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     x = rng.standard_normal((n, dim))
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+    points: np.ndarray = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return points
 
 
 TOYS: dict[str, tuple[Draw, bool]] = {

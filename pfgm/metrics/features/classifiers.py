@@ -13,10 +13,11 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor, nn
+
+from pfgm.networks.order import channels_last
 
 HERE = Path(__file__).parent
 
@@ -92,6 +93,6 @@ def shipped_classifier(name: str) -> Classifier:
     expected = json.loads((HERE / f"{name}_features.json").read_text(encoding="utf-8"))["sha256"]
     if hashlib.sha256(content).hexdigest() != expected:
         raise ValueError(f"{name}_features.safetensors does not match its hash in {name}_features.json; reinstall the package")
-    network = CLASSIFIERS[name]()
+    network: Classifier = CLASSIFIERS[name]()
     network.load_state_dict(load(content))
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return channels_last(network.eval().requires_grad_(False))

@@ -24,6 +24,7 @@ from pfgm.config import FEATURES
 from pfgm.field.sources import Sources
 from pfgm.memory import ByRows
 from pfgm.metrics.features.classifiers import CLASSIFIERS, shipped_classifier
+from pfgm.metrics.features.inception import inception_network
 
 CHUNK = 250
 """Images that a network is called on at once."""
@@ -100,8 +101,6 @@ def feature_network(
     if name == "pixels":
         return FeatureNetwork(name, lambda x: x, device)
     if name == "inception":
-        from pfgm.metrics.features.inception import inception_network
-
         network, label = inception_network(shape, weights)
         return FeatureNetwork(label, network.to(device), device)
     if name == "random":
@@ -122,7 +121,8 @@ class RandomFeatures(nn.Module):
             convolution = nn.Conv2d(a, b, 3, padding=1)
             with torch.no_grad():
                 convolution.weight.copy_(torch.randn(b, a, 3, 3, generator=g) * sqrt(2 / (9 * a)))
-                convolution.bias.copy_(0.1 * torch.randn(b, generator=g))  # type: ignore[union-attr]
+                assert convolution.bias is not None
+                convolution.bias.copy_(0.1 * torch.randn(b, generator=g))
             self.convolutions.append(convolution)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from helpers.s3_server import Gate, s3_server
 
 from analysis import load_study
 from study.fields.__main__ import main as fields_main
-from study.fields.store import FieldStore, listing
+from study.fields.listing import listing
+from study.fields.store import FieldStore
 from study.rows.records import read_evals
 from study.rows.storage import Place, StorageError, clean_temporary
 from study.status import main as status_main
