@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -23,6 +23,8 @@ from study.config.space import Distribution, SpaceError, parse
 from study.config.study import NETWORK_SEARCH, StudyConfig, activate, active_train, explain, moved, quoted
 from study.config.yaml_source import ConfigError, Source, read_source
 from study.fields.given import FieldConfig, read_given
+from study.plan.designs.design import grows
+from study.plan.trial import Trial
 from study.rows.storage import Place
 
 __all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved", "read_study"]
@@ -58,11 +60,18 @@ def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyC
     Raises:
         ConfigError: one line with file, line, key, value and what to type instead.
     """
-    return load_source(read_source(Path(path), tuple(overrides)))
+    return load_source(read_source(Path(path), tuple(overrides))).config
 
 
-def load_source(source: Source) -> StudyConfig:
-    """Complete and check a study file that has been read.
+class Planned(NamedTuple):
+    """A study that is complete and checked, and its plan: none of it is planned again."""
+
+    config: StudyConfig
+    trials: list[Trial]
+
+
+def load_source(source: Source) -> Planned:
+    """Complete, check and plan a study file that has been read.
 
     Raises:
         ConfigError: as `load_study_config`.
@@ -72,8 +81,7 @@ def load_source(source: Source) -> StudyConfig:
     config = replace(declared, info=data.info, data_notes=data.notes)
     if config.field is not None:
         config = _with_given_field(source, config, config.field)
-    check_study(source, config)
-    return config
+    return Planned(config, check_study(source, config))
 
 
 def read_study(source: Source) -> StudyConfig:
@@ -125,8 +133,8 @@ def _field(source: Source) -> FieldConfig | None:
         return None
     for path in NOTHING_TRAINED:
         value = source.section(*path[:-1]).get(path[-1]) if path[:-1] else source.values.get(path[-1])
-        asks_optuna = path == ("design", "trials") and source.section("design").get("name") == "tpe"
-        if value and not asks_optuna:
+        counts_points = path == ("design", "trials") and grows(source.section("design").get("name"))
+        if value and not counts_points:
             told = "exact" if "exact" in source.section("field") else "checkpoint"
             text = f"the field is given by field.{told} and nothing is trained; remove this, or remove field"
             raise source.error(path, text)

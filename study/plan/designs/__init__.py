@@ -1,1 +1,24 @@
-"""One design a file: which points of the declared space are measured."""
+"""One design a file: which points of the declared space are measured.
+
+A design is an object of a class below `study.plan.designs.design.Design`, named in `DESIGNS` and imported when first used. A
+further one is one file and one line here; from outside, ``DESIGNS.register("mine", "my_package.mine:MINE")``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pfgm.registry import Registry
+
+if TYPE_CHECKING:
+    from study.plan.designs.design import Design
+
+DESIGNS: Registry[Design] = Registry(
+    "design",
+    one_at_a_time="study.plan.designs.one_at_a_time:ONE_AT_A_TIME",
+    sobol="study.plan.designs.sobol:SOBOL",
+    grid="study.plan.designs.grid:GRID",
+    random="study.plan.designs.random:RANDOM",
+    tpe="study.plan.designs.tpe:TPE",
+)
+"""All designs, in the order of messages."""
