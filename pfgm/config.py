@@ -7,14 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    StrictBool,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt, joined, whole, with_defaults
 from pfgm.registry import METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
@@ -105,9 +98,8 @@ class NetworkConfig(Model):
         if name in NETWORKS:
             values = with_defaults(values, name, NETWORKS, f"this one is {name}")
             if not NETWORKS[name].skips and values.setdefault("skip", False) is True:
-                raise ValueError(
-                    f"skip: the output of {name} is the field as it is, as in the papers; write false, or use name: unet"
-                )
+                as_it_is = "is the field as it is, as in the papers"
+                raise ValueError(f"skip: the output of {name} {as_it_is}; write false, or use name: unet")
         if values.get("root_below") is not None and values.get("skip", True) is not False:
             raise ValueError("root_below: says how a plain head is read; add skip: false, or remove it")
         return values

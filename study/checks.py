@@ -5,7 +5,6 @@ Every check raises the one line that names file, line, key, value and what to ty
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -21,14 +20,14 @@ from pfgm.sampling.disturbances import check_exempt
 from study.config.space import Distribution, Value
 from study.config.study import NETWORK_SEARCH, StudyConfig, explain, moved, network_part
 from study.config.yaml_source import Source
-from study.plan.make import PlanError, make_plan
+from study.plan.designs.design import design_of, owners
+from study.plan.make import make_plan
+from study.plan.points import PlanError
+from study.plan.trial import Trial
 
-MAX_GRID = 10_000
-"""Most training or sampler points of a grid design."""
 
-
-def check_study(source: Source, config: StudyConfig) -> None:
-    """All checks, the simplest first.
+def check_study(source: Source, config: StudyConfig) -> list[Trial]:
+    """Make all checks, the simplest first, and return the plan, which is the last of them.
 
     Raises:
         ConfigError: at the first mistake.
@@ -41,25 +40,20 @@ def check_study(source: Source, config: StudyConfig) -> None:
         _check_values(source, config, group)
         _check_defaults(source, config, group)
     _check_perturb(source, config)
-    _check_grid(source, config)
     try:
-        make_plan(config)
+        design_of(config).check(config)
+        return make_plan(config)
     except PlanError as error:
         raise source.error(error.path, error.message) from None
 
 
 def _check_design(source: Source, config: StudyConfig) -> None:
     design, seeds = config.design, config.seeds
-    owners = {
-        "trials": ("sobol", "random", "tpe"),
-        "sampler_points": ("sobol", "random"),
-        "arm_seeds": ("one_at_a_time",),
-        "optimize": ("tpe",),
-    }
-    for key, names in owners.items():
+    for key in ("trials", "sampler_points", "arm_seeds", "optimize"):
         value = getattr(design, key)
-        if value is not None and design.name not in names:
-            raise source.error(("design", key), f"belongs to {', '.join(names)}, the design is {design.name}; remove {value!r}")
+        if value is not None and key not in design_of(config).owns:
+            text = f"belongs to {', '.join(owners(key))}, the design is {design.name}; remove {value!r}"
+            raise source.error(("design", key), text)
     if design.arm_seeds is not None and design.arm_seeds > len(seeds.train_seeds):
         raise source.error(
             ("design", "arm_seeds"), f"must be at most the {len(seeds.train_seeds)} of seeds.train, got {design.arm_seeds}"
@@ -70,12 +64,6 @@ def _check_design(source: Source, config: StudyConfig) -> None:
     if seeds.disjoint and not isinstance(seeds.train, int):
         raise source.error(("seeds", "disjoint"), f"needs a number as seeds.train, got the list {seeds.train}; write how many")
     _check_exact(source, config)
-    if design.name == "tpe":
-        if not (config.search_train or config.search_sampler):
-            raise source.error(("design", "name"), "'tpe' needs something to search; add a parameter under `search`")
-        for metric in design.optimize or {"fid": "minimize"}:
-            if metric != "nfe" and metric not in config.evaluate.metrics:
-                raise source.error(("design", "optimize"), f"{metric} is not measured; add it to evaluate.metrics")
 
 
 def _check_exact(source: Source, config: StudyConfig) -> None:
@@ -88,8 +76,9 @@ def _check_exact(source: Source, config: StudyConfig) -> None:
 def _check_perturb(source: Source, config: StudyConfig) -> None:
     """Disturbances go with designs that have a default point, noise with a solver that has steps of its own."""
     levels = config.perturb.levels
-    if levels and config.design.name == "tpe":
-        raise source.error(("perturb",), "design tpe looks for the best, it measures no robustness; use one_at_a_time or sobol")
+    if levels and not design_of(config).rated:
+        text = f"design {config.design.name} looks for the best, it measures no robustness; use one_at_a_time or sobol"
+        raise source.error(("perturb",), text)
     if config.perturb.exempt and not (config.perturb.weight_bits or config.perturb.weight_noise):
         raise source.error(("perturb", "exempt"), "belongs to weight_bits and weight_noise; remove it, or give one of them")
     if not levels:
@@ -202,7 +191,7 @@ def _reaches(searched: Mapping[str, Distribution], key: str, process: str) -> bo
 
 def _check_values(source: Source, config: StudyConfig, group: str) -> None:
     """The default point, and every value or end of every searched parameter, must make a valid configuration on these data."""
-    searched = _searched(config, group)
+    searched = config.searched(group)
     try:
         default = config.default(group)
         _resolve(config, group, default)
@@ -241,7 +230,7 @@ def _check_defaults(source: Source, config: StudyConfig, group: str) -> None:
     """A searched parameter's default lies inside its range; `rule`, `all` and `same` count as the number they become."""
     for key, value in config.default(group).items():
         home = "network" if group == "train" and key in NETWORK_SEARCH else group
-        distribution = _searched(config, group)[key]
+        distribution = config.searched(group)[key]
         number = value if distribution.kind == "choice" else _number(config, group, key, value)
         if distribution.contains(value) or distribution.contains(number):
             continue
@@ -263,19 +252,6 @@ def _number(config: StudyConfig, group: str, key: str, value: Value) -> Value:
         resolved: Value = getattr(train, key)
         return resolved
     return config.sampling(config.default("sampler")).rtol if key == "atol" else make_process(train, config.info).rule_T
-
-
-def _check_grid(source: Source, config: StudyConfig) -> None:
-    for group in ("train", "sampler") if config.design.name == "grid" else ():
-        n = math.prod(len(d.grid()) for d in _searched(config, group).values())
-        if n > MAX_GRID:
-            raise source.error(
-                ("search", group), f"the grid has {n} points, at most {MAX_GRID}; lower `levels`, or use design sobol"
-            )
-
-
-def _searched(config: StudyConfig, group: str) -> Mapping[str, Distribution]:
-    return config.search_train if group == "train" else config.search_sampler
 
 
 def _place(source: Source, group: str, key: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from study.fields.store import FieldStore
 from study.host import machine
 from study.host.sharing import USABLE, memory_needed, searched_values
 from study.host.slots import trials_per_gpu
-from study.plan.make import check_extremes
+from study.plan.heights import check_extremes
 from study.plan.reach import reach_lines
 from study.plan.worklist import Worklist
 
@@ -31,7 +31,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
     ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
     seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
-    planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.tpe else "")
+    planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.growing else "")
     told = f"{len(fields)} different, {trained} already trained"
     if config.given is not None:
         told = f"given: {config.given.source}; nothing is trained"
@@ -60,9 +60,7 @@ def _span(low: float, high: float) -> str:
 
 def summarise(work: Worklist) -> int:
     """Print the counts; 0 when every planned cell is complete, else 1."""
-    counts = Counter(
-        str(work.rows[str(c["cell_id"])]["status"]) if c["cell_id"] in work.rows else "pending" for c in work.cells
-    )
+    counts = Counter(str(work.rows[c.cell_id]["status"]) if c.cell_id in work.rows else "pending" for c in work.cells)
     text = ", ".join(f"{n} {status}" for status, n in counts.most_common())
     print(f"{work.config.name}: {text}")
     if "pending" not in counts:

@@ -30,8 +30,8 @@ from study.host.slots import slots, warn_without_gpu
 from study.host.stop import Stop
 from study.inline import run_inline
 from study.load import load_source
-from study.measure.trial import one_line
-from study.plan.make import Trial
+from study.measure.outcomes import one_line
+from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 from study.rows.records import read_evals, write_text
 from study.rows.storage import Place, StorageError, clean_temporary
@@ -43,16 +43,16 @@ def start(source: Source, options: Options) -> int:
     Raises:
         ConfigError: the study file, or what it would change, is refused, or its storage cannot be used.
     """
-    config = load_source(source)
+    config, trials = load_source(source)
     try:
         check_against_existing(source, config)
-        work = Worklist(config)
+        work = Worklist(config, trials)
         if options.dry_run:
             return stoppable_dry_run(config, work, options.pilot)
         if work.rows_left == 0 and not options.retry_failed and is_written(config, options.no_report):
             print(f"{describe_plan(config, work)}\nfinished, nothing to do", flush=True)
             return summarise(work)
-        return hold_and_drive(source, config, options)
+        return hold_and_drive(source, work, options)
     except StorageError as error:
         raise source.error(("storage",), f"{error}; name a storage that you may read and write") from error
 
@@ -102,27 +102,29 @@ def is_written(config: StudyConfig, no_report: bool) -> bool:
     return same and reported and (config.folder / "manifest.parquet").is_file()
 
 
-def hold_and_drive(source: Source, config: StudyConfig, options: Options) -> int:
+def hold_and_drive(source: Source, work: Worklist, options: Options) -> int:
     """Take the study's lease and run what is missing; nothing that is finished is lost, however this ends."""
+    config = work.config
     with Stop() as stop:
         try:
             with DriverLease(config.folder, options.take_over, stop.because) as lease:
-                return drive(source, config, options, stop, lease)
+                return drive(source, work, options, stop, lease)
         except (StudyHeld, ClusterError) as error:
             raise ConfigError(str(error)) from None
         except KeyboardInterrupt:
             if stop.error is not None:
                 print(f"stopped: {stop.error}", file=sys.stderr)
-            print(f"\n{_progress_made(config)}; the same command continues: {options.command}", flush=True)
+            print(f"\n{_progress_made(work)}; the same command continues: {options.command}", flush=True)
             return stop.exit_code
 
 
-def drive(source: Source, config: StudyConfig, options: Options, stop: Stop, lease: DriverLease) -> int:
+def drive(source: Source, work: Worklist, options: Options, stop: Stop, lease: DriverLease) -> int:
     """Run what is missing, then the report. The lease is ours."""
+    config = work.config
     check_against_existing(source, config)  # again: another driver may just have finished
-    work = Worklist(config)
-    if options.retry_failed and drop_failed(config.folder, {str(c["cell_id"]) for c in work.cells}):
-        work = Worklist(config)
+    work.restart()
+    if options.retry_failed and drop_failed(config.folder, {c.cell_id for c in work.cells}):
+        work.restart()
     print(describe_plan(config, work), flush=True)
     write_study(config, work)
     try:
@@ -139,9 +141,9 @@ def drive(source: Source, config: StudyConfig, options: Options, stop: Stop, lea
         raise KeyboardInterrupt from error
 
 
-def _progress_made(config: StudyConfig) -> str:
+def _progress_made(work: Worklist) -> str:
     try:
-        work = Worklist(config)
+        work.restart()
         return f"stopped with {work.rows_planned - work.rows_left} of {work.rows_planned} rows"
     except StorageError as error:
         return f"stopped; the rows cannot be counted now ({error})"

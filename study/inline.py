@@ -8,8 +8,9 @@ from functools import partial
 
 from study.config.study import StudyConfig
 from study.host.progress import Progress
-from study.measure.trial import REPORT_S, Report, run_trial
-from study.plan.make import Trial
+from study.measure.job import REPORT_S, Report
+from study.measure.trial import run_trial
+from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 
 Start = Callable[[Trial], None]

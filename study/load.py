@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -18,11 +17,14 @@ from pfgm.data.errors import DataError
 from pfgm.kinds import Model, whole
 from pfgm.registry import PROCESSES
 from study.checks import check_study
+from study.config.keys import SEARCHABLE, refuse_unknown
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.config.space import Distribution, SpaceError, parse
-from study.config.study import NETWORK_SEARCH, StudyConfig, activate, active_train, explain, moved, quoted
+from study.config.study import StudyConfig, activate, active_train, explain, moved, quoted
 from study.config.yaml_source import ConfigError, Source, read_source
 from study.fields.given import FieldConfig, read_given
+from study.plan.designs.design import grows
+from study.plan.trial import Trial
 from study.rows.storage import Place
 
 __all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved", "read_study"]
@@ -32,12 +34,6 @@ SECTIONS = (
     "name", "storage", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "perturb", "search",
     "design", "seeds", "resources", "limits", "retries", "analysis",
 )  # fmt: skip
-FIXED = {"network": NetworkConfig.model_fields, "train": TrainConfig.model_fields, "sampler": SamplerConfig.model_fields}
-SEARCHABLE = {
-    "search.train": [*(key for key in TrainConfig.model_fields if key != "force"), *sorted(NETWORK_SEARCH)],
-    "search.sampler": list(SamplerConfig.model_fields),
-}
-"""Keys of a run by where they are declared: one that stands elsewhere is told its place."""
 M_ = TypeVar("M_", bound=Model)
 
 
@@ -58,11 +54,18 @@ def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyC
     Raises:
         ConfigError: one line with file, line, key, value and what to type instead.
     """
-    return load_source(read_source(Path(path), tuple(overrides)))
+    return load_source(read_source(Path(path), tuple(overrides))).config
 
 
-def load_source(source: Source) -> StudyConfig:
-    """Complete and check a study file that has been read.
+class Planned(NamedTuple):
+    """A study that is complete and checked, and its plan: none of it is planned again."""
+
+    config: StudyConfig
+    trials: list[Trial]
+
+
+def load_source(source: Source) -> Planned:
+    """Complete, check and plan a study file that has been read.
 
     Raises:
         ConfigError: as `load_study_config`.
@@ -72,8 +75,7 @@ def load_source(source: Source) -> StudyConfig:
     config = replace(declared, info=data.info, data_notes=data.notes)
     if config.field is not None:
         config = _with_given_field(source, config, config.field)
-    check_study(source, config)
-    return config
+    return Planned(config, check_study(source, config))
 
 
 def read_study(source: Source) -> StudyConfig:
@@ -83,9 +85,9 @@ def read_study(source: Source) -> StudyConfig:
         ConfigError: as `load_study_config`.
     """
     values = source.values
-    _known(source, (), values, SECTIONS)
+    refuse_unknown(source, (), values, SECTIONS)
     search = source.section("search")
-    _known(source, ("search",), search, ("train", "sampler"))
+    refuse_unknown(source, ("search",), search, ("train", "sampler"))
     search_train = _distributions(source, "train")
     search_sampler = _distributions(source, "sampler")
     allow_extreme = values.get("allow_extreme", False)
@@ -125,8 +127,8 @@ def _field(source: Source) -> FieldConfig | None:
         return None
     for path in NOTHING_TRAINED:
         value = source.section(*path[:-1]).get(path[-1]) if path[:-1] else source.values.get(path[-1])
-        asks_optuna = path == ("design", "trials") and source.section("design").get("name") == "tpe"
-        if value and not asks_optuna:
+        counts_points = path == ("design", "trials") and grows(source.section("design").get("name"))
+        if value and not counts_points:
             told = "exact" if "exact" in source.section("field") else "checkpoint"
             text = f"the field is given by field.{told} and nothing is trained; remove this, or remove field"
             raise source.error(path, text)
@@ -163,7 +165,7 @@ def _data_section(source: Source) -> DataConfig:
     if source.values.get("data") is None:
         raise source.error(("data",), f"missing; say what is studied, such as {examples}")
     section = source.section("data")
-    _known(source, ("data",), section, list(DataConfig.model_fields))
+    refuse_unknown(source, ("data",), section, list(DataConfig.model_fields))
     if section.get("name") is None:
         raise source.error(("data",), f"name is missing; say which data set, such as {examples}")
     return _model(source, "data", DataConfig)
@@ -190,28 +192,10 @@ def _retries(source: Source) -> int:
     return retries
 
 
-def _known(source: Source, path: tuple[str, ...], section: Mapping[str, object], known: Sequence[str]) -> None:
-    for key, value in section.items():
-        if key not in known:
-            raise source.error((*path, key), f"unknown key (value {value!r}); {_suggest(path, key, known)}")
-
-
-def _suggest(path: tuple[str, ...], key: str, known: Sequence[str]) -> str:
-    if path == ("search",) and key == "network":
-        return f"did you mean {' or '.join(f'`search.train.{size}`' for size in sorted(NETWORK_SEARCH))}?"
-    homes = SEARCHABLE if path[:1] == ("search",) else FIXED if "".join(path) in ("", *FIXED) else {}
-    found = [f"`{home}.{key}`" for home, keys in homes.items() if key in keys]
-    if found:
-        return f"did you mean {' or '.join(found)}?"
-    lower = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(key.lower(), list(lower), n=1, cutoff=0.5)
-    return f"did you mean `{lower[near[0]]}`?" if near else f"use one of {', '.join(known)}"
-
-
 def _model(source: Source, name: str, model: type[M_], section: Mapping[str, Any] | None = None) -> M_:
     """A section of the file, or a part of it, as a model."""
     section = source.section(name) if section is None else section
-    _known(source, (name,), section, list(model.model_fields))
+    refuse_unknown(source, (name,), section, list(model.model_fields))
     try:
         return model.model_validate(section)
     except ValidationError as error:
@@ -262,7 +246,7 @@ def _data(source: Source, data: DataConfig) -> Dataset:
 
 def _distributions(source: Source, group: str) -> dict[str, Distribution]:
     section = source.section("search", group)
-    _known(source, ("search", group), section, SEARCHABLE[f"search.{group}"])
+    refuse_unknown(source, ("search", group), section, SEARCHABLE[f"search.{group}"])
     out: dict[str, Distribution] = {}
     for key in sorted(section):
         try:

@@ -18,9 +18,9 @@ from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig
 from pfgm.process.pfgmpp import MIN_N_AUG
 from pfgm.registry import NETWORKS, PROCESSES, Registry
 from study.config.changes import rule_of
+from study.config.keys import SEARCHABLE
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.fields.given import FieldConfig
-from study.load import SEARCHABLE
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig, "field": FieldConfig, "network": NetworkConfig, "train": TrainConfig, "sampler": SamplerConfig,

@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pfgm.kinds import Keys, NetworkKind, PositiveInt
-from pfgm.networks.order import as_weights
+from pfgm.networks.order import as_weights, channels_last
 
 ATTENTION_RESOLUTION = 16
 """Images of this size (the larger side) are attended to."""
@@ -106,7 +106,8 @@ def _linear(n_in: int, n_out: int) -> nn.Linear:
 def _conv(c_in: int, c_out: int, size: int = 3, variance: float = 1.0) -> nn.Conv2d:
     layer = nn.Conv2d(c_in, c_out, size, padding=size // 2)
     _draw(layer.weight, variance)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -134,7 +135,8 @@ class Attention(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         pixels = self.norm(h).flatten(2).transpose(1, 2)[:, None]  # (B, 1 head, HW, C)
         mixed = F.scaled_dot_product_attention(self.query(pixels), self.key(pixels), self.value(pixels))
-        return (h + self.out(mixed)[:, 0].transpose(1, 2).reshape(h.shape)) / math.sqrt(2)
+        out: Tensor = (h + self.out(mixed)[:, 0].transpose(1, 2).reshape(h.shape)) / math.sqrt(2)
+        return out
 
 
 class ResidualBlock(nn.Module):
@@ -181,7 +183,7 @@ class DDPMpp(nn.Module):
         self.shape, self.width, self.depth = shape, width, depth
         self.attends = [max(shape[1:]) == ATTENTION_RESOLUTION * 2**k for k in range(len(channel_mult))]
         self.all_modules = nn.ModuleList(self._modules_in_order([width * m for m in channel_mult], dropout))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(self)
 
     def _modules_in_order(self, channels: list[int], dropout: float) -> Iterator[nn.Module]:
         e, c = 4 * self.width, self.width

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pfgm.kinds import Keys, NetworkKind, PositiveInt
-from pfgm.networks.order import as_weights
+from pfgm.networks.order import as_weights, channels_last
 
 LARGEST_PATCH = 8
 """Patches that an error names are at most this large."""
@@ -61,7 +61,8 @@ class ConvBlock(nn.Module):
         self.norm_2, self.conv_2 = _norm(c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
         nn.init.zeros_(self.conv_2.weight)
-        nn.init.zeros_(self.conv_2.bias)  # type: ignore[arg-type]
+        assert self.conv_2.bias is not None
+        nn.init.zeros_(self.conv_2.bias)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         inner = self.conv_1(F.silu(self.norm_1(h))) + self.level(e)[:, :, None, None]
@@ -80,7 +81,8 @@ class Attention(nn.Module):
             nn.Conv2d(channels, channels, 1),
         )
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, h: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(h)).flatten(2).transpose(1, 2).chunk(3, 2)  # (B, HW, C) each
@@ -107,8 +109,9 @@ class UNet(nn.Module):
         )
         self.norm, self.last = _norm(width), nn.Conv2d(width, shape[0] * patch**2 + 1, 3, padding=1)
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        assert self.last.bias is not None
+        nn.init.zeros_(self.last.bias)
+        channels_last(self)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         h = as_weights(self.first(F.pixel_unshuffle(x.reshape(-1, *self.shape), self.patch)), self.middle_1.conv_1)

@@ -101,10 +101,12 @@ class Pfgm(Process):
             # D lies among the data: where a network's size is too small for that, or has the wrong sign, the least that fits
             reach = x.norm(dim=1, keepdim=True) + RAW_REACH * self.info.mean_norm
             least = (t[:, None] * o_x.norm(dim=1, keepdim=True) / reach).clamp(min=torch.finfo(x.dtype).tiny)
-            return x + t[:, None] * o_x / torch.maximum(size, least)
+            source: Tensor = x + t[:, None] * o_x / torch.maximum(size, least)
+            return source
         assert self.train.gamma is not None
         length = plain_length(raw, t, self.train.gamma, network.root_below or self.train.gamma)
-        return x + (length[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
+        away: Tensor = (length[:, None] * raw[:, :-1] / math.sqrt(x.shape[1])).to(x)
+        return x + away
 
     def _numbers(self) -> tuple[float, float, float]:
         keys = PfgmKeys.of(self.train)

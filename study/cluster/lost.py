@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from study.config.study import StudyConfig
-from study.measure.trial import write_log, write_outcome
-from study.plan.make import Trial
+from study.measure.outcomes import write_log, write_outcome
+from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 
 
@@ -18,7 +18,7 @@ def write_lost(config: StudyConfig, work: Worklist, trial: Trial, deaths: int, f
     """
     work.refresh()
     missing = set(work.missing(trial))
-    cells = [c for c in trial.cells(config) if c["cell_id"] in missing]
+    cells = [c for c in trial.cells if c.cell_id in missing]
     log = write_log(config, trial.trial_id, reason) if reason else ""
     if deaths > config.retries:
         error = f"the worker failed {_times(deaths)} (killed, or out of memory)"

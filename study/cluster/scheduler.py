@@ -23,7 +23,7 @@ from study.host.slots import gpus_per_trial, slots
 from study.host.stop import Stop
 from study.inline import Start, throttled
 from study.measure.trial import run_trial
-from study.plan.make import make_trial
+from study.plan.trial import make_trial
 from study.plan.worklist import Worklist
 
 logger = logging.getLogger(__name__)

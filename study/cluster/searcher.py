@@ -18,7 +18,7 @@ from study.cluster.lost import write_lost
 from study.config.study import StudyConfig
 from study.host.progress import Progress
 from study.host.stop import Stop
-from study.plan.make import Trial
+from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 from study.rows.storage import StorageError
 

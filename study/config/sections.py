@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import Field, StrictBool, ValidationInfo, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, StrictBool, ValidationInfo, field_validator
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt
 from pfgm.sampling.disturbances import KINDS, check_level
+from study.config.designs import DESIGNS
 
 Seeds = PositiveInt | Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
-Design = Literal["one_at_a_time", "sobol", "grid", "random", "tpe"]
 Optimizable = Literal["fid", "nfe", "sliced_wasserstein"]
+
+
+def _registered(name: object) -> object:
+    """Return the name of a design that is registered now: outside modules may have added theirs."""
+    if name not in DESIGNS.names():
+        *others, last = map(repr, DESIGNS.names())
+        raise ValueError(f"must be {', '.join(others)} or {last}")
+    return name
+
+
+if TYPE_CHECKING:
+    DesignName: TypeAlias = str
+else:
+    DesignName = Annotated[Literal[DESIGNS.names()], PlainValidator(_registered), PlainSerializer(str)]
 
 
 class DesignConfig(Model):
     """Which points of the search space are measured."""
 
-    name: Design = "one_at_a_time"
+    name: DesignName = "one_at_a_time"
     trials: PositiveInt | None = None
     """Training points of sobol, random and tpe, the default included (default 32)."""
     sampler_points: PositiveInt | None = None

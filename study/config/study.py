@@ -75,6 +75,10 @@ class StudyConfig:
         truncated = "max_radius_ratio" in self.search_sampler or self.sampler.get("max_radius_ratio") is not None
         return [name for name in ("likelihood", "prior_error") if truncated and name in self.evaluate.metrics]
 
+    def searched(self, group: str) -> Mapping[str, Distribution]:
+        """Return the searched parameters of ``train`` or ``sampler``."""
+        return self.search_train if group == "train" else self.search_sampler
+
     def training(self, point: Mapping[str, Value]) -> TrainConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
         if self.given is not None:
@@ -109,7 +113,7 @@ class StudyConfig:
 
     def default(self, group: str) -> dict[str, Value]:
         """The default point of ``train`` or ``sampler``: the declared value of every searched parameter active there."""
-        searched = self.search_train if group == "train" else self.search_sampler
+        searched = self.searched(group)
         return activate(searched, {key: self.default_value(group, key) for key in searched})
 
     def default_value(self, group: str, key: str) -> Value:
@@ -123,7 +127,7 @@ class StudyConfig:
             return value
         if key in IMPLIED_DEFAULTS:
             return IMPLIED_DEFAULTS[key]
-        searched = self.search_train if group == "train" else self.search_sampler
+        searched = self.searched(group)
         when = searched[key].when
         parent = {} if when is None else {when[0]: when[1][0]}
         base = {**{k: v for k, v in declared.items() if k not in searched}, **parent}
@@ -162,7 +166,7 @@ class StudyConfig:
     def _complete(self, group: str) -> dict[str, Any]:
         """Declared keys with every default filled in, unless the search decides which keys there are."""
         declared = dict(self.train if group == "train" else self.sampler)
-        searched = self.search_train if group == "train" else self.search_sampler
+        searched = self.searched(group)
         if any(key in searched for key in ("process", "objective", "solver")):
             return declared
         model = self.training(self.default(group)) if group == "train" else self.sampling(self.default(group))
@@ -200,7 +204,7 @@ def activate(searched: Mapping[str, Distribution], values: Mapping[str, Value]) 
     active: dict[str, Value] = {}
     waiting = dict(values)
     while waiting:
-        ready = [k for k in waiting if searched[k].when is None or searched[k].when[0] not in waiting]  # type: ignore[index]
+        ready = [k for k in waiting if (when := searched[k].when) is None or when[0] not in waiting]
         for key in ready:
             when, value = searched[key].when, waiting.pop(key)
             if when is None or (when[0] in active and any(same(active[when[0]], v) for v in when[1])):
@@ -210,7 +214,7 @@ def activate(searched: Mapping[str, Distribution], values: Mapping[str, Value]) 
 
 def moved(config: StudyConfig, group: str, key: str, value: Value) -> dict[str, Value]:
     """The default point of a group with ``key`` at ``value``; its parents are set so that it is active."""
-    searched = config.search_train if group == "train" else config.search_sampler
+    searched = config.searched(group)
     values = {k: config.default_value(group, k) for k in searched} | {key: value}
     child = key
     while (when := searched[child].when) is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,8 +37,9 @@ from pfgm.training.history import TrainingDiverged
 from pfgm.training.trainer import Trainer
 from study.config.study import StudyConfig
 from study.fields.given import load_given
-from study.measure.trial import pick_device, prepare_torch
-from study.plan.make import Trial, make_trial, points
+from study.measure.device import pick_device, prepare_torch
+from study.plan.points import Point
+from study.plan.trial import Trial, make_trial
 
 WARM_STEPS, TIMED_STEPS, N_LATENTS, COUNTED_NUMBERS = 15, 60, 64, 200_000
 """Steps before the timed ones, timed steps; latents, and numbers of them at most, that a solver's calls are counted on."""
@@ -64,9 +65,13 @@ class Measured(NamedTuple):
     reference_s: float
 
 
-def measure(config: StudyConfig, handouts: list[dict], worker: int) -> Measured:
-    """Time one trial of each kind; ``handouts`` are `study.plan.make.Trial.handout` of trials that differ in cost.
+def measure(config: StudyConfig, handouts: list[dict[str, Any]], sampling: list[Point], worker: int) -> Measured:
+    """Time one trial of each kind, and a row of each sampler point.
 
+    Args:
+        handouts: `study.plan.trial.Trial.handout` of trials that differ in cost.
+        sampling: the sampler points that are known ahead.
+        worker: which of the processes that measure side by side.
     Raises:
         TrainingDiverged: in these steps already; names the training point.
     """
@@ -79,7 +84,7 @@ def measure(config: StudyConfig, handouts: list[dict], worker: int) -> Measured:
     start_s = 0.0
     if isinstance(field, ExactField) and "prior_error" in config.evaluate.metrics:
         start_s = _timed(lambda: field.prior_error(field.process.rule_T), device)
-    for _, point in points(config, "sampler") if config.design.name != "tpe" else [("default", config.default("sampler"))]:
+    for point in sampling:
         sampler = config.sampling(point)
         name = next(p.sampler_id for p in make_trial(config, "", trials[0].point, 0, [("", point)]).sampler_points)
         nfe = _count_calls(data, field.process, sampler)

@@ -22,7 +22,9 @@ from pfgm.training.history import TrainingDiverged
 from study.config.study import StudyConfig
 from study.cost.calibration import kind_of_step, measure
 from study.fields.store import FieldStore
-from study.plan.make import SamplerPoint, Trial, make_trial
+from study.plan.cell import SamplerPoint
+from study.plan.points import points
+from study.plan.trial import Trial, make_trial
 from study.plan.worklist import Worklist
 
 START_S, REPORT_S = 15.0, 15.0
@@ -84,10 +86,10 @@ def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, 
         return 0.0, 0.0
     cost = calibrate(config, trials + proposed, n_slots)
     seen = FieldStore(config.place).published({t.train_id for t in trials})
-    seconds = [cost.trial_s(t, [str(c["sampler_id"]) for c in t.cells(config)], trained=False) for t in proposed]
+    seconds = [cost.trial_s(t, [c.sampler_id for c in t.cells], trained=False) for t in proposed]
     for trial in trials:
         missing = set(work.missing(trial))
-        rows = [str(c["sampler_id"]) for c in trial.cells(config) if c["cell_id"] in missing]
+        rows = [c.sampler_id for c in trial.cells if c.cell_id in missing]
         seconds.append(cost.trial_s(trial, rows, trial.train_id in seen))
         seen.add(trial.train_id)
     total, busy = sum(seconds), min(n_slots, len(seconds))
@@ -100,7 +102,7 @@ def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
     os.environ["OMP_NUM_THREADS"] = str(config.resources.cpus)
     context = multiprocessing.get_context("spawn")
     kinds = {kind_of_step(t): t for t in reversed(trials)}  # one of each cost, the default where it is one
-    job = (config, [t.handout() for t in kinds.values()])
+    job = (config, [t.handout() for t in kinds.values()], [point for _, point in points(config, "sampler")])
     with _without_interrupts():
         pool = context.Pool(n_slots, initializer=_end_with_parent)
     with pool:

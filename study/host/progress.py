@@ -21,7 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from study.plan.make import Trial
+from study.plan.trial import Trial
 from study.rows.records import write_text
 from study.rows.storage import Place, StorageError
 
@@ -109,7 +109,7 @@ class Progress:
         self._say()
 
     def update(self, trial_id: str, said: Mapping[str, object]) -> None:
-        """What a running trial reports (see `study.measure.trial.Report`)."""
+        """What a running trial reports (see `study.measure.job.Report`)."""
         running = self.running.get(trial_id)
         if running is None or "phase" not in said:
             return

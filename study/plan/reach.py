@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from study.config.space import Distribution, Value
 from study.config.study import StudyConfig, activate, network_part
+from study.plan.designs.design import design_of
 from study.plan.identity import point_id, sampler_id
-from study.plan.make import Point, Trial
+from study.plan.points import Point
 
-TRIALS, SAMPLER_POINTS = 32, 8
-"""What `design` asks for where it does not say."""
+if TYPE_CHECKING:
+    from study.plan.cell import Cell
+    from study.plan.trial import Trial
+
 MAX_COUNTED = 5000
 """Combinations above which a space is taken for endless: no study asks for so many points."""
 Identity = tuple[str, str]
@@ -28,6 +31,11 @@ class Joint(NamedTuple):
 
     train: Point
     sampler: Point
+
+
+def identities(cells: Iterable[Cell]) -> set[Identity]:
+    """Return the different points among some cells."""
+    return {(cell.point_id, cell.sampler_id) for cell in cells}
 
 
 def count(searched: Mapping[str, Distribution]) -> int | None:
@@ -84,31 +92,23 @@ def _named(config: StudyConfig, group: str, points: list[Point]) -> dict[str, Po
     return found
 
 
-def reach_lines(config: StudyConfig, trials: list[Trial], joint: Mapping[Identity, Joint] | None) -> list[str]:
-    """What the plan says where a design cannot reach the number of points that it asks for."""
-    design = config.design
-    if design.name == "tpe":
-        asked = design.trials or TRIALS
-        if joint is None or len(joint) >= asked:
-            return []
-        return [f"has {len(joint)} points in all, and all are measured; design.trials: {asked} asks for more than there are"]
-    if design.name in ("sobol", "random"):
-        trained = len({trial.point_id for trial in trials})
-        sampled = max((len(trial.sampler_points) for trial in trials), default=0)
-        return [
-            *_drawn_lines("train", "trials", trained, design.trials or TRIALS, config.search_train),
-            *_drawn_lines("sampler", "sampler_points", sampled, design.sampler_points or SAMPLER_POINTS, config.search_sampler),
-        ]
-    groups = {"train": config.search_train, "sampler": config.search_sampler}
+def reach_lines(config: StudyConfig, trials: Sequence[Trial], joint: Mapping[Identity, Joint] | None) -> list[str]:
+    """Return what the plan says where a design cannot reach the number of points that it asks for."""
+    return design_of(config).reach_lines(config, trials, joint)
+
+
+def level_lines(config: StudyConfig) -> list[str]:
+    """Return a line for every range of whole numbers that has fewer of them than levels."""
     return [
         f"search.{group}.{key} has {len(distribution.grid())} whole numbers, not {distribution.levels} levels; all are measured"
-        for group, searched in groups.items()
-        for key, distribution in searched.items()
+        for group in ("train", "sampler")
+        for key, distribution in config.searched(group).items()
         if distribution.kind != "choice" and len(distribution.grid()) < distribution.levels
     ]
 
 
-def _drawn_lines(group: str, key: str, found: int, asked: int, searched: Mapping[str, Distribution]) -> list[str]:
+def drawn_lines(group: str, key: str, found: int, asked: int, searched: Mapping[str, Distribution]) -> list[str]:
+    """Return a line for a group whose draws gave fewer different points than ``design.<key>`` asks for."""
     if not searched or found >= asked:
         return []
     total = count(searched)

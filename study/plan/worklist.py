@@ -1,21 +1,21 @@
 """What is left to do: trials with missing cells, handed out one by one, and the manifest of everything planned.
 
-No trial is handed out while another with the same ``train_id`` runs: the second finds the field in the store. For the tpe
-design the queue grows by one point whenever it runs empty, until ``design.trials`` points are planned.
+No trial is handed out while another with the same ``train_id`` runs: the second finds the field in the store. Under a
+design that grows, such as tpe, one point is added whenever the queue is empty, until ``design.trials`` are planned.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from study.config.study import StudyConfig
 from study.fields.store import FieldStore
-from study.plan.designs import tpe
-from study.plan.make import Trial, make_plan, read_point
+from study.plan.designs.design import GrowingDesign, design_of
 from study.plan.own_columns import manifest_schema
-from study.plan.reach import TRIALS, joint_points
+from study.plan.reach import identities, joint_points
+from study.plan.trial import Trial
 from study.rows.records import DamagedFile, is_done, read_evals, read_table, write_table
 from study.rows.storage import Place
 
@@ -27,22 +27,37 @@ class Worklist:
     """The plan of a study against the rows it has.
 
     Attributes:
-        cells: manifest rows, in the order planned.
+        planned: the trials of `study.plan.make.make_plan`, made once.
+        cells: what is to be measured, in the order planned.
         rows: measured rows by cell_id (terminal statuses only, with every metric asked for).
-        joint: tpe: every point there is, where they can be counted.
+        joint: where the design proposes points: every point there is, where they can be counted.
     """
 
-    def __init__(self, config: StudyConfig) -> None:
-        self.config = config
-        self.tpe, self.exhausted = config.design.name == "tpe", False
-        self.joint = joint_points(config) if self.tpe else None
-        self.trials = _planned_tpe(config) if self.tpe else make_plan(config)
-        self.cells = [cell for trial in self.trials for cell in trial.cells(config)]
+    def __init__(self, config: StudyConfig, planned: Sequence[Trial]) -> None:
+        self.config, self.planned = config, tuple(planned)
+        design = design_of(config)
+        self.growing = design if isinstance(design, GrowingDesign) else None
+        self.joint = joint_points(config) if self.growing else None
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with what the storage holds now. Nothing is planned again, but proposed points are read again."""
+        self.exhausted = False
+        self.trials = self.growing.restored(self.config, self._proposed()) if self.growing else list(self.planned)
+        self.cells = [cell for trial in self.trials for cell in trial.cells]
         self.rows: dict[str, Mapping[str, object]] = {}
         self.refresh()
         self.waiting = [t for t in self.trials if self.missing(t)]
         self.busy: dict[str, Trial] = {}
         self.not_before: dict[str, float] = {}
+
+    def _proposed(self) -> list[dict[str, object]]:
+        """Rows of the points that earlier starts proposed."""
+        written = read_manifest(self.config.folder / "manifest.parquet")
+        if written:
+            return written
+        # the manifest is lost: the rows say what was proposed, in the order measured
+        return sorted(read_evals(self.config.folder, []), key=lambda row: str(row["prov_finished_at"]))
 
     def refresh(self) -> None:
         """Read the rows again. Damaged files are set aside: what they held is measured again."""
@@ -55,17 +70,17 @@ class Worklist:
 
     def missing(self, trial: Trial) -> list[str]:
         """Cells of a trial that have no row."""
-        return [str(c["cell_id"]) for c in trial.cells(self.config) if c["cell_id"] not in self.rows]
+        return [c.cell_id for c in trial.cells if c.cell_id not in self.rows]
 
     @property
     def points_to_ask(self) -> int:
-        """Points that Optuna is still to propose."""
-        if not self.tpe or self.exhausted:
+        """Points that the design is still to propose."""
+        if self.growing is None or self.exhausted:
             return 0
-        wanted = self.config.design.trials or TRIALS
+        wanted = self.growing.asked(self.config)
         if self.joint is not None:
             wanted = min(wanted, len(self.joint))
-        return max(wanted - len(tpe.identities(self.cells)), 0)
+        return max(wanted - len(identities(self.cells)), 0)
 
     @property
     def rows_planned(self) -> int:
@@ -75,12 +90,12 @@ class Worklist:
 
     @property
     def rows_left(self) -> int:
-        return self.rows_planned - sum(c["cell_id"] in self.rows for c in self.cells)
+        return self.rows_planned - sum(c.cell_id in self.rows for c in self.cells)
 
     @property
     def rows_kept(self) -> int:
         """Rows of an earlier, larger plan, which are not part of this one."""
-        return len(self.rows.keys() - {str(c["cell_id"]) for c in self.cells})
+        return len(self.rows.keys() - {c.cell_id for c in self.cells})
 
     def steps_left(self, store: FieldStore) -> int:
         """Training steps of the fields that no one has trained yet; none where the field is given."""
@@ -91,7 +106,7 @@ class Worklist:
         new = {train_id: n for train_id, n in steps.items() if train_id not in there}
         ahead = (
             self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps
-            if self.tpe
+            if self.growing
             else 0
         )
         return sum(new.values()) + ahead
@@ -102,8 +117,8 @@ class Worklist:
 
     def take(self) -> Trial | None:
         """The next trial to run, or None when all that is left waits for a running one."""
-        if not self.waiting and self.points_to_ask:
-            self._ask()
+        if not self.waiting and self.growing and self.points_to_ask:
+            self._ask(self.growing)
         training, now = {t.train_id for t in self.busy.values()}, time.monotonic()
         for trial in self.waiting:
             if trial.train_id not in training and self.not_before.get(trial.trial_id, now) <= now:
@@ -121,22 +136,22 @@ class Worklist:
         self.waiting.append(trial)
         self.not_before[trial.trial_id] = time.monotonic() + POSTPONE_S
 
-    def _ask(self) -> None:
+    def _ask(self, design: GrowingDesign) -> None:
         self.refresh()
-        proposed = tpe.propose(self.config, self.cells, self.rows, self.joint)
+        proposed = design.propose(self.config, self.cells, self.rows, self.joint)
         self.exhausted = not proposed
         for trial in proposed:
             self.trials.append(trial)
-            self.cells += trial.cells(self.config)
+            self.cells += trial.cells
             self.waiting.append(trial)
         self.write_manifest()
 
     def write_manifest(self) -> None:
         """Write ``manifest.parquet``; planned rows of an earlier, larger plan are kept."""
         path = self.config.folder / "manifest.parquet"
-        known = {c["cell_id"] for c in self.cells}
+        known = {c.cell_id for c in self.cells}
         kept = [r for r in read_manifest(path) if r["cell_id"] not in known and r["cell_id"] in self.rows]
-        write_table(path, [*self.cells, *kept], manifest_schema())
+        write_table(path, [*(c.to_row() for c in self.cells), *kept], manifest_schema())
 
 
 def read_manifest(path: Place) -> list[dict[str, object]]:
@@ -149,17 +164,3 @@ def read_manifest(path: Place) -> list[dict[str, object]]:
         logger.warning("%s; it is set aside", error)
         path.set_aside()
         return []
-
-
-def _planned_tpe(config: StudyConfig) -> list[Trial]:
-    """Points that earlier starts proposed, rebuilt from the manifest."""
-    make_plan(config)  # refuses absurd spaces
-    cells = read_manifest(config.folder / "manifest.parquet")
-    if not cells:  # lost: the rows say what was proposed, in the order measured
-        cells = sorted(read_evals(config.folder, []), key=lambda row: str(row["prov_finished_at"]))
-    trials = []
-    for index, (declared, members) in enumerate(tpe.by_point(cells).items()):
-        point = read_point(declared)
-        role = str(members[0]["design_role"])
-        trials += tpe.trials_of(config, role, index, point["train"], point["sampler"])
-    return trials

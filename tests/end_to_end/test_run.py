@@ -261,7 +261,7 @@ def test_every_planned_cell_is_a_row_whatever_happens(folder: Folder) -> None:
     (field / "field.json").write_text('{"format": 99}')
     out, err = folder.run(expect=1)
     rows = list(folder.rows().values())
-    assert len(rows) == 6 == len({cell["cell_id"] for trial in plan.values() for cell in trial.cells(config)})
+    assert len(rows) == 6 == len({cell.cell_id for trial in plan.values() for cell in trial.cells})
     by_learning_rate = [r["status"] for r in rows if r["train_learning_rate"] == 1e38]
     assert by_learning_rate == ["diverged", "diverged"]
     broken = [r for r in rows if r["train_id"] == spoilt]
@@ -282,7 +282,7 @@ def test_data_that_change_while_the_study_runs_fail_as_rows(folder: Folder) -> N
     points = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
     np.savez(folder.path / "points.npz", x=points)
     config = folder.load(data={"name": "npz", "path": "points.npz"})
-    work = Worklist(config)
+    work = Worklist(config, make_plan(config))
     np.savez(folder.path / "points.npz", x=points + 1)
     run_inline(config, work, Silent(), lambda trial: None)  # type: ignore[arg-type]
     rows = folder.rows().values()

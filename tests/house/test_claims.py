@@ -53,7 +53,7 @@ def test_committed_rows_are_of_the_study_file(name: str) -> None:
     if name == "fashion" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
         pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
     config = load_study_config(path)
-    planned = {str(cell["cell_id"]) for trial in make_plan(config) for cell in trial.cells(config)}
+    planned = {cell.cell_id for trial in make_plan(config) for cell in trial.cells}
     assert planned == set(frame["cell_id"])
 
 

@@ -21,7 +21,11 @@ FORBIDDEN = {
 }
 SHARED = {"pfgm.terminal", "pfgm.registry"}
 """Modules of pfgm that every package may import: the standard library alone."""
-MAX_FILE, MAX_FUNCTION = 350, 60
+MAX_FILE, MAX_FUNCTION = 300, 50
+MAX_ROOMS, MAX_FILES, MAX_INNER_IMPORTS = 16, 12, 25
+FLOORS = {"pfgm": 8, "study": 10, "analysis": 7}
+OPEN_FOLDERS = {"analysis/report/sections", "study/plan/designs"}
+"""Folders that grow by one file a part."""
 
 
 def name(path: Path) -> str:
@@ -122,3 +126,101 @@ def test_no_public_name_is_that_of_a_module_beside_it(stub: Path) -> None:
     nodes = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
     names = {alias.name for node in nodes if node.module != own for alias in node.names}
     assert not names & {path.stem for path in stub.parent.iterdir()}
+
+
+def dotted(path: Path) -> str:
+    """Return the module name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+KNOWN = {dotted(path): path for path in MODULES}
+
+
+def run_time_imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield every import below a node that runs, those inside functions too."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        yield from run_time_imports(child)
+
+
+def own_imports(path: Path) -> set[str]:
+    """Return the modules of this repository that a file imports when it runs."""
+    found = set()
+    for node in run_time_imports(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name}" if f"{node.module}.{name}" in KNOWN else str(node.module) for name in names]
+        found |= {name for name in names if name in KNOWN}
+    return found - {dotted(path)}
+
+
+ARROWS = {module: own_imports(path) for module, path in KNOWN.items()}
+
+
+def room(module: str) -> str:
+    """Return the room of a module: its folder or file below the package."""
+    return ".".join(module.split(".")[:2])
+
+
+def room_arrows(package: str) -> dict[str, set[str]]:
+    """Return which room of a package imports which other one."""
+    found: dict[str, set[str]] = {}
+    for module, imports in ARROWS.items():
+        if module.startswith(package + "."):
+            inside = {room(other) for other in imports if other.startswith(package + ".")}
+            found.setdefault(room(module), set()).update(inside - {room(module)})
+    return found
+
+
+def floors(arrows: dict[str, set[str]]) -> dict[str, int]:
+    """Return how high each node stands above those that it imports; a circle fails."""
+    height: dict[str, int] = {}
+
+    def look(node: str, above: tuple[str, ...]) -> int:
+        assert node not in above, f"a circle: {' -> '.join([*above[above.index(node) :], node])}"
+        if node not in height:
+            height[node] = 1 + max((look(other, (*above, node)) for other in arrows.get(node, ())), default=0)
+        return height[node]
+
+    for node in arrows:
+        look(node, ())
+    return height
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    floors(ARROWS)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_are_few_and_stand_on_few_floors(package: str) -> None:
+    assert max(floors(room_arrows(package)).values()) <= FLOORS[package]
+    aliases = {"pfgm/analytic.py", "pfgm/perturb.py"}  # former names, two lines each
+    rooms = [p for p in (ROOT / package).iterdir() if p.suffix == ".py" or (p.is_dir() and (p / "__init__.py").is_file())]
+    assert len([p for p in rooms if p.name != "__init__.py" and name(p) not in aliases]) <= MAX_ROOMS
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=name)
+def test_a_folder_is_seen_at_a_glance(folder: Path) -> None:
+    files = [p for p in folder.glob("*.py") if p.name != "__init__.py"]
+    rooms = folder.parent == ROOT
+    assert rooms or name(folder) in OPEN_FOLDERS or len(files) <= MAX_FILES
+
+
+def test_an_import_inside_a_function_says_why() -> None:
+    """In a comment on its line, or on the line above it."""
+    inner = []
+    for path in MODULES:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for function in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(function, ast.FunctionDef):
+                inner += [
+                    (f"{name(path)}:{node.lineno}", "#" in lines[node.lineno - 1] or "#" in lines[node.lineno - 2])
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Import | ast.ImportFrom)
+                ]
+    assert len(dict(inner)) <= MAX_INNER_IMPORTS
+    assert not [place for place, told in inner if not told]

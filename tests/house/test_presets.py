@@ -89,8 +89,8 @@ def test_the_template_needs_three_lines(tmp_path: Path, cache: Path) -> None:
 
 def test_identities_stay() -> None:
     """The committed study was planned before networks, features and schedules had the keys they have now."""
-    planned = make_plan(config := load_study_config(EXPERIMENTS / "digits_bundle.yaml"))
-    cells = {str(c["cell_id"]) for t in planned for c in t.cells(config)}
+    planned = make_plan(load_study_config(EXPERIMENTS / "digits_bundle.yaml"))
+    cells = {c.cell_id for t in planned for c in t.cells}
     stored = read_table(EXPERIMENTS / "notebooks/digits_bundle/manifest.parquet")
     assert cells == {row["cell_id"] for row in stored}
     assert {t.train_id for t in planned} == {row["train_id"] for row in stored}

@@ -17,9 +17,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from study.config.space import Distribution, Value
 from study.config.study import StudyConfig, activate
+from study.plan.cell import Cell
+from study.plan.designs.design import GrowingDesign
 from study.plan.identity import digest
-from study.plan.make import Point, Trial, make_trial, read_point, train_seeds
-from study.plan.reach import Identity, Joint
+from study.plan.points import PlanError, Point, read_point
+from study.plan.reach import Identity, Joint, identities
+from study.plan.trial import Trial, make_trial, train_seeds
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 Direction = Literal["minimize", "maximize"]
@@ -28,43 +31,79 @@ ATTEMPTS = 50
 COLUMNS = {"fid": "metric_fid", "sliced_wasserstein": "metric_sliced_wasserstein", "nfe": "cost_nfe"}
 
 
-def propose(
-    config: StudyConfig,
-    cells: Sequence[Mapping[str, object]],
-    rows: Mapping[str, Mapping[str, object]],
-    joint: Mapping[Identity, Joint] | None = None,
-) -> list[Trial]:
-    """The trials (one a train seed) of the next point, none when no new one is found; the first point is the default.
+class Tpe(GrowingDesign):
+    """The tree-structured Parzen estimator of Optuna, multivariate, with several directions where several metrics are named."""
 
-    Where Optuna finds none any more and the points can be counted, it is the first that was not proposed.
+    owns = ("trials", "optimize")
+    fills_box = True
+    rated = False
 
-    Args:
-        cells: manifest rows of all points proposed so far.
-        rows: measured rows by cell_id.
-        joint: every point there is (`study.plan.reach`), where they can be counted.
-    """
-    seen = by_point(cells)
-    if not seen:
-        return trials_of(config, "default", 0, config.default("train"), config.default("sampler"))
-    wanted: dict[str, Direction] = dict(config.design.optimize or {"fid": "minimize"})
-    known = [
-        _known_trial(config, read_point(point), [rows.get(str(c["cell_id"])) for c in members], list(wanted))
-        for point, members in seen.items()
-    ]
-    cell_ids = {str(c["cell_id"]) for c in cells}
-    for attempt in range(ATTEMPTS):
-        seed = int(digest([config.design.seed, len(seen), attempt], 8), 16)
-        trials = _ask_once(config, known, list(wanted.values()), seed, len(seen))
-        if any(str(c["cell_id"]) not in cell_ids for t in trials for c in t.cells(config)):
-            return trials
-    done = identities(cells)
-    left = [point for name, point in (joint or {}).items() if name not in done]
-    return trials_of(config, "tpe", len(seen), left[0].train, left[0].sampler) if left else []
+    def check(self, config: StudyConfig) -> None:
+        """Refuse a study with nothing to search, or one that does not measure what is optimised."""
+        if not (config.search_train or config.search_sampler):
+            raise PlanError(("design", "name"), "'tpe' needs something to search; add a parameter under `search`")
+        for metric in _wanted(config):
+            if metric != "nfe" and metric not in config.evaluate.metrics:
+                raise PlanError(("design", "optimize"), f"{metric} is not measured; add it to evaluate.metrics")
+
+    def reach_lines(self, config: StudyConfig, trials: Sequence[Trial], joint: Mapping[Identity, Joint] | None) -> list[str]:
+        """Name a space that has fewer points than are asked for."""
+        asked = self.asked(config)
+        if joint is None or len(joint) >= asked:
+            return []
+        return [f"has {len(joint)} points in all, and all are measured; design.trials: {asked} asks for more than there are"]
+
+    def propose(
+        self,
+        config: StudyConfig,
+        cells: Sequence[Cell],
+        rows: Mapping[str, Mapping[str, object]],
+        joint: Mapping[Identity, Joint] | None = None,
+    ) -> list[Trial]:
+        """Return the trials (one a train seed) of the next point; the first point is the default.
+
+        Where Optuna finds no new one any more and the points can be counted, it is the first that was not proposed.
+        """
+        seen: dict[str, list[Cell]] = {}
+        for cell in cells:
+            seen.setdefault(cell.declared, []).append(cell)
+        if not seen:
+            return _trials_of(config, "default", 0, config.default("train"), config.default("sampler"))
+        wanted = _wanted(config)
+        known = [
+            _known_trial(config, read_point(point), [rows.get(c.cell_id) for c in members], list(wanted))
+            for point, members in seen.items()
+        ]
+        cell_ids = {c.cell_id for c in cells}
+        for attempt in range(ATTEMPTS):
+            seed = int(digest([config.design.seed, len(seen), attempt], 8), 16)
+            trials = _ask_once(config, known, list(wanted.values()), seed, len(seen))
+            if any(c.cell_id not in cell_ids for t in trials for c in t.cells):
+                return trials
+        done = identities(cells)
+        left = [point for name, point in (joint or {}).items() if name not in done]
+        return _trials_of(config, "tpe", len(seen), left[0].train, left[0].sampler) if left else []
+
+    def restored(self, config: StudyConfig, rows: Iterable[Mapping[str, object]]) -> list[Trial]:
+        """Return the trials of all points that stand in some rows, in the order of the rows."""
+        roles: dict[str, str] = {}
+        for row in rows:
+            roles.setdefault(str(row["design_point"]), str(row["design_role"]))
+        trials = []
+        for index, (declared, role) in enumerate(roles.items()):
+            point = read_point(declared)
+            trials += _trials_of(config, role, index, point["train"], point["sampler"])
+        return trials
 
 
-def identities(cells: Iterable[Mapping[str, object]]) -> set[Identity]:
-    """The different points among manifest rows."""
-    return {(str(cell["point_id"]), str(cell["sampler_id"])) for cell in cells}
+TPE = Tpe()
+
+
+def _wanted(config: StudyConfig) -> dict[str, Direction]:
+    """What is optimised, and in which direction."""
+    if not config.design.optimize:
+        return {"fid": "minimize"}
+    return {str(metric): direction for metric, direction in config.design.optimize.items()}
 
 
 def _ask_once(
@@ -78,18 +117,10 @@ def _ask_once(
     asked = study.ask()
     train = _suggest(asked, "train", config.search_train)
     sampling = _suggest(asked, "sampler", config.search_sampler)
-    return trials_of(config, "tpe", index, train, sampling)
+    return _trials_of(config, "tpe", index, train, sampling)
 
 
-def by_point(cells: Sequence[Mapping[str, object]]) -> dict[str, list[Mapping[str, object]]]:
-    """Manifest rows by declared point, in the order proposed."""
-    seen: dict[str, list[Mapping[str, object]]] = {}
-    for cell in cells:
-        seen.setdefault(str(cell["design_point"]), []).append(cell)
-    return seen
-
-
-def trials_of(config: StudyConfig, role: str, index: int, train: Point, sampling: Point) -> list[Trial]:
+def _trials_of(config: StudyConfig, role: str, index: int, train: Point, sampling: Point) -> list[Trial]:
     """The trials of point number ``index``: one a train seed, with one sampler point."""
     return [make_trial(config, role, train, seed, [(role, sampling)]) for seed in train_seeds(config, role, index)]
 

@@ -378,7 +378,7 @@ def test_a_study_of_ddpmpp(folder: Folder) -> None:
     data = {"name": "digits"}
     network = {"name": "ddpmpp", "width": 8, "depth": 1, "channel_mult": [1, 2], "dropout": 0.1}
     config = folder.load(data=data, network=network)
-    (row, *_) = make_plan(config)[0].cells(config)
+    row = make_plan(config)[0].cells[0].to_row()
     assert {k: v for k, v in row.items() if k.startswith("network_")} == {
         "network_name": "ddpmpp", "network_width": 8, "network_depth": 1, "network_skip": False, "network_root_below": None,
         "network_patch": None, "network_channel_mult": "1,2", "network_dropout": 0.1,

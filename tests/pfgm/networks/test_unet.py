@@ -139,7 +139,7 @@ def test_a_study_of_patches(folder: Folder) -> None:
     assert trial.train_id == digest(known, 32)
     patched = make_plan(folder.load(data=data, network=network | {"patch": 2}))[0]
     assert patched.train_id != trial.train_id
-    assert patched.cells(folder.load(data=data, network=network | {"patch": 2}))[0]["network_patch"] == 2
+    assert patched.cells[0].to_row()["network_patch"] == 2
     for section, message in (
         ({"network": network | {"patch": 3}}, r"yaml:\d+: network\.patch: 8 × 8 images have no squares of 3 × 3; use 1"),
         ({"network": network | {"patch": 2, "depth": 4}}, r"network\.depth: 8 × 8 images in squares of 2 × 2 cannot be"),

@@ -209,9 +209,9 @@ def test_disturbed_rows_are_rows_of_the_study(folder: Folder) -> None:
 
 
 def test_cells_without_disturbance_keep_their_names(folder: Folder) -> None:
-    plain = [c["cell_id"] for t in make_plan(folder.load()) for c in t.cells(folder.load())]
+    plain = [c.cell_id for t in make_plan(folder.load()) for c in t.cells]
     config = folder.load(perturb=LEVELS)
-    cells = [c for t in make_plan(config) for c in t.cells(config)]
+    cells = [c.to_row() for t in make_plan(config) for c in t.cells]
     assert [c["cell_id"] for c in cells if c["perturb_kind"] is None] == plain
     assert len({c["cell_id"] for c in cells}) == len(cells)
 
@@ -249,7 +249,7 @@ def test_a_weaker_network_is_a_training_point(folder: Folder) -> None:
     assert [(t.network.width, t.network.depth) for t in trials if t.network] == [(16, 1), (8, 1), (8, 2), (16, 2)]
     assert len({t.train_id for t in trials}) == len({t.point_id for t in trials}) == 4
     assert trials[0].train_id in plain, "the same field, by whichever study"
-    assert [c["network_width"] for t in trials for c in t.cells(config)] == [16, 8, 8, 16]
+    assert [c.to_row()["network_width"] for t in trials for c in t.cells] == [16, 8, 8, 16]
     folder.write(search={"train": {"width": {"choice": [8, 16]}}})
     folder.run("--inline")
     assert sorted(r["network_width"] for r in folder.rows().values()) == [8, 16]

@@ -27,6 +27,7 @@ from pfgm.sampling.likelihood import bits_per_dim, log_likelihood, rademacher, s
 from pfgm.training.trainer import Trainer
 from study.describe import describe_plan
 from study.plan.identity import evaluation
+from study.plan.make import make_plan
 from study.plan.worklist import Worklist
 from study.rows.records import MEASUREMENTS, METRIC_COLUMNS
 
@@ -365,7 +366,8 @@ def test_the_plan_says_which_metrics_no_truncation_moves(
         network=None, train=None, field={"exact": "gaussian_mixture"}, search={"sampler": search},
         sampler={"solver": "heun2", "steps": 4, **sampler}, evaluate={"samples": 60, "metrics": metrics},
     )  # fmt: skip
-    told = [text for text in describe_plan(config, Worklist(config)).splitlines() if "whole prior" in text]
+    plan = describe_plan(config, Worklist(config, make_plan(config)))
+    told = [text for text in plan.splitlines() if "whole prior" in text]
     assert [line in text for text in told] == ([True] if line else [])
 
 

@@ -16,7 +16,8 @@ from helpers.folder import Folder
 
 from study.cluster.searcher import STARTS, ProgressCallback, WorklistSearcher
 from study.host.stop import Stop
-from study.plan.make import Trial
+from study.plan.make import make_plan
+from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 
 
@@ -37,7 +38,7 @@ class Tune:
         config = folder.load(search=None, retries=retries)
         self.folder, self.display = folder, Display()
         self.handed_out: list[Trial] = []
-        self.work = Worklist(config)
+        self.work = Worklist(config, make_plan(config))
         self.searcher = WorklistSearcher(config, self.work, self.display, self.handed_out.append, Stop(), slots=1)  # type: ignore[arg-type]
         self.callback = ProgressCallback(self.display, self.searcher, self.searcher.stop)  # type: ignore[arg-type]
 

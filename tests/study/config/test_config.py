@@ -750,7 +750,7 @@ def test_a_whole_float_is_an_integer_wherever_one_is_asked(tmp_path: Path) -> No
     assert floats.dump() == plain.dump() and floats.to_yaml() == plain.to_yaml()
     a, b = make_plan(plain), make_plan(floats)
     assert a == b and len(a) == 8
-    cells = [[cell for trial in trials for cell in trial.cells(config)] for trials, config in ((a, plain), (b, floats))]
+    cells = [[cell.to_row() for trial in trials for cell in trial.cells] for trials, config in ((a, plain), (b, floats))]
     assert [c["cell_id"] for c in cells[0]] == [c["cell_id"] for c in cells[1]] and cells[0] == cells[1]
     with pytest.raises(ConfigError, match=r"train.steps: .*integer.*, got 200.5"):
         load_study_config(write(tmp_path, (WHOLE % {"k": "00", "z": "", "four": "4"}).replace("steps: 200,", "steps: 200.5,")))

@@ -28,6 +28,7 @@ from pfgm.sampling.integrate import integrate
 from study.config.yaml_source import ConfigError
 from study.fields.store import FieldStore
 from study.load import load_study_config
+from study.plan.make import make_plan
 from study.plan.worklist import Worklist
 from study.rows.storage import Place
 
@@ -290,7 +291,8 @@ def test_a_study_without_a_network(folder: Folder, kind: str) -> None:
     out, _ = folder.run("--inline")
     assert f"given: {kind}, known exactly, n_aug = 1; nothing is trained" in out
     rows = folder.rows()
-    assert Worklist(folder.load(**EXACT | {"field": {"exact": kind}})).steps_left(FieldStore(Place.of("results"))) == 0
+    config = folder.load(**EXACT | {"field": {"exact": kind}})
+    assert Worklist(config, make_plan(config)).steps_left(FieldStore(Place.of("results"))) == 0
     assert len(rows) == 8
     assert {r["status"] for r in rows.values()} == {"complete"}
     assert not list((folder.path / "results").glob("fields/*/field.json"))

@@ -17,6 +17,7 @@ from study.describe import plan_lines
 from study.host import machine
 from study.host.sharing import MAX_A_GPU, USABLE, memory_needed
 from study.host.slots import gpus_per_trial, slots, trials_per_gpu
+from study.plan.make import make_plan
 from study.plan.worklist import Worklist
 
 UNET = {"name": "unet", "width": 32, "depth": 2}
@@ -122,7 +123,7 @@ def test_a_dry_run_shows_the_network(folder: Folder) -> None:
 
     folder.write()
     config = folder.load()
-    lines = describe_plan(config, Worklist(config)).splitlines()
+    lines = describe_plan(config, Worklist(config, make_plan(config))).splitlines()
     assert f"  network         {describe_network(config.network, config.info.shape)}" in lines
 
 

@@ -128,7 +128,7 @@ def identities(case: str, folder: Path) -> dict[str, object]:
     file = folder / "search.yaml"
     file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     config = load_study_config(file)
-    cells = [{name: str(cell[name]) for name in NAMES} for trial in make_plan(config) for cell in trial.cells(config)]
+    cells = [{name: str(cell.to_row()[name]) for name in NAMES} for trial in make_plan(config) for cell in trial.cells]
     return {"cells": len(cells), "all": digest(cells), "first": cells[0]}
 
 

@@ -10,7 +10,10 @@ from helpers.folder import Folder
 
 from study.config.study import StudyConfig
 from study.config.yaml_source import ConfigError
-from study.plan.make import Trial, check_extremes, make_plan, points
+from study.plan.heights import check_extremes
+from study.plan.make import make_plan
+from study.plan.points import points
+from study.plan.trial import Trial
 
 SPACE = {
     "train": {
@@ -29,7 +32,7 @@ SOBOL = {"name": "sobol", "trials": 8, "sampler_points": 4}
 
 
 def cell_ids(config: StudyConfig) -> list[str]:
-    return [str(cell["cell_id"]) for trial in make_plan(config) for cell in trial.cells(config)]
+    return [cell.cell_id for trial in make_plan(config) for cell in trial.cells]
 
 
 def train_ids(config: StudyConfig) -> set[str]:
@@ -163,7 +166,7 @@ def test_a_sampler_point_recurs_across_fields(folder: Folder) -> None:
     config = folder.load(search=SPACE, design=SOBOL)
     plan: list[Trial] = make_plan(config)
     assert len({tuple(p.sampler_id for p in trial.sampler_points) for trial in plan}) == 1
-    heights = {trial.cells(config)[0]["sampler_T"] for trial in plan}
+    heights = {trial.cells[0].to_row()["sampler_T"] for trial in plan}
     assert len(heights) == 8  # the same declared T is another number on every field
 
 
@@ -173,7 +176,7 @@ def test_a_plain_head_is_of_process_pfgm_alone(folder: Folder) -> None:
     config = folder.load(network=plain, search={"train": {"process": {"choice": ["pfgm", "ve"]}, "width": {"choice": [8, 16]}}})
     heads = {(t.train.process, t.network.skip) for t in make_plan(config) if t.network}
     assert heads == {("pfgm", False), ("ve", True)}
-    rows = {(cell["train_process"], cell["network_skip"]) for t in make_plan(config) for cell in t.cells(config)}
+    rows = {(r["train_process"], r["network_skip"]) for t in make_plan(config) for r in (c.to_row() for c in t.cells)}
     assert rows == heads
 
 

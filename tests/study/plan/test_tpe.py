@@ -8,7 +8,8 @@ import pytest
 from helpers.folder import Folder
 
 from study.plan.designs import tpe
-from study.plan.make import make_plan, read_point
+from study.plan.make import make_plan
+from study.plan.points import read_point
 from study.plan.reach import joint_points, reach_lines
 from study.plan.worklist import Worklist
 
@@ -59,11 +60,11 @@ def test_a_tpe_study_runs_continues_and_grows(folder: Folder) -> None:
 def test_a_small_space_runs_out_of_points(folder: Folder) -> None:
     """Choices only: after every combination the study is finished, though more points were asked for."""
     search = {"train": {"sigma": {"choice": [0.1, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
-    work = Worklist(folder.load(search=search, design={"name": "tpe", "trials": 10}))
+    work = Worklist(folder.load(search=search, design={"name": "tpe", "trials": 10}), [])
     handed = []
     while (trial := work.take()) is not None:
         handed.append(work.give_back(trial.trial_id))
-    assert len({str(c["cell_id"]) for c in work.cells}) == len(work.cells) == len(handed) == 4
+    assert len({c.cell_id for c in work.cells}) == len(work.cells) == len(handed) == 4
     assert work.finished
 
 
@@ -84,13 +85,13 @@ def test_a_space_with_fewer_points_than_trials_is_told_and_measured_whole(folder
     assert len(folder.rows()) == 4
     out, _ = folder.run("--inline")
     assert "finished, nothing to do" in out and "0 points still to be proposed" in out and SAID in out
-    assert Worklist(config).rows_left == 0
-    assert not reach_lines(folder.load(**{**SMALL, "design": {"name": "tpe", "trials": 4}}), [], Worklist(config).joint)
+    assert Worklist(config, []).rows_left == 0
+    assert not reach_lines(folder.load(**{**SMALL, "design": {"name": "tpe", "trials": 4}}), [], joint_points(config))
 
 
 def test_what_optuna_does_not_find_is_measured_too(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tpe, "ATTEMPTS", 0)
-    work = Worklist(folder.load(**SMALL))
+    work = Worklist(folder.load(**SMALL), [])
     while (trial := work.take()) is not None:
         work.give_back(trial.trial_id)
     assert len(work.cells) == 4 and work.points_to_ask == 0 and work.finished

@@ -1,0 +1,117 @@
+"""One try of a trial, and where its field comes from: known exactly, given, in the store, or trained here."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from pfgm.config import DataConfig
+from pfgm.data.dataset import Dataset, load_data
+from pfgm.flow.exact import ExactField, exact_field
+from pfgm.flow.trained import Field
+from pfgm.training.trainer import Trainer
+from study.config.study import StudyConfig
+from study.fields.store import FieldStore
+from study.measure.limits import Deadline
+from study.measure.tracking import Tracker
+from study.plan.trial import Trial
+
+logger = logging.getLogger(__name__)
+Report = Callable[[Mapping[str, object]], None]
+"""Told where the trial stands: phase (train, measure, done, elsewhere, storage), step, steps, loss, rows, rows_total, bad (rows
+so far that are not complete), reused."""
+REPORT_S = 0.5
+"""Seconds between two reports of one phase that are passed on."""
+
+
+class Lease(Protocol):
+    """The right to train one field while others wait; it only saves work (see `study.cluster.training_lease`)."""
+
+    def acquire(self, train_id: str) -> bool:
+        """Whether the field is now ours to train."""
+
+    def release(self, train_id: str) -> None:
+        """Let others have it."""
+
+
+@dataclass
+class Job:
+    """One try of a trial: what it works with."""
+
+    config: StudyConfig
+    trial: Trial
+    report: Report
+    lease: Lease | None
+    deadline: Deadline
+    store: FieldStore
+    device: torch.device
+    tracker: Tracker
+    compile_s: float | None = None
+    """Seconds that this try spent compiling the network; None where it did not."""
+
+    def field(self) -> tuple[Field | ExactField | None, bool]:
+        """(the trained field, whether it was there already); (None, False) while another study trains it."""
+        train_id, given = self.trial.train_id, self.config.given
+        if given is not None and given.source.exact is not None:
+            data = data_of(self.config.data, self.config.info.hash)
+            return exact_field(given.source.exact, data, self.trial.train, self.device), False
+        if (field := self.store.load(train_id, self.device)) is not None:
+            return field, True
+        if given is not None:
+            place = self.store.root / train_id
+            raise FileNotFoundError(f"the given field is not at {place} any more; start the study again with --retry-failed")
+        if self.lease is None:
+            return self.train(), False
+        if not self.lease.acquire(train_id):
+            return None, False
+        try:
+            field = self.store.load(train_id, self.device)  # published since we looked?
+            return (field, True) if field is not None else (self.train(), False)
+        finally:
+            self.lease.release(train_id)
+
+    def train(self) -> Field:
+        """Train the field, or continue the training that someone began, and publish it."""
+        config, trial = self.config, self.trial
+        assert trial.network is not None
+        data, compiled = data_of(config.data, config.info.hash), config.resources.compile
+        trainer = Trainer(data, trial.network, trial.train, trial.seed, self.device, compiled)
+        state = self.store.load_training(trial.train_id)
+        if state is not None:
+            try:
+                trainer.load_state(state)
+            except ValueError as error:  # begun on the CPU and continued on CUDA, or the reverse
+                logger.warning("%s: %s", trial.trial_id, error)
+        saved = time.monotonic()
+        for progress in trainer.run():
+            self.report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss})
+            self.tracker.add(progress.step, {"loss": progress.loss, "gradient_norm": progress.gradient_norm}, "train")
+            late = self.deadline.over and progress.step < progress.steps
+            if late or time.monotonic() - saved > config.limits.checkpoint_seconds:
+                self.store.save_training(trial.train_id, trainer.state())
+                saved = time.monotonic()
+            if late:
+                self.deadline.check()
+        self.compile_s = None if trainer.compiled is None else trainer.compiled.cost_s
+        field = Field.from_trainer(trainer)
+        self.store.publish(trial.train_id, field)
+        return field
+
+
+@functools.lru_cache(maxsize=4)
+def data_of(config: DataConfig, data_hash: str) -> Dataset:
+    """Return the data set, kept between the trials of one worker.
+
+    Raises:
+        RuntimeError: the data are no longer those that were planned with.
+    """
+    data = load_data(config)
+    if data.info.hash != data_hash:
+        raise RuntimeError(f"the data {config.path or config.name} changed while the study ran; start it again")
+    return data

@@ -1,0 +1,111 @@
+"""A cell: one planned measurement, and the row of the manifest that says so.
+
+It is a training point, a train seed, a sampler point and a sample seed, undisturbed or under one disturbance.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from pfgm.config import SamplerConfig
+from pfgm.process.resolve import resolve_sampler
+from study.plan.identity import plain
+from study.plan.points import Point
+from study.rows.records import SCHEMA_VERSION, canonical_json
+
+if TYPE_CHECKING:
+    from study.plan.trial import Trial
+
+KNOWN = {"process", "n_aug"}
+"""Keys of ``train`` that an exact field has: nothing is trained."""
+
+
+@dataclass(frozen=True)
+class SamplerPoint:
+    """One sampler point as declared."""
+
+    sampler_id: str
+    role: str
+    point: Point
+    config: SamplerConfig
+
+
+class Disturbance(NamedTuple):
+    """What a field is measured under: ``noise``, ``weight_bits`` or ``weight_noise``, and how much of it."""
+
+    kind: str
+    level: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned measurement on the field of a trial."""
+
+    cell_id: str
+    trial: Trial
+    sampler: SamplerPoint
+    seed_sample: int
+    disturbance: Disturbance | None
+    """None where the field is measured as it is."""
+
+    @property
+    def point_id(self) -> str:
+        """Identity of its training point."""
+        return self.trial.point_id
+
+    @property
+    def sampler_id(self) -> str:
+        """Identity of its sampler point."""
+        return self.sampler.sampler_id
+
+    @functools.cached_property
+    def declared(self) -> str:
+        """The searched values of its training and sampler point, as the column ``design_point`` holds them."""
+        return canonical_json(plain({"train": self.trial.point, "sampler": self.sampler.point}))
+
+    def to_row(self) -> Mapping[str, object]:
+        """Return its row of the manifest, which is built when it is first asked for."""
+        return self._row
+
+    @functools.cached_property
+    def _row(self) -> Mapping[str, object]:
+        trial, info = self.trial, self.trial.config.info
+        exact = trial.network is None
+        numbers = resolve_sampler(self.sampler.config, trial.process)
+        kind, level = self.disturbance or (None, None)
+        trained = trial.train.model_dump(include=KNOWN if exact else None, exclude={"force"})
+        return {
+            "study_id": trial.config.name,
+            "cell_id": self.cell_id,
+            "trial_id": trial.trial_id,
+            "point_id": trial.point_id,
+            "train_id": trial.train_id,
+            "sampler_id": self.sampler_id,
+            "seed_train": trial.seed,
+            "seed_sample": self.seed_sample,
+            "step": 0 if exact else trial.train.steps,
+            "is_final": True,
+            "design_role": trial.role,
+            "design_sampler_role": self.sampler.role,
+            "design_point": self.declared,
+            "data_name": info.name,
+            "data_hash": info.hash,
+            "data_n": info.n,
+            "data_dim": info.dim,
+            "data_center": info.center,
+            **{f"network_{k}": ",".join(map(str, v)) if k == "channel_mult" and v else v for k, v in trial.network or ()},
+            **{f"train_{k}": v for k, v in trained.items()},
+            "train_height_max": None if exact else trial.process.height_max,
+            "train_R_max": None if exact else trial.process.R_max,
+            **{f"sampler_{k}": v for k, v in self.sampler.config.model_dump().items()},
+            "sampler_T": numbers.T,
+            "sampler_T_ratio": numbers.T_ratio,
+            "sampler_atol": numbers.atol,
+            "perturb_kind": kind,
+            "perturb_level": level,
+            "prov_design": trial.config.design.name,
+            "schema_version": SCHEMA_VERSION,
+        }

@@ -1,0 +1,121 @@
+"""A trial: one field, a training point and a train seed, with all that is measured on it.
+
+``train_id`` names a field by what its weights depend on and nothing else, so that every study on the same storage finds it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pfgm.config import NetworkConfig, TrainConfig
+from pfgm.process.base import Process
+from pfgm.process.make import make_process
+from pfgm.process.resolve import resolve_sampler
+from study.config.study import StudyConfig, network_part, reason
+from study.plan.cell import Cell, Disturbance, SamplerPoint
+from study.plan.identity import digest, evaluation, point_id, reading, sampler_id, train_id
+from study.plan.points import Declared, PlanError, Point, shown
+
+DISJOINT_STRIDE = 10_000  # with seeds.disjoint, training point i has train seeds from i times this on
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One field and everything that is measured on it. ``train`` is resolved: every number filled in."""
+
+    trial_id: str
+    point_id: str
+    train_id: str
+    role: str
+    point: Point
+    seed: int
+    train: TrainConfig
+    network: NetworkConfig | None
+    """None where the field is known exactly."""
+    sampler_points: tuple[SamplerPoint, ...]
+    sample_seeds: tuple[int, ...]
+    config: StudyConfig = field(repr=False, compare=False)
+    """The study that it is part of."""
+
+    @property
+    def shown(self) -> str:
+        """Its training point in words."""
+        return ", ".join(shown(self.point))
+
+    @functools.cached_property
+    def process(self) -> Process:
+        """The process of its field, on the study's data."""
+        return make_process(self.train, self.config.info)
+
+    def handout(self) -> dict[str, object]:
+        """Return what a worker needs to rebuild this trial with `make_trial`, as plain values."""
+        sampling = [[p.role, p.point] for p in self.sampler_points]
+        return {"role": self.role, "point": self.point, "seed": self.seed, "sampling": sampling}
+
+    @functools.cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """What is measured, in this order: disturbed cells after those that they belong to."""
+        measured = evaluation(self.config)
+        disturbed = [point for point in self.sampler_points if point.role == "default"]
+        levels = [Disturbance(kind, level) for kind, level in self.config.perturb.levels]
+        return tuple(
+            Cell(self._cell_id(point, seed, disturbance, measured), self, point, seed, disturbance)
+            for seed in self.sample_seeds
+            for disturbance in (None, *levels)
+            for point in (self.sampler_points if disturbance is None else disturbed)
+        )
+
+    def _cell_id(self, point: SamplerPoint, seed: int, disturbance: Disturbance | None, measured: dict[str, object]) -> str:
+        depends: list[object] = [self.train_id, self.point_id, point.sampler_id, seed, measured]
+        depends += reading(self.train, self.network)
+        if disturbance is not None:
+            depends += [disturbance, self.config.perturb.exempt if disturbance.kind != "noise" else []]
+        return digest(depends, 20)
+
+
+def train_seeds(config: StudyConfig, role: str, index: int) -> list[int]:
+    """Return the train seeds of training point number ``index``."""
+    seeds = config.seeds.train_seeds
+    if config.seeds.disjoint:
+        return [index * DISJOINT_STRIDE + s for s in seeds]  # a fixed stride: more seeds later move none
+    if role.startswith("arm:") and config.design.arm_seeds is not None:
+        return seeds[: config.design.arm_seeds]
+    return seeds
+
+
+def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling: Iterable[Declared]) -> Trial:
+    """Return one trial of the plan.
+
+    Raises:
+        PlanError: its points cannot be measured on these data.
+    """
+    sampler_point: Point = {}
+    try:
+        declared = config.training(point)
+        train = config.resolved(point)
+        samplers: dict[str, SamplerPoint] = {}
+        for sampler_role, sampler_point in sampling:
+            sampler = config.sampling(sampler_point)
+            resolve_sampler(sampler, make_process(train, config.info))  # refuses what this field cannot do
+            name = sampler_id(sampler)
+            samplers.setdefault(name, SamplerPoint(name, sampler_role, sampler_point, sampler))
+    except ValueError as error:
+        where = ", ".join(shown(point) + shown(sampler_point)) or "the default"
+        raise PlanError(("search",), f"the {role} point {where} cannot be measured: {reason(error)}") from None
+    name = point_id(declared, network_part(point))
+    network = config.network_at(point)
+    return Trial(
+        trial_id=f"{name[:8]}-{seed}",
+        point_id=name,
+        train_id=train_id(config, train, network, seed),
+        role=role,
+        point=point,
+        seed=seed,
+        train=train,
+        network=network,
+        sampler_points=tuple(samplers.values()),
+        sample_seeds=tuple(config.seeds.sample_seeds),
+        config=config,
+    )
