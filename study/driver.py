@@ -168,8 +168,8 @@ def execute(config: StudyConfig, work: Worklist, options: Options, stop: Stop) -
         return
     prepare(options.address)
     # ray reads its settings when it is imported, and a run without it must not load it
-    from study.cluster.scheduler import run_with_ray
-    from study.cluster.session import ray_session
+    from study.cluster.scheduler import run_with_ray  # loads ray
+    from study.cluster.session import ray_session  # loads ray
 
     local = None if options.address else slots(config, usable_cpus(), gpu_count())
     with ray_session(config, options.address, (local or 1) * config.resources.cpus, options.address_from) as room:

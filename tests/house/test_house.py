@@ -21,7 +21,7 @@ FORBIDDEN = {
 }
 SHARED = {"pfgm.terminal", "pfgm.registry"}
 """Modules of pfgm that every package may import: the standard library alone."""
-MAX_FILE, MAX_FUNCTION = 300, 50
+MAX_FILE, MAX_SCRIPT, MAX_FUNCTION = 300, 350, 50
 MAX_ROOMS, MAX_FILES, MAX_INNER_IMPORTS = 16, 12, 25
 FLOORS = {"pfgm": 8, "study": 10, "analysis": 7}
 OPEN_FOLDERS = {"analysis/report/sections", "study/plan/designs"}
@@ -80,7 +80,7 @@ def test_import_is_light(module: str) -> None:
 @pytest.mark.parametrize("path", MODULES + SCRIPTS, ids=name)
 def test_files_and_functions_are_short(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_FILE, f"{name(path)} has {lines} lines: give its second idea a file of its own"
+    assert lines <= (MAX_FILE if path in MODULES else MAX_SCRIPT), f"{name(path)} has {lines} lines: give its second idea a file of its own"
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef):
             length = int(str(node.end_lineno)) - node.lineno + 1
