@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,40 +17,24 @@ from pfgm.data.errors import DataError
 from pfgm.kinds import Model, whole
 from pfgm.registry import PROCESSES
 from study.checks import check_study
+from study.config.keys import INTEGERS, SEARCHABLE, check_known
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
 from study.config.space import Distribution, SpaceError, parse
-from study.config.study import NETWORK_SEARCH, StudyConfig, activate, active_train, explain, moved, quoted
+from study.config.study import StudyConfig, activate, active_train, explain, moved, quoted
 from study.config.yaml_source import ConfigError, Source, read_source
 from study.fields.given import FieldConfig, read_given
 from study.plan.designs.design import grows
 from study.plan.trial import Trial
 from study.rows.storage import Place
 
-__all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved", "read_study"]
+__all__ = ["SEARCHABLE", "ConfigError", "StudyConfig", "activate", "load_study_config", "moved", "read_study"]
 
 EXCLUSIVE = (("train", "M", "height_ratio"), ("sampler", "T", "T_ratio"))
 SECTIONS = (
     "name", "storage", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "perturb", "search",
     "design", "seeds", "resources", "limits", "retries", "analysis",
 )  # fmt: skip
-FIXED = {"network": NetworkConfig.model_fields, "train": TrainConfig.model_fields, "sampler": SamplerConfig.model_fields}
-SEARCHABLE = {
-    "search.train": [*(key for key in TrainConfig.model_fields if key != "force"), *sorted(NETWORK_SEARCH)],
-    "search.sampler": list(SamplerConfig.model_fields),
-}
-"""Keys of a run by where they are declared: one that stands elsewhere is told its place."""
 M_ = TypeVar("M_", bound=Model)
-
-
-def _asks_integer(annotation: object) -> bool:
-    return annotation is int or any(_asks_integer(part) for part in get_args(annotation) if not isinstance(part, str))
-
-
-INTEGERS = frozenset(
-    key for model in (TrainConfig, SamplerConfig, NetworkConfig) for key, field in model.model_fields.items()
-    if _asks_integer(field.annotation)
-)  # fmt: skip
-"""Keys of a run whose numbers are whole: 1e2 is 100 there."""
 
 
 def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -91,9 +74,9 @@ def read_study(source: Source) -> StudyConfig:
         ConfigError: as `load_study_config`.
     """
     values = source.values
-    _known(source, (), values, SECTIONS)
+    check_known(source, (), values, SECTIONS)
     search = source.section("search")
-    _known(source, ("search",), search, ("train", "sampler"))
+    check_known(source, ("search",), search, ("train", "sampler"))
     search_train = _distributions(source, "train")
     search_sampler = _distributions(source, "sampler")
     allow_extreme = values.get("allow_extreme", False)
@@ -171,7 +154,7 @@ def _data_section(source: Source) -> DataConfig:
     if source.values.get("data") is None:
         raise source.error(("data",), f"missing; say what is studied, such as {examples}")
     section = source.section("data")
-    _known(source, ("data",), section, list(DataConfig.model_fields))
+    check_known(source, ("data",), section, list(DataConfig.model_fields))
     if section.get("name") is None:
         raise source.error(("data",), f"name is missing; say which data set, such as {examples}")
     return _model(source, "data", DataConfig)
@@ -198,28 +181,10 @@ def _retries(source: Source) -> int:
     return retries
 
 
-def _known(source: Source, path: tuple[str, ...], section: Mapping[str, object], known: Sequence[str]) -> None:
-    for key, value in section.items():
-        if key not in known:
-            raise source.error((*path, key), f"unknown key (value {value!r}); {_suggest(path, key, known)}")
-
-
-def _suggest(path: tuple[str, ...], key: str, known: Sequence[str]) -> str:
-    if path == ("search",) and key == "network":
-        return f"did you mean {' or '.join(f'`search.train.{size}`' for size in sorted(NETWORK_SEARCH))}?"
-    homes = SEARCHABLE if path[:1] == ("search",) else FIXED if "".join(path) in ("", *FIXED) else {}
-    found = [f"`{home}.{key}`" for home, keys in homes.items() if key in keys]
-    if found:
-        return f"did you mean {' or '.join(found)}?"
-    lower = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(key.lower(), list(lower), n=1, cutoff=0.5)
-    return f"did you mean `{lower[near[0]]}`?" if near else f"use one of {', '.join(known)}"
-
-
 def _model(source: Source, name: str, model: type[M_], section: Mapping[str, Any] | None = None) -> M_:
     """A section of the file, or a part of it, as a model."""
     section = source.section(name) if section is None else section
-    _known(source, (name,), section, list(model.model_fields))
+    check_known(source, (name,), section, list(model.model_fields))
     try:
         return model.model_validate(section)
     except ValidationError as error:
@@ -270,7 +235,7 @@ def _data(source: Source, data: DataConfig) -> Dataset:
 
 def _distributions(source: Source, group: str) -> dict[str, Distribution]:
     section = source.section("search", group)
-    _known(source, ("search", group), section, SEARCHABLE[f"search.{group}"])
+    check_known(source, ("search", group), section, SEARCHABLE[f"search.{group}"])
     out: dict[str, Distribution] = {}
     for key in sorted(section):
         try:
