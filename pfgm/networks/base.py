@@ -14,7 +14,7 @@ from pfgm.networks.embedding import LevelEmbedding
 from pfgm.networks.heads import denoiser_head, noise_level
 
 EMBEDDING = 128
-"""Numbers that the two levels become."""
+"""Width of the embedding of the two noise levels."""
 
 
 class FieldNetwork(nn.Module):

@@ -63,7 +63,7 @@ class Height(Clock):
         return (z - d) / u
 
     def straight(self, z: Tensor, d: Tensor, u: float, v: float) -> Tensor:
-        """As of every clock, written so that far from the data nothing cancels."""
+        """Take the straight step, written so that nothing cancels far from the data."""
         return d + (z - d) * (v / u)
 
 

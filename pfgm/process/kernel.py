@@ -35,5 +35,5 @@ def gamma_on_host(shape: float, like: Tensor, generator: torch.Generator) -> Ten
 
 
 def gamma_on_device(shape: float, like: Tensor, generator: torch.Generator) -> Tensor:
-    """The same law, drawn where ``like`` is: no step waits for the device."""
+    """Draw from the same law where ``like`` is, so that no step waits for the device."""
     return torch._standard_gamma(torch.full_like(like, shape), generator=generator)

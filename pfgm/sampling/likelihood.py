@@ -10,7 +10,7 @@ div D is exact, by one reverse pass a coordinate, or Hutchinson's estimate v·�
 solve, for the solver needs a smooth integrand; it is unbiased, and log p stays so. (Reverse passes in a batch, by vmap, were at
 most twice as fast up to d = 16, and refuse networks in channels-last order.)
 
-What is asked of data of grey levels v is the density of *dequantised* ones, x = (v + u)/a + b with u ~ U[0, 1)
+For data of grey levels v, the density is that of *dequantised* data, x = (v + u)/a + b with u ~ U[0, 1)
 (`pfgm.sampling.dequantization`): −log p/(d ln 2) + log2 a is then an upper bound of the bits a dimension that the grey levels
 v cost, whatever the density. A field is trained on the grey levels themselves, so its density at t well below 1/a is one of
 peaks, and that bound is useless: look at t_min = 1/(2a), as the metric does (`pfgm.metrics.likelihood`).

@@ -25,7 +25,7 @@ class Adam:
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = list(parameters)
         self.state: dict[Tensor, dict[str, Tensor]] = {}
-        """Of each weight that had a gradient: "step" (a float32 number), "exp_avg" and "exp_avg_sq", shaped as the weight."""
+        """For each weight that had a gradient: "step" (a float32 number), "exp_avg" and "exp_avg_sq", shaped as the weight."""
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -5,9 +5,9 @@ alone, never from the configuration; their states are part of the training state
 ends with the weights, bit for bit, of one that never stopped (same machine type, one thread). The stream of dropout begins anew
 at each step, from (seed, role, step): layers draw from torch's global generator, which is left as it was.
 
-No step on a GPU waits for the device. What the field would ask it, how many rows of a target need exact distances, is counted
-there instead (`pfgm.field.empirical.Doubts`). The count is read every `REPORT_EVERY` steps, and where it was too large, the
-rest of the run asks; both are part of the state.
+No step on a GPU waits for the device. The field must know how many rows of a target need exact distances; the device counts
+them itself (`pfgm.field.empirical.Doubts`). The trainer reads the count every `REPORT_EVERY` steps. Where the count was too
+large, the rest of the run waits for it at every step. Both facts are part of the state.
 
 A step that runs out of memory is repeated with the network called in parts of the batch (`InParts`), twice as many each time;
 the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding; with dropout, its masks are others.

@@ -1,8 +1,8 @@
 """One trial at a time trains a field, also among the studies that share a cluster.
 
-A named actor remembers who trains what; a holder renews its claim, and one that has not for a while has lost it. The actor
-belongs to the first driver, ends with it, and is then made anew by a trial: it learns of other claims when they are renewed.
-Nothing depends on this for being right: fields are named by what they are trained from, and whoever publishes first is kept.
+A named actor remembers who trains which field. A holder renews its claim; a claim that is not renewed ends. The actor belongs
+to the first driver and ends with it. The next trial then makes a new one, which learns of the other claims when their holders
+renew them. Results never depend on a claim: a field is named by what it is trained from, and the first published one is kept.
 """
 
 from __future__ import annotations

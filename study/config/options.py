@@ -20,7 +20,7 @@ class Options:
     retry_failed: bool = False
     inline: bool = False
     address: str | None = None
-    """Of a standing Ray cluster; None starts a private Ray."""
+    """Address of a standing Ray cluster; None starts a private Ray."""
     address_from: str = "--address"
     """What the address was given by, for errors."""
     take_over: bool = False

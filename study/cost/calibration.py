@@ -1,8 +1,9 @@
 """Seconds of a training step, of a network call and of the metrics, measured in one process in about a minute.
 
 What is too large for a short look is measured on a part and scaled: on the CPU a batch of at most `MAX_FLOPS`, metrics on at
-most `FEW` samples and as many points of the data. Steps, calls and metrics grow with the number of images; distances to
-neighbours with the number of data, too; those of pairs with both, up to `evaluate.pr_samples`.
+most `FEW` samples and as many points of the data. The time of steps, calls and metrics grows with the number of samples. That
+of distances to neighbours grows with the number of data as well. That of all pairs grows with both, up to
+`evaluate.pr_samples`.
 """
 
 from __future__ import annotations

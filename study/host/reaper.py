@@ -1,8 +1,8 @@
 """Puts away what a driver leaves behind, however it ends: the processes of its private Ray, and its temporary folder.
 
-Started by `study.cluster.session` as a process of its own that reads a pipe from the driver. The pipe ends when the driver
-does, a kill -9 included. While the driver lives its descendants are noted, since some of Ray's outlive their parents for a
-minute, and by then bear neither their names nor their parents'. Imports neither torch nor ray.
+`study.cluster.session` starts the reaper as a process of its own, which reads a pipe from the driver. The pipe ends when the
+driver does, also by kill -9. Some processes of Ray live a minute longer than their parent. By then neither their name nor their
+parent tells that they are ours. So the reaper notes the descendants while the driver lives. It imports neither torch nor ray.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 PREFIX = "pfgm-"
-"""Of the temporary folders that may be removed."""
+"""How the names of temporary folders begin that may be removed."""
 LOOK_S, AGAIN_S, GRACE_S = 0.5, 0.1, 60.0
 """Between two looks at a driver, between two tries to end everything, and for all of these tries: a busy machine is slow."""
 

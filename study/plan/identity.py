@@ -1,8 +1,8 @@
 """Identities: short hashes of what a field, a sampler point or a measurement depends on, and of nothing else.
 
 Threads, devices, paths and versions of libraries are provenance, never identity; numbers count to twelve digits, because the
-last ones depend on the machine's exp and summation order. A key that is added later, with a default of null or false, moves
-none.
+last ones depend on the machine's exp and summation order. A key that a later version adds, with a default of null or false,
+changes no identity.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ MD5 = {
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
 }
-"""As published with the data; Debian's files hold the same, compressed anew."""
+"""Checksums as published with the data; Debian's files hold the same, compressed anew."""
 TRAIN, TEST = ("train-images-idx3-ubyte", "train-images.idx3-ubyte"), ("t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte")
 MAX_DEFLATE = 1032
 """A gzip file expands at most this many times, so that a header cannot claim more."""
