@@ -22,7 +22,7 @@ def pytest_configure() -> None:
 
 
 LONGEST = ("run", "faults", "storage", "report", "notebook", "cluster", "cluster_files", "exact", "features", "tries",
-           "terminal", "report_browser", "stop", "legends", "report_several")  # fmt: skip
+           "terminal", "docs_browser", "docs", "report_browser", "stop", "parts", "legends", "report_several")  # fmt: skip
 """Files that take longest, those first: handed out whole in this order, all test processes end together."""
 
 
