@@ -213,6 +213,7 @@ def test_python_blocks_run_in_order(page: Path, sandbox: Path) -> None:
         if block.page == page:
             exec(compile(block.text, f"{page.name}: {block.text.splitlines()[0]}", "exec"), scope)
     plt.close("all")
+    assert scope.keys() > {"__builtins__"}, "the blocks of a page define or import something"
 
 
 @pytest.mark.parametrize("block", of("yaml"), ids=title)

@@ -6,6 +6,7 @@ the corners of the space, and whether its rows can be rated. Nothing else in the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,7 +23,7 @@ TRIALS, SAMPLER_POINTS = 32, 8
 """What ``design`` asks for where it does not say."""
 
 
-class Design:
+class Design(ABC):
     """A design whose points are all known before the first one is measured."""
 
     owns: ClassVar[tuple[str, ...]] = ()
@@ -32,11 +33,11 @@ class Design:
     rated: ClassVar[bool] = True
     """Whether its rows tell how robust a parameter is; those of a search for the best do not."""
 
+    @abstractmethod
     def points(self, config: StudyConfig, group: str) -> list[Declared]:
         """Return (role, point) of ``train`` or ``sampler`` beside the default; called where the group is searched."""
-        raise NotImplementedError
 
-    def check(self, config: StudyConfig) -> None:
+    def check(self, config: StudyConfig) -> None:  # noqa: B027  # a design may have nothing to refuse
         """Refuse a study that the design cannot plan.
 
         Raises:
@@ -59,6 +60,7 @@ class GrowingDesign(Design):
         """Return how many points the study file asks for."""
         return config.design.trials or TRIALS
 
+    @abstractmethod
     def propose(
         self,
         config: StudyConfig,
@@ -73,11 +75,10 @@ class GrowingDesign(Design):
             rows: measured rows by cell_id.
             joint: every point there is (`study.plan.reach`), where they can be counted.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def restored(self, config: StudyConfig, rows: Iterable[Mapping[str, object]]) -> list[Trial]:
         """Return the trials of the points that earlier starts proposed, from the rows that were written down."""
-        raise NotImplementedError
 
 
 def design_of(config: StudyConfig) -> Design:

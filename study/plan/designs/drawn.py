@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,9 @@ class Drawn(Design):
     owns = ("trials", "sampler_points")
     fills_box = True
 
+    @abstractmethod
     def sequence(self, seed: int, dim: int, n: int) -> list[list[float]]:
         """Return the first n ≥ 1 points of a sequence in [0, 1)^dim; a longer one begins with the same points."""
-        raise NotImplementedError
 
     def points(self, config: StudyConfig, group: str) -> list[Declared]:
         """Return the drawn points; with the default they are as many as the study file asks for."""
