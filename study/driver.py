@@ -139,6 +139,13 @@ def drive(source: Source, work: Worklist, options: Options, stop: Stop, lease: D
     except (StorageError, LeaseLost) as error:
         stop.error = str(error)
         raise KeyboardInterrupt from error
+    except OSError:  # of whatever writes into the folder, such as TensorBoard's log: the folder may be gone
+        try:
+            lease.check()
+        except (StorageError, LeaseLost) as error:
+            stop.error = str(error)
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _progress_made(work: Worklist) -> str:

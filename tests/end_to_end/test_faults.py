@@ -26,6 +26,7 @@ from study.fields.__main__ import main as fields_main
 from study.fields.store import FieldStore
 from study.host.lease import DriverLease, LeaseLost, StudyHeld, read_holder
 from study.rows.storage import Place
+from study.run import main
 from study.status import main as status_main
 
 
@@ -181,6 +182,24 @@ def test_a_folder_that_vanishes_is_one_line(folder: Folder, steps: int) -> None:
     assert "the same command continues: python -m study.run search.yaml" in out
     folder.run("--inline", "--set", "train.steps=20")
     assert [row["status"] for row in folder.rows().values() if row["step"] == 20] == ["complete"]
+
+
+def test_a_writer_that_finds_the_folder_gone_is_the_same_line(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the next renewal of the lease, a log of TensorBoard or another file may want to be written there."""
+
+    def write_a_log(*_: object) -> None:
+        shutil.rmtree(folder.path / "results")
+        (folder.path / "results/tiny/tensorboard").mkdir()
+
+    folder.write()
+    monkeypatch.setattr("study.driver.run_inline", write_a_log)
+    assert main([str(folder.file), "--inline"]) == 1
+    assert "stopped: results/tiny is gone or was emptied while the study ran" in capsys.readouterr().err
+    monkeypatch.setattr("study.driver.run_inline", lambda *_: Path("/nowhere/file").touch())
+    with pytest.raises(FileNotFoundError, match="/nowhere/file"):
+        main([str(folder.file), "--inline"])
 
 
 @pytest.mark.slow

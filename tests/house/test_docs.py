@@ -24,7 +24,9 @@ from PIL import Image
 import pfgm
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.flow.checkpoint import save_field
+from pfgm.registry import METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
 from study import load_study_config, make_plan
+from study.config.designs import DESIGNS
 from study.config.yaml_source import parse_source
 from study.load import read_study
 from study.rows.records import COLUMNS
@@ -205,7 +207,15 @@ def sandbox(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registries as they are: what a page registers is not there for the next test."""
+    for registry in (NETWORKS, PROCESSES, OBJECTIVES, SOLVERS, METRICS, DESIGNS):
+        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+        monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
+
+
+@pytest.mark.usefixtures("one_thread", "registries")
 @pytest.mark.parametrize("page", sorted({block.page for block in of("python")}), ids=title)
 def test_python_blocks_run_in_order(page: Path, sandbox: Path) -> None:
     scope: dict[str, object] = {}
