@@ -200,16 +200,18 @@ class SamplerConfig(Model):
     t_min: Positive = 1e-3
     """Height where the ODE ends, in data units, above 0 and below T."""
     solver: SolverName = "dopri5"
-    """Adaptive: dopri5, bosh3, adaptive_heun, dopri8. Fixed steps: euler, midpoint, heun2, rk4, multistep2."""
+    """Adaptive: dopri5, bosh3, adaptive_heun, dopri8. Fixed steps: euler, midpoint, heun2, rk4, multistep2, pc2, pc3,
+    ipndm4."""
     rtol: Positive | None = None
     """Relative tolerance of an adaptive solver (default 1e-4)."""
     atol: Positive | Literal["same"] | None = None
     """Absolute tolerance of the state that is solved for, in data units (vp: x/√(1 + t²)); `same` (default): equal to rtol."""
     steps: PositiveInt | None = None
     """Steps of a fixed-step solver (default 16)."""
-    grid: Literal["log", "rho", "time", "native"] | None = None
-    """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), time (equal steps of its own time), or native,
-    as the process was published: log for pfgm and ve, rho for pfgmpp, time for vp."""
+    grid: Literal["log", "rho", "time", "native", "own"] | None = None
+    """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), time (equal steps of its own time), native, as the
+    process was published (log for pfgm and ve, rho for pfgmpp, time for vp), or own: heights of each sample's own, for solvers
+    pc2, pc3, multistep2 and ipndm4."""
     denoise: StrictBool = True
     """End with one more network call that returns D(x, t_min)."""
     max_radius_ratio: Positive | None = None
@@ -237,6 +239,9 @@ class SamplerConfig(Model):
     def _check(self) -> SamplerConfig:
         if self.T_ratio is not None and self.T != "rule":
             raise ValueError("T_ratio: is a multiple of the rule's T, so T must be absent or `rule`; remove one of the two")
+        if self.grid == "own" and not SOLVERS[self.solver].own_levels:
+            able = ", ".join(name for name, kind in SOLVERS.items() if kind.own_levels)
+            raise ValueError(f"grid: own needs solver {able}; got {self.solver}")
         if self.T != "rule" and float(self.T) <= self.t_min:
             raise ValueError(f"T: must be above t_min, got T = {self.T:g} and t_min = {self.t_min:g}")
         return self

@@ -109,7 +109,10 @@ SOLVERS: Registry[Solver] = Registry(
     midpoint="pfgm.sampling.solvers:MIDPOINT",
     heun2="pfgm.sampling.solvers:HEUN2",
     rk4="pfgm.sampling.solvers:RK4",
-    multistep2="pfgm.sampling.solvers:MULTISTEP2",
+    multistep2="pfgm.sampling.multistep:MULTISTEP2",
+    pc2="pfgm.sampling.multistep:PC2",
+    pc3="pfgm.sampling.multistep:PC3",
+    ipndm4="pfgm.sampling.multistep:IPNDM4",
 )
 METRICS: Registry[Metric] = Registry(
     "metric",

@@ -28,7 +28,8 @@ from pfgm.process.clock import HEIGHT, Clock
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES, SOLVERS
 from pfgm.sampling.disturbances import StepNoise
-from pfgm.sampling.solvers import Disturb, Diverged, MeanSource, Ode, StepLimit, adaptive, fixed, heights
+from pfgm.sampling.own_levels import FAR, Width, own_levels
+from pfgm.sampling.solvers import Disturb, Diverged, Levels, MeanSource, Ode, StepLimit, adaptive, fixed, heights
 
 MAX_STEPS = 2000
 """Accepted and rejected steps after which an adaptive solve is given up (status `solver_limit`)."""
@@ -58,6 +59,7 @@ def integrate(
     clock: Clock = HEIGHT,
     upwards: bool = False,
     disturb: Disturb | None = None,
+    width: Width | None = None,
 ) -> Solution:
     """Integrate one batch from t = T to t_min, or upwards from t_min to T.
 
@@ -65,18 +67,19 @@ def integrate(
         mean_source: D(x, t); a network's, `pfgm.field.analytic`'s or `pfgm.field.empirical.mean_source` with its data bound.
         x: starting points at t = T (upwards: at t_min), shape (B, d), in data units; the state keeps its dtype.
         T, t_min: noise levels, T > t_min > 0.
-        solver: adaptive (dopri5, bosh3, adaptive_heun, dopri8) or fixed-step (euler, midpoint, heun2, rk4, multistep2).
+        solver: a name of `pfgm.registry.SOLVERS`, adaptive or with fixed steps.
         rtol, atol: tolerances of an adaptive solver; atol None: equal to rtol (a fixed atol makes the rtol axis dead).
-        steps, grid: of a fixed-step solver; grids as in `pfgm.sampling.solvers.heights`.
+        steps, grid: of a fixed-step solver; grids as in `pfgm.sampling.solvers.heights`, or own (`pfgm.sampling.own_levels`).
         denoise: finish with D(x, t_min), one more call; downwards only.
         max_steps: of an adaptive solver.
         clock: the process's time and state.
         disturb: what happens to x before every step of a fixed-step solver.
+        width: of the data, which the grid own needs and pc2 and pc3 make use of.
     Returns:
         Solution; when not complete, x is the last state, NaN where not finite.
     Raises:
-        ValueError: unknown solver (or grid, of a fixed-step one), T ≤ t_min, a tolerance or step count not positive, an
-            adaptive solver with ``disturb``, or ``upwards`` with ``denoise``.
+        ValueError: unknown solver or grid, T ≤ t_min, a tolerance or step count not positive, an adaptive solver with
+            ``disturb``, ``upwards`` with ``denoise``, or a grid own that cannot be.
     """
     _check(T, t_min, solver, rtol, atol, steps, disturb is not None, upwards and denoise)
 
@@ -84,12 +87,31 @@ def integrate(
         if SOLVERS[solver].adaptive:
             ends = (t_min, T) if upwards else (T, t_min)
             end = adaptive(ode, x, *ends, solver, rtol, rtol if atol is None else atol, max_steps)
-        else:
-            levels = heights(T, t_min, steps, grid, clock).tolist()
-            end = fixed(ode, x, levels[::-1] if upwards else levels, solver)
-        return ode.source(end, t_min) if denoise else end
+            return ode.source(end, t_min) if denoise else end
+        levels = _levels(ode, x, (T, t_min), solver, steps, grid, width, upwards)
+        end = fixed(ode, x, levels, solver)
+        return ode.source(end, levels[-1]) if denoise else end
 
-    return _solution(Ode(mean_source, clock, disturb), solve)
+    return _solution(Ode(mean_source, clock, disturb, None if width is None else FAR * width.sd), solve)
+
+
+def _levels(
+    ode: Ode, x: Tensor, ends: tuple[float, float], solver: str, steps: int, grid: str, width: Width | None, upwards: bool
+) -> Levels:
+    """Return the levels of a solve with fixed steps; those of each sample's own change ``ode.far`` too."""
+    if grid != "own":
+        shared: list[float] = heights(*ends, steps, grid, ode.clock).tolist()
+        return shared[::-1] if upwards else shared
+    if not SOLVERS[solver].own_levels:
+        able = ", ".join(name for name, kind in SOLVERS.items() if kind.own_levels)
+        raise ValueError(f"grid: own has other levels for each sample, which solver {solver} cannot follow; use {able}")
+    if width is None:
+        raise ValueError("width: grid own needs the width of the data; give width, or use grid rho")
+    if upwards or ode.disturb is not None:
+        raise ValueError("grid: own is known for the undisturbed way down only, where a line starts; use grid rho")
+    own = own_levels(x, *ends, steps, width)
+    ode.far = own.far
+    return own.t
 
 
 def _solution(ode: Ode, solve: Callable[[Ode], Tensor]) -> Solution:
@@ -246,4 +268,4 @@ def solver_options(sampler: SamplerConfig, process: Process, atol: float | None)
     if SOLVERS[sampler.solver].adaptive:
         return options | {"rtol": sampler.rtol, "atol": atol}
     grid = process.native_grid if sampler.grid == "native" else sampler.grid
-    return options | {"steps": sampler.steps, "grid": grid}
+    return options | {"steps": sampler.steps, "grid": grid, "width": Width(process.info.sd, process.n_aug)}

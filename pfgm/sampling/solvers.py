@@ -1,8 +1,8 @@
 """Solvers of a process's ODE: torchdiffeq's adaptive ones in log t or the process's own time, and fixed-step ones.
 
 A fixed step is straight in the clock's state over its time (`pfgm.process.clock`): in t itself for PFGM, where one Euler step
-is exact wherever D is constant; steps in log t are another, worse method. `multistep2` extrapolates D linearly in log t from
-the last two levels and integrates the linear part exactly: second order at one network call a step, the same in every clock.
+is exact wherever D is constant; steps in log t are another, worse method. Solvers that use the calls of earlier steps are in
+`pfgm.sampling.multistep`.
 
 A disturbed solve has noise added before every step (`pfgm.sampling.disturbances.StepNoise`), which only a solver of fixed
 steps has.
@@ -48,21 +48,28 @@ class Ode:
         mean_source: D.
         clock: time and state of the ODE.
         disturb: applied to x before every step of a fixed-step solver.
+        far: the noise level, of all or of each sample (B,), above which D is taken to be linear in 1/t; None: not known.
     """
 
-    def __init__(self, mean_source: MeanSource, clock: Clock, disturb: Disturb | None) -> None:
-        self.mean_source, self.clock, self.disturb = ByRows(mean_source), clock, disturb
+    def __init__(
+        self, mean_source: MeanSource, clock: Clock, disturb: Disturb | None = None, far: float | Tensor | None = None
+    ) -> None:
+        self.mean_source, self.clock, self.disturb, self.far = ByRows(mean_source), clock, disturb, far
         self.nfe = 0
         self.last: Tensor | None = None
         """The latest x that D was called at, NaN where not finite."""
+        self.stops_early = False
+        """Whether `source` looks after each call if all is finite, for which a GPU must end its work."""
 
-    def source(self, x: Tensor, t: float) -> Tensor:
-        """D at x (B, d) in data units and the noise level t: one call."""
+    def source(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """D at x (B, d) in data units and a noise level t, of all or of each sample (B,): one call."""
         self.nfe += 1
-        d = self.mean_source(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device))
+        if not (isinstance(t, Tensor) and t.ndim):
+            t = torch.full((len(x),), float(t), dtype=x.dtype, device=x.device)
+        d = self.mean_source(x, t.to(x))
         finite = torch.isfinite(d).all(1) & torch.isfinite(x).all(1)
         self.last = torch.where(finite[:, None], x, torch.nan)
-        if not bool(finite.all()):
+        if self.stops_early and not bool(finite.all()):
             raise Diverged
         return d
 
@@ -82,9 +89,15 @@ class Ode:
         s = self.clock.scale(u)
         return s * self.disturb(z / s, self.clock.level(u), k)
 
+    def before_call(self, x: Tensor, t: Tensor, k: int) -> Tensor:
+        """The point x (B, d) in data units from which step k starts."""
+        return x if self.disturb is None else self.disturb(x, float(t), k)
 
+
+Levels = list[float] | Tensor
+"""Falling noise levels: those of the whole batch, or of each sample (K + 1, B) in float64."""
 Step = Callable[[Ode, Tensor, float, float], Tensor]
-Along = Callable[[Ode, Tensor, list[float]], Tensor]
+Along = Callable[[Ode, Tensor, Levels], Tensor]
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,8 @@ class Solver:
     """(ode, x (B, d), falling levels) → x at the last level."""
     calls: int = 0
     """Network calls of a step."""
+    own_levels: bool = False
+    """Whether each sample may have its own levels (``grid: own``)."""
 
     @property
     def adaptive(self) -> bool:
@@ -143,7 +158,7 @@ def adaptive(ode: Ode, x: Tensor, start: float, end: float, solver: str, rtol: f
     """
     if not isinstance(ode.clock, VpClock):  # straight in t or not, an adaptive solver does best in log t
         ode.clock = LOG_HEIGHT
-    clock = ode.clock
+    clock, ode.stops_early = ode.clock, True
     times = torch.tensor([clock.time(start), clock.time(end)], dtype=torch.float64, device=x.device)
     options = {"max_num_steps": max_steps, "step_t": times[1:]}  # without step_t torchdiffeq steps past the end
     # where the state is at rest at first, as data on the way up and the VP process at the top, the first probe would fly away
@@ -157,8 +172,8 @@ def adaptive(ode: Ode, x: Tensor, start: float, end: float, solver: str, rtol: f
     return _from_state(clock, final, end)
 
 
-def fixed(ode: Ode, x: Tensor, levels: list[float], solver: str) -> Tensor:
-    """x (B, d) along a grid of noise levels; raises `Diverged`."""
+def fixed(ode: Ode, x: Tensor, levels: Levels, solver: str) -> Tensor:
+    """x (B, d) along a grid of noise levels; not finite where D was not."""
     along = SOLVERS[solver].along
     assert along is not None, f"{solver} has no fixed steps"
     return along(ode, x, levels)
@@ -167,7 +182,8 @@ def fixed(ode: Ode, x: Tensor, levels: list[float], solver: str) -> Tensor:
 def one_step(step: Step) -> Along:
     """Return a solve that takes one step (ode, state, time, next time) → state from level to level."""
 
-    def along(ode: Ode, x: Tensor, levels: list[float]) -> Tensor:
+    def along(ode: Ode, x: Tensor, levels: Levels) -> Tensor:
+        assert not isinstance(levels, Tensor), "a step of the clock is that of the whole batch"
         clock = ode.clock
         z, times = _to_state(clock, x, levels[0]), [clock.time(t) for t in levels]
         for k, (u, v) in enumerate(itertools.pairwise(times)):
@@ -212,21 +228,8 @@ def _rk4(ode: Ode, z: Tensor, u: float, v: float) -> Tensor:
     return z + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
 
 
-def _multistep2(ode: Ode, x: Tensor, levels: list[float]) -> Tensor:
-    """x' = D̄ + (x − D̄) t'/t, D̄ = D + (h/2h₋)(D − D₋), h the step in log t; the first step is Euler's."""
-    d_before, h_before = None, 0.0
-    for k, (t, t_next) in enumerate(itertools.pairwise(levels)):
-        x = x if ode.disturb is None else ode.disturb(x, t, k)
-        d, h = ode.source(x, t), math.log(t_next / t)
-        d_bar = d if d_before is None else d + h / (2 * h_before) * (d - d_before)
-        x = d_bar + (x - d_bar) * (t_next / t)
-        d_before, h_before = d, h
-    return x
-
-
 DOPRI5 = BOSH3 = ADAPTIVE_HEUN = DOPRI8 = Solver()
 EULER = Solver(one_step(_euler), calls=1)
 MIDPOINT = Solver(one_step(_midpoint), calls=2)
 HEUN2 = Solver(one_step(_heun), calls=2)
 RK4 = Solver(one_step(_rk4), calls=4)
-MULTISTEP2 = Solver(_multistep2, calls=1)

@@ -1,0 +1,73 @@
+r"""Noise levels of each sample's own: ``grid: own``.
+
+What a sample sees at the height t is not t. The mean source weighs the data by (‖x − y‖² + n t²)^{−(d+n)/2}, n = n_aug, which
+near x is a Gaussian of width s = √((‖x − m‖² + n t²)/(d + n)). On the straight part of a line ‖x − m‖ grows like t, so s = q t
+with the slope q = √((R²/T² + n)/(d + n)) of the sample's start R = ‖x_T‖. For PFGM q is heavy-tailed: at the same height one
+sample is far from the data, another among them. At n = ∞ every q is 1.
+
+So the levels are shared in s, not in t: t_k = s_k/q. One step goes from T down the straight part to s = ``top``; then s falls
+to ``bottom`` on EDM's grid. A sample that starts below ``top`` has all steps between its start and ``bottom``.
+
+With more steps the top rises and the bottom falls. If they stayed, more steps would not lead to the samples of an exact
+solution: with the top at 8 standard deviations the Fréchet distance to them stayed at 0.07 on digits for any number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pfgm.sampling.solvers import RHO
+
+FAR = 10.0
+"""Above so many standard deviations of the data D is taken to be linear in 1/t."""
+
+
+class Width(NamedTuple):
+    """What levels in s need: sd, root mean square of the data's coordinates less their mean, in data units; n_aug."""
+
+    sd: float
+    n_aug: float
+
+
+class OwnLevels(NamedTuple):
+    """Levels t (K + 1, B) in float64; far (B,), the level above which D is linear in 1/t."""
+
+    t: Tensor
+    far: Tensor
+
+
+def slope(x: Tensor, T: float, n_aug: float) -> Tensor:
+    """q (B,) of starts x (B, d) at t = T, float64."""
+    if math.isinf(n_aug):
+        return torch.ones(len(x), dtype=torch.float64, device=x.device)
+    d = x.shape[1]
+    return ((x.double().square().sum(1) / T**2 + n_aug) / (d + n_aug)).sqrt()
+
+
+def top_and_bottom(steps: int, sd: float) -> tuple[float, float]:
+    """s where the straight part ends, and how far above that of t_min the solve ends; found by trial on digits."""
+    return sd * max(6.0, 0.14 * steps**2), 20 * sd / (steps + 1) ** 3
+
+
+def own_levels(x: Tensor, T: float, t_min: float, steps: int, width: Width) -> OwnLevels:
+    """Return the levels of a batch that starts at x (B, d), t = T."""
+    q = slope(x, T, width.n_aug)
+    top, above = top_and_bottom(steps, width.sd)
+    start = q * T
+    low = (q * t_min + above).minimum(start / 2)
+    jumps = (start > top) & (top > low) & (steps > 1)
+    after = _falling(torch.full_like(q, top), low, max(steps - 1, 1))  # where it rises, no sample jumps
+    s = torch.where(jumps, torch.cat([start[None], after])[: steps + 1], _falling(start, low, steps))
+    t = s / q
+    t[0] = T
+    return OwnLevels(t, FAR * width.sd / q)
+
+
+def _falling(high: Tensor, low: Tensor, steps: int) -> Tensor:
+    """EDM's grid from high (B,) to low (B,), shape (steps + 1, B)."""
+    share = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=high.device)[:, None]
+    return (high ** (1 / RHO) + share * (low ** (1 / RHO) - high ** (1 / RHO))) ** RHO
