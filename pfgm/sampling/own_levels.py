@@ -49,8 +49,8 @@ def slope(x: Tensor, T: float, n_aug: float) -> Tensor:
 
 
 def top_and_bottom(steps: int, sd: float) -> tuple[float, float]:
-    """s where the straight part ends, and how far above that of t_min the solve ends; found by trial on digits."""
-    return sd * max(6.0, 0.14 * steps**2), 20 * sd / (steps + 1) ** 3
+    """s where the straight part ends, and how far above the s of t_min the solve ends; found by trial on fields of digits."""
+    return sd * max(6.0, 0.14 * steps**2), sd * min(0.2, 0.1 * (6 / (steps + 1)) ** 4)
 
 
 def own_levels(x: Tensor, T: float, t_min: float, steps: int, width: Width) -> OwnLevels:

@@ -81,7 +81,7 @@ def test_own_heights_find_the_exact_end(n_aug: float) -> None:
     x = PoissonPrior(4, 40.0, n_aug=n_aug).sample((100,), generator=torch.Generator().manual_seed(0)).to(F64)
     exact = integrate(field.mean_source, x, T=40.0, t_min=1e-3, solver="dopri8", rtol=1e-10, denoise=True).x
     own = {"T": 40.0, "t_min": 1e-3, "grid": "own", "denoise": True, "width": Width(0.3**0.5, n_aug)}
-    for solver, steps, most in (("pc2", 9, 0.06), ("pc2", 80, 3e-4), ("pc3", 80, 3e-4)):
+    for solver, steps, most in (("pc2", 9, 0.07), ("pc2", 80, 3e-4), ("pc3", 80, 3e-4)):
         got = integrate(field.mean_source, x, solver=solver, steps=steps, **own).x
         assert float((got - exact).square().mean().sqrt()) <= most, (solver, steps)
     assert slope(x, 40.0, math.inf).eq(1).all()
