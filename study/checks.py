@@ -12,6 +12,7 @@ import torch
 from pfgm.config import foreign_train_keys
 from pfgm.metrics.features.inception import check_inception
 from pfgm.metrics.features.networks import check_features, default_features
+from pfgm.mistakes import Mistake
 from pfgm.networks.build import build_network, check_network
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
@@ -105,10 +106,9 @@ def _check_exempt(source: Source, config: StudyConfig) -> None:
             built = build_network(network, config.info.shape, 1.0, 1.0)
         try:
             check_exempt(built, config.perturb.exempt)
-        except ValueError as error:
+        except Mistake as error:
             size = ", ".join(f"{key} = {value}" for key, value in network_part(point).items())
-            text = str(error).removeprefix("exempt: ")
-            raise source.error(("perturb", "exempt"), f"at {size}: {text}" if size else text) from None
+            raise source.error(("perturb", *error.path), f"at {size}: {error.text}" if size else error.text) from None
 
 
 def _check_features(source: Source, config: StudyConfig) -> None:
@@ -118,17 +118,15 @@ def _check_features(source: Source, config: StudyConfig) -> None:
         check_features(features, config.info.shape, config.evaluate.weights)
         if features == "inception":
             check_inception(config.info.shape, config.evaluate.weights)
-    except ValueError as error:
-        key, _, text = str(error).partition(": ")
-        raise source.error(("evaluate", key), text) from None
+    except Mistake as error:
+        raise source.error(("evaluate", *error.path), error.text) from None
     searched = config.search_train.get("process")
     processes = searched.choices if searched else [config.train.get("process", "pfgm")]
     for process in processes:
         try:
             check_network(config.network, config.info.shape, str(process))
-        except ValueError as error:
-            path, _, text = str(error).partition(": ")
-            raise source.error(tuple(path.split(".")), text) from None
+        except Mistake as error:
+            raise source.error(error.path, error.text) from None
     if source.section("network").get("skip") is False and "pfgm" not in processes:
         text = f"false has a meaning under process pfgm alone, this study uses {' or '.join(map(str, processes))}; remove it"
         raise source.error(("network", "skip"), text)

@@ -7,7 +7,6 @@ parameter whose ``when`` does not hold at a point is absent there. `study.load` 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 
 from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig, foreign_train_keys
 from pfgm.data.dataset import DataInfo
+from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
@@ -230,18 +230,17 @@ def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str
     if isinstance(error, ValidationError):
         errors = error.errors(include_url=False)
         at = errors[0]["loc"][:1]
-        message = "; or ".join(dict.fromkeys(_words(e["msg"]) for e in errors if e["loc"][:1] == at))
         if at:
+            message = "; or ".join(dict.fromkeys(_words(raised(e)) for e in errors if e["loc"][:1] == at))
             got = f", got {declared.get(str(at[0]), errors[0]['input'])!r}"
             cure = quoted(errors[0]["input"]) if errors[0]["type"] == "string_type" else ""
             return str(at[0]), (message if ", got " in message else message + got) + cure
-    else:
-        message = str(error)
-    key, colon, rest = message.partition(": ")
-    if not colon or not re.fullmatch(r"\w+", key):
-        return "", message
+        error = raised(errors[0])
+    if not isinstance(error, Mistake) or len(error.path) > 1:
+        return "", _words(error)
+    (key,), text = error.path, error.text
     value = declared.get(key)
-    return key, rest if value is None or str(value) in rest else f"{rest} (got {value!r})"
+    return key, text if value is None or str(value) in text else f"{text} (got {value!r})"
 
 
 def quoted(value: object) -> str:
@@ -250,8 +249,8 @@ def quoted(value: object) -> str:
     return f'; write it in quotes, such as "{str(value).lower() if isinstance(value, bool) else value}"' if is_other else ""
 
 
-def _words(message: str) -> str:
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+def _words(error: ValueError) -> str:
+    message = str(error).replace("Input should be", "must be")
     return message[0].lower() + message[1:] if message[:4] == "Must" else message
 
 

@@ -23,6 +23,7 @@ from pfgm.flow.exact import Kind, exact_train
 from pfgm.flow.poisson_flow import from_poisson_flow
 from pfgm.flow.trained import Field
 from pfgm.kinds import Model
+from pfgm.mistakes import Mistake
 from pfgm.process.pfgmpp import MIN_N_AUG
 from study.fields.store import FieldStore
 
@@ -41,13 +42,13 @@ class FieldConfig(Model):
     @model_validator(mode="after")
     def _one(self) -> FieldConfig:
         if (self.checkpoint is None) == (self.exact is None):
-            raise ValueError(
-                f"checkpoint: give a checkpoint or exact, one of the two, got {self.checkpoint!r} and {self.exact!r}"
+            raise Mistake(
+                "checkpoint", f"give a checkpoint or exact, one of the two, got {self.checkpoint!r} and {self.exact!r}"
             )
         if self.exact is not None and self.format != "pfgm":
-            raise ValueError("format: belongs to a checkpoint, this field is exact; remove it")
+            raise Mistake("format", "belongs to a checkpoint, this field is exact; remove it")
         if self.n_aug is not None and self.exact is None:
-            raise ValueError("n_aug: belongs to exact fields; a checkpoint knows its own, remove it")
+            raise Mistake("n_aug", "belongs to exact fields; a checkpoint knows its own, remove it")
         return self
 
     def __str__(self) -> str:
@@ -76,7 +77,7 @@ def read_given(source: FieldConfig, info: DataInfo) -> Given:
     """Identify a checkpoint, or an exact field, that is to be measured against the data of ``info``.
 
     Raises:
-        ValueError: it cannot be read, or it is not of these data; the message starts with the key at fault.
+        Mistake: it cannot be read, or it is not of these data.
     """
     if source.exact is not None:
         train = exact_train(source.n_aug or 1.0, info)
@@ -92,23 +93,25 @@ def load_given(source: FieldConfig, info: DataInfo) -> Field:
     assert source.checkpoint is not None
     path = Path(source.checkpoint).expanduser()
     if source.format == "pfgm" and path.is_file():
-        raise ValueError(f"field.checkpoint: {path} is a file; for one of the authors' code add format: poisson_flow")
+        raise Mistake("field.checkpoint", f"{path} is a file; for one of the authors' code add format: poisson_flow")
     try:
         if source.format == "poisson_flow":
             return from_poisson_flow(path, info)
         field = load_field(path)
     except FileNotFoundError as error:
         what = "the folder of a field, with its field.json" if source.format == "pfgm" else "the authors' file"
-        raise ValueError(f"field.checkpoint: nothing at {path}; give {what}") from error
+        raise Mistake("field.checkpoint", f"nothing at {path}; give {what}") from error
     except (ValueError, OSError) as error:
-        text = str(error)
-        raise ValueError(text if text.startswith("data.") else f"field.checkpoint: {text}") from error
+        if isinstance(error, Mistake) and error.path[0] == "data":
+            raise
+        raise Mistake("field.checkpoint", str(error)) from error
     own = field.process.info
     if own.hash != info.hash:
         differ = "centred differently" if (own.name, own.n, own.shape) == (info.name, info.n, info.shape) else "others"
-        raise ValueError(
-            f"data: the field was trained on {own.n} {own.name} of shape {own.shape}, center: {str(own.center).lower()};"
-            f" these are {differ} ({info.n} {info.name}, {info.shape}, center: {str(info.center).lower()}); give its own data"
+        raise Mistake(
+            "data",
+            f"the field was trained on {own.n} {own.name} of shape {own.shape}, center: {str(own.center).lower()};"
+            f" these are {differ} ({info.n} {info.name}, {info.shape}, center: {str(info.center).lower()}); give its own data",
         )
     return field
 

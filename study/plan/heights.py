@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from pfgm.config import SamplerConfig
+from pfgm.mistakes import Mistake
 from pfgm.process.base import HEIGHT_MARGIN, T_EXTREME
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES
 from study.config.space import Distribution, Value
-from study.config.study import StudyConfig, moved, reason
+from study.config.study import StudyConfig, moved
 from study.plan.points import PlanError, Point, resolved_at, sampling_at
 
 
@@ -34,9 +35,8 @@ def check_extremes(config: StudyConfig, training: Sequence[Point], corners: bool
         for sampler in samplers:
             try:
                 found["T"].append(resolve_sampler(sampler, process).T)
-            except ValueError as error:
-                key, _, text = reason(error).partition(": ")
-                raise PlanError(_blame(config, *BLAMED[key]), text) from None
+            except Mistake as error:
+                raise PlanError(_blame(config, *BLAMED[error.path[0]]), error.text) from None
     ranges = {k: (min(v), max(v)) for k, v in found.items()}
     if not config.allow_extreme:
         _refuse_extremes(config, ranges, max(s.t_min for s in samplers))
