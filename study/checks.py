@@ -69,7 +69,7 @@ def _check_design(source: Source, config: StudyConfig) -> None:
 
 def _check_exact(source: Source, config: StudyConfig) -> None:
     """The error of the prior is known where the field is."""
-    if "prior_error" in config.evaluate.metrics and (config.given is None or not config.given.exact):
+    if "prior_error" in config.evaluate.metrics and not config.field_source.exact:
         text = "'prior_error' is known for exact fields only; remove it, or give field: {exact: empirical}"
         raise source.error(("evaluate", "metrics"), text)
 
@@ -85,8 +85,7 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
     if not levels:
         return
     solver = config.sampling(config.default("sampler")).solver
-    exact = config.given is not None and config.given.exact
-    if exact and (config.perturb.weight_bits or config.perturb.weight_noise):
+    if config.field_source.exact and (config.perturb.weight_bits or config.perturb.weight_noise):
         raise source.error(("perturb",), "an exact field has no weights; remove weight_bits and weight_noise")
     if config.perturb.noise and SOLVERS[str(solver)].adaptive:
         text = f"is added before every step, which needs a fixed-step solver; sampler.solver is {solver}, use heun2"

@@ -20,10 +20,11 @@ from pfgm.registry import PROCESSES
 from study.checks import check_study
 from study.config.keys import SEARCHABLE, refuse_unknown
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.source import FieldConfig
 from study.config.space import Distribution, SpaceError, parse
 from study.config.study import StudyConfig, activate, active_train, explain, moved, quoted
 from study.config.yaml_source import ConfigError, Source, read_source
-from study.fields.given import FieldConfig, read_given
+from study.fields.given import read_given
 from study.plan.designs.design import grows
 from study.plan.trial import Trial
 from study.rows.storage import Place
@@ -138,12 +139,13 @@ def _field(source: Source) -> FieldConfig | None:
 
 def _with_given_field(source: Source, config: StudyConfig, field: FieldConfig) -> StudyConfig:
     try:
-        given = read_given(field, config.info)
+        given, seed = read_given(field, config.info)
     except Mistake as error:
         raise source.error(error.path, error.text) from None
+    assert given.train is not None
     train = {"process": given.train.process}
-    seeds = config.seeds.model_copy(update={"train": [given.seed]})
-    return replace(config, given=given, network=given.network or config.network, train=train, seeds=seeds)
+    seeds = config.seeds.model_copy(update={"train": [seed]})
+    return replace(config, field_source=given, network=given.network or config.network, train=train, seeds=seeds)
 
 
 def _name(source: Source) -> str:

@@ -19,9 +19,9 @@ from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.source import FieldConfig, FieldSource
 from study.config.space import Distribution, Value, same
 from study.config.yaml_source import to_yaml
-from study.fields.given import FieldConfig, Given
 from study.rows.storage import Place
 
 IMPLIED_DEFAULTS: dict[str, Value] = {"height_ratio": 1.0, "T_ratio": 1.0}
@@ -54,8 +54,8 @@ class StudyConfig:
     allow_extreme: bool = False
     field: FieldConfig | None = None
     """A field that is given: nothing is trained."""
-    given: Given | None = dataclasses.field(repr=False, compare=False, default=None)
-    """What that field is; None where fields are trained."""
+    field_source: FieldSource = dataclasses.field(repr=False, compare=False, default_factory=FieldSource)
+    """Where the fields come from."""
     info: DataInfo = dataclasses.field(repr=False, compare=False, default=None)  # type: ignore[assignment]
     data_notes: tuple[str, ...] = dataclasses.field(repr=False, compare=False, default=())
     """What the plan says of the data, a sentence each."""
@@ -81,15 +81,15 @@ class StudyConfig:
 
     def training(self, point: Mapping[str, Value]) -> TrainConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
-        if self.given is not None:
-            return self.given.train
+        if self.field_source.train is not None:
+            return self.field_source.train
         own = {key: value for key, value in point.items() if key not in NETWORK_SEARCH}
         return TrainConfig.model_validate(active_train(_merge(self.train, self.search_train, own), self.search_train, own))
 
     def network_at(self, point: Mapping[str, Value]) -> NetworkConfig | None:
         """The network of a training point; None where the field is known exactly."""
-        if self.given is not None:
-            return self.given.network
+        if self.field_source.train is not None:
+            return self.field_source.network
         own = network_part(point)
         if not self.network.skip and point.get("process", self.train.get("process", "pfgm")) != "pfgm":
             own |= {"skip": True, "root_below": None}  # the one head of these processes
@@ -99,8 +99,8 @@ class StudyConfig:
 
     def resolved(self, point: Mapping[str, Value]) -> TrainConfig:
         """The training configuration of a point with every number filled in; ValueError where that is impossible."""
-        if self.given is not None:
-            return self.given.train
+        if self.field_source.train is not None:
+            return self.field_source.train
         if network_part(point):
             network = self.network_at(point)
             assert network is not None

@@ -20,7 +20,7 @@ from pfgm.config import SamplerConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.data.points import Points
 from pfgm.field.empirical import mean_source
-from pfgm.flow.exact import ExactField, exact_field
+from pfgm.flow.exact import ExactField
 from pfgm.flow.trained import Field
 from pfgm.metrics.cards import REFERENCE_RTOL
 from pfgm.metrics.evaluator import Evaluator
@@ -37,7 +37,7 @@ from pfgm.sampling.likelihood import EXACT_DIM
 from pfgm.training.history import TrainingDiverged
 from pfgm.training.trainer import Trainer
 from study.config.study import StudyConfig
-from study.fields.given import load_given
+from study.fields.given import given_field
 from study.measure.device import pick_device, prepare_torch
 from study.plan.points import Point
 from study.plan.trial import Trial, make_trial
@@ -112,13 +112,8 @@ def _field(
     config: StudyConfig, trials: list[Trial], data: Dataset, device: torch.device
 ) -> tuple[Field | ExactField, dict[str, float]]:
     """(a field as good as any for timing, seconds of a training step by its kind)."""
-    if config.given is not None:
-        if config.given.source.exact is not None:
-            known = exact_field(config.given.source.exact, data, config.given.train, device)
-            return known, {kind_of_step(trial): 0.0 for trial in trials}
-        field = load_given(config.given.source, config.info)
-        there = replace(field, network=field.network.to(device))
-        return there, {kind_of_step(trial): 0.0 for trial in trials}
+    if not config.field_source.trains:
+        return given_field(config.field_source, data, device), {kind_of_step(trial): 0.0 for trial in trials}
     step_s = {}
     for trial in trials:
         assert trial.network is not None

@@ -38,7 +38,7 @@ def memory_needed(config: StudyConfig) -> int:
     if network is None:
         return CONTEXT + 16 * info.n * info.dim  # the data in float64, and as much again for distances
     found = footprint(network, info.shape, stored, largest, min(batch, measured.samples), double)
-    return found.total if config.given is None else CONTEXT + found.data + found.sampling
+    return found.total if config.field_source.trains else CONTEXT + found.data + found.sampling
 
 
 def searched_values(config: StudyConfig, group: str, key: str) -> list[Value]:
