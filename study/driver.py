@@ -84,8 +84,8 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     roles = [p.role for t in work.trials for p in t.sampler_points]
     if kind == "train":
         roles = list({t.point_id: t.role for t in work.trials}.values())
-    arms = Counter(arm for role in roles for arm in role.split("+"))
-    values = max((n for arm, n in arms.items() if arm.startswith("arm:")), default=1)
+    arms = Counter(arm for role in roles for arm in role.arms)
+    values = max(arms.values(), default=1)
     told = {"seeds": n_seeds, "comparisons": values, "tolerance": config.analysis.tolerance}
     command = [sys.executable, "-m", "analysis.power", pilot, *(f"--{name}={value}" for name, value in told.items())]
     return subprocess.run(command, check=False).returncode
