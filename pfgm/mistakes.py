@@ -15,13 +15,13 @@ class Mistake(ValueError):
     """A value that is refused, as one line: ``network.depth: what is wrong and what to do``.
 
     Args:
-        key: the key at fault, with dots between the sections of search.yaml.
+        key: the key at fault, with dots between the sections of search.yaml, or in its parts.
         text: what is wrong and what to do.
     """
 
-    def __init__(self, key: str, text: str) -> None:
+    def __init__(self, key: str | tuple[str, ...], text: str) -> None:
         super().__init__(key, text)
-        self.path, self.text = tuple(key.split(".")), text
+        self.path, self.text = key if isinstance(key, tuple) else tuple(key.split(".")), text
 
     def __str__(self) -> str:
         return f"{'.'.join(self.path)}: {self.text}"

@@ -45,7 +45,7 @@ def check_study(source: Source, config: StudyConfig) -> list[Trial]:
         design_of(config).check(config)
         return make_plan(config)
     except PlanError as error:
-        raise source.error(error.path, error.message) from None
+        raise source.error(error.path, error.text) from None
 
 
 def _check_design(source: Source, config: StudyConfig) -> None:
@@ -97,7 +97,7 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
 def _check_exempt(source: Source, config: StudyConfig) -> None:
     """What is exempt names weights of the network in each of its searched sizes."""
     sizes = {key: d for key, d in config.search_train.items() if key in NETWORK_SEARCH}
-    moves = [moved(config, "train", key, value) for key, d in sizes.items() for value in d.choices or _ends(d)]
+    moves = [moved(config, "train", key, value) for key, d in sizes.items() for value in d.ends]
     for point in (config.default("train"), *moves):
         network = config.network_at(point)
         assert network is not None  # exact fields have no weights to disturb
@@ -196,7 +196,7 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
         key, text = explain(error, source.section(group))
         raise source.error(_place(source, group, key), text) from None
     for key, distribution in searched.items():
-        values = distribution.choices if distribution.kind == "choice" else (*_ends(distribution), distribution.value(0.37))
+        values = distribution.ends if distribution.kind == "choice" else [*distribution.ends, distribution.value(0.37)]
         for value in values:
             try:
                 _resolve(config, group, moved(config, group, key, value))
@@ -208,11 +208,6 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
                 text = text if named in (key, "") else f"{named}: {text}"
                 shown = "" if str(value) in text else f"at {value!r}: "
                 raise source.error(("search", group, key), f"{shown}{text}") from None
-
-
-def _ends(distribution: Distribution) -> tuple[Value, Value]:
-    low, high = distribution.low, distribution.high
-    return (int(low), int(high)) if distribution.integer else (low, high)
 
 
 def _resolve(config: StudyConfig, group: str, point: Mapping[str, Value]) -> None:

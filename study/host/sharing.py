@@ -43,10 +43,8 @@ def memory_needed(config: StudyConfig) -> int:
 
 def searched_values(config: StudyConfig, group: str, key: str) -> list[Value]:
     """Choices, or the ends, of a searched parameter."""
-    distribution = (config.search_train if group == "train" else config.search_sampler).get(key)
-    if distribution is None:
-        return []
-    return list(distribution.choices) if distribution.kind == "choice" else [int(distribution.low), int(distribution.high)]
+    searched = config.searched(group)
+    return searched[key].ends if key in searched else []
 
 
 def _largest(values: list[Value]) -> int:

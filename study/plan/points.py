@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from pfgm.config import SamplerConfig, TrainConfig
+from pfgm.mistakes import Mistake
 from study.config.space import Value
 from study.config.study import StudyConfig, network_part, reason
 from study.config.yaml_source import ConfigError
@@ -25,12 +26,8 @@ def read_point(declared: str) -> dict[str, Point]:
     return {g: {k: math.inf if v == "inf" else v for k, v in point.items()} for g, point in groups.items()}
 
 
-class PlanError(ConfigError):
-    """A study that cannot be planned; ``path`` is the key of the study file at fault."""
-
-    def __init__(self, path: tuple[str, ...], message: str) -> None:
-        super().__init__(f"{'.'.join(path)}: {message}")
-        self.path, self.message = path, message
+class PlanError(Mistake, ConfigError):
+    """A study that cannot be planned; the key is that of the study file."""
 
 
 def points(config: StudyConfig, group: str) -> list[tuple[Role, Point]]:
