@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt, joined, whole, with_defaults
+from pfgm.mistakes import Mistake, raised
 from pfgm.registry import METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
 
 FEATURES = ("digits", "fashion_mnist", "inception", "random", "pixels")
@@ -99,9 +100,9 @@ class NetworkConfig(Model):
             values = with_defaults(values, name, NETWORKS, f"this one is {name}")
             if not NETWORKS[name].skips and values.setdefault("skip", False) is True:
                 as_it_is = "is the field as it is, as in the papers"
-                raise ValueError(f"skip: the output of {name} {as_it_is}; write false, or use name: unet")
+                raise Mistake("skip", f"the output of {name} {as_it_is}; write false, or use name: unet")
         if values.get("root_below") is not None and values.get("skip", True) is not False:
-            raise ValueError("root_below: says how a plain head is read; add skip: false, or remove it")
+            raise Mistake("root_below", "says how a plain head is read; add skip: false, or remove it")
         return values
 
 
@@ -162,14 +163,14 @@ class TrainConfig(_Trained):
         if uses_gamma and values.get("gamma") is None:
             values["gamma"] = 5.0
         if not uses_gamma and values.get("gamma") is not None:
-            raise ValueError(f"gamma: belongs to objective normalized, this run uses {values['objective']}; remove it")
+            raise Mistake("gamma", f"belongs to objective normalized, this run uses {values['objective']}; remove it")
         uses_reference = values["objective"] in REFERENCE_OBJECTIVES
         if uses_reference and values.get("reference_batch_size") is None:
             values["reference_batch_size"] = "all"
         if not uses_reference and values.get("reference_batch_size") is not None:
-            raise ValueError(
-                f"reference_batch_size: belongs to objectives {', '.join(REFERENCE_OBJECTIVES)}, this run uses"
-                f" {values['objective']}; remove it"
+            raise Mistake(
+                "reference_batch_size",
+                f"belongs to objectives {', '.join(REFERENCE_OBJECTIVES)}, this run uses {values['objective']}; remove it",
             )
         return values
 
@@ -178,14 +179,14 @@ class TrainConfig(_Trained):
         kind = PROCESSES[self.process]
         kind.Keys.of(self).check()
         if self.objective not in kind.objectives:
-            raise ValueError(
-                f"objective: {self.objective} does not go with process {self.process}; use {' or '.join(kind.objectives)}"
+            raise Mistake(
+                "objective", f"{self.objective} does not go with process {self.process}; use {' or '.join(kind.objectives)}"
             )
         reference = self.reference_batch_size
         if isinstance(reference, int) and reference < self.batch_size:
-            raise ValueError(
-                f"reference_batch_size: must be at least batch_size, got {reference} and {self.batch_size};"
-                " lower batch_size or raise it"
+            raise Mistake(
+                "reference_batch_size",
+                f"must be at least batch_size, got {reference} and {self.batch_size}; lower batch_size or raise it",
             )
         return self
 
@@ -238,12 +239,12 @@ class SamplerConfig(Model):
     @model_validator(mode="after")
     def _check(self) -> SamplerConfig:
         if self.T_ratio is not None and self.T != "rule":
-            raise ValueError("T_ratio: is a multiple of the rule's T, so T must be absent or `rule`; remove one of the two")
+            raise Mistake("T_ratio", "is a multiple of the rule's T, so T must be absent or `rule`; remove one of the two")
         if self.grid == "own" and not SOLVERS[self.solver].own_levels:
             able = ", ".join(name for name, kind in SOLVERS.items() if kind.own_levels)
-            raise ValueError(f"grid: own needs solver {able}; got {self.solver}")
+            raise Mistake("grid", f"own needs solver {able}; got {self.solver}")
         if self.T != "rule" and float(self.T) <= self.t_min:
-            raise ValueError(f"T: must be above t_min, got T = {self.T:g} and t_min = {self.t_min:g}")
+            raise Mistake("T", f"must be above t_min, got T = {self.T:g} and t_min = {self.t_min:g}")
         return self
 
 
@@ -271,13 +272,13 @@ class EvaluateConfig(Model):
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
-            raise ValueError("metrics: names a metric twice")
+            raise Mistake("metrics", "names a metric twice")
         return value
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:
         if self.samples < 50:
-            raise ValueError(f"samples: must be at least 50 for a Fréchet distance, got {self.samples}")
+            raise Mistake("samples", f"must be at least 50 for a Fréchet distance, got {self.samples}")
         return self
 
 
@@ -292,9 +293,8 @@ def sampler_point(sampler: dict[str, object]) -> SamplerConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"][:1]))
-        text = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{key}: {text}, got {sampler.get(key)!r}" if key else text) from None
+        raise Mistake(key, f"{raised(first)}, got {sampler.get(key)!r}") if key else raised(first) from None
     for key, value in sampler.items():
         if value is not None and getattr(config, key) is None:
-            raise ValueError(f"{key}: not read by solver {config.solver}; remove it, or choose another solver")
+            raise Mistake(key, f"not read by solver {config.solver}; remove it, or choose another solver")
     return config

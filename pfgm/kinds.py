@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from pfgm.mistakes import Mistake
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -60,7 +62,7 @@ class Keys(Model):
         """Refuse keys that are wrong together.
 
         Raises:
-            ValueError: one line that begins with the key at fault.
+            Mistake: names the key at fault.
         """
 
 
@@ -90,7 +92,7 @@ def with_defaults(values: Mapping[str, object], name: str, kinds: Registry[Any],
             if other == name:
                 filled[key] = default if filled.get(key) is None else filled[key]
             elif filled.get(key) is not None and key not in kinds[name].Keys.model_fields:
-                raise ValueError(f"{key}: belongs to {kinds.kind} {other}, {called}; remove it")
+                raise Mistake(key, f"belongs to {kinds.kind} {other}, {called}; remove it")
     return filled
 
 
@@ -107,7 +109,7 @@ class NetworkKind:
     build: Callable[[NetworkConfig, tuple[int, ...], int], nn.Module]
     """(configuration, shape of an item, width of the embedding) → the backbone: (B, d), (B, e) → (B, d + 1)."""
     check: Callable[[NetworkConfig, tuple[int, ...], str], None] = _anything
-    """Refuse a shape of items, or a process, that the network is not made for (ValueError that begins with the key)."""
+    """Refuse a shape of items, or a process, that the network is not made for (`Mistake` that names the key)."""
     embeds: bool = True
     """Whether the backbone is given the two levels as an embedding; false: x and t as they are."""
     skips: bool = True

@@ -12,6 +12,7 @@ import torch
 from pfgm.config import foreign_train_keys
 from pfgm.metrics.features.inception import check_inception
 from pfgm.metrics.features.networks import check_features, default_features
+from pfgm.mistakes import Mistake
 from pfgm.networks.build import build_network, check_network
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
@@ -44,7 +45,7 @@ def check_study(source: Source, config: StudyConfig) -> list[Trial]:
         design_of(config).check(config)
         return make_plan(config)
     except PlanError as error:
-        raise source.error(error.path, error.message) from None
+        raise source.error(error.path, error.text) from None
 
 
 def _check_design(source: Source, config: StudyConfig) -> None:
@@ -68,7 +69,7 @@ def _check_design(source: Source, config: StudyConfig) -> None:
 
 def _check_exact(source: Source, config: StudyConfig) -> None:
     """The error of the prior is known where the field is."""
-    if "prior_error" in config.evaluate.metrics and (config.given is None or not config.given.exact):
+    if "prior_error" in config.evaluate.metrics and not config.field_source.exact:
         text = "'prior_error' is known for exact fields only; remove it, or give field: {exact: empirical}"
         raise source.error(("evaluate", "metrics"), text)
 
@@ -84,8 +85,7 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
     if not levels:
         return
     solver = config.sampling(config.default("sampler")).solver
-    exact = config.given is not None and config.given.exact
-    if exact and (config.perturb.weight_bits or config.perturb.weight_noise):
+    if config.field_source.exact and (config.perturb.weight_bits or config.perturb.weight_noise):
         raise source.error(("perturb",), "an exact field has no weights; remove weight_bits and weight_noise")
     if config.perturb.noise and SOLVERS[str(solver)].adaptive:
         text = f"is added before every step, which needs a fixed-step solver; sampler.solver is {solver}, use heun2"
@@ -97,7 +97,7 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
 def _check_exempt(source: Source, config: StudyConfig) -> None:
     """What is exempt names weights of the network in each of its searched sizes."""
     sizes = {key: d for key, d in config.search_train.items() if key in NETWORK_SEARCH}
-    moves = [moved(config, "train", key, value) for key, d in sizes.items() for value in d.choices or _ends(d)]
+    moves = [moved(config, "train", key, value) for key, d in sizes.items() for value in d.ends]
     for point in (config.default("train"), *moves):
         network = config.network_at(point)
         assert network is not None  # exact fields have no weights to disturb
@@ -105,10 +105,9 @@ def _check_exempt(source: Source, config: StudyConfig) -> None:
             built = build_network(network, config.info.shape, 1.0, 1.0)
         try:
             check_exempt(built, config.perturb.exempt)
-        except ValueError as error:
+        except Mistake as error:
             size = ", ".join(f"{key} = {value}" for key, value in network_part(point).items())
-            text = str(error).removeprefix("exempt: ")
-            raise source.error(("perturb", "exempt"), f"at {size}: {text}" if size else text) from None
+            raise source.error(("perturb", *error.path), f"at {size}: {error.text}" if size else error.text) from None
 
 
 def _check_features(source: Source, config: StudyConfig) -> None:
@@ -118,17 +117,15 @@ def _check_features(source: Source, config: StudyConfig) -> None:
         check_features(features, config.info.shape, config.evaluate.weights)
         if features == "inception":
             check_inception(config.info.shape, config.evaluate.weights)
-    except ValueError as error:
-        key, _, text = str(error).partition(": ")
-        raise source.error(("evaluate", key), text) from None
+    except Mistake as error:
+        raise source.error(("evaluate", *error.path), error.text) from None
     searched = config.search_train.get("process")
     processes = searched.choices if searched else [config.train.get("process", "pfgm")]
     for process in processes:
         try:
             check_network(config.network, config.info.shape, str(process))
-        except ValueError as error:
-            path, _, text = str(error).partition(": ")
-            raise source.error(tuple(path.split(".")), text) from None
+        except Mistake as error:
+            raise source.error(error.path, error.text) from None
     if source.section("network").get("skip") is False and "pfgm" not in processes:
         text = f"false has a meaning under process pfgm alone, this study uses {' or '.join(map(str, processes))}; remove it"
         raise source.error(("network", "skip"), text)
@@ -199,7 +196,7 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
         key, text = explain(error, source.section(group))
         raise source.error(_place(source, group, key), text) from None
     for key, distribution in searched.items():
-        values = distribution.choices if distribution.kind == "choice" else (*_ends(distribution), distribution.value(0.37))
+        values = distribution.ends if distribution.kind == "choice" else [*distribution.ends, distribution.value(0.37)]
         for value in values:
             try:
                 _resolve(config, group, moved(config, group, key, value))
@@ -211,11 +208,6 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
                 text = text if named in (key, "") else f"{named}: {text}"
                 shown = "" if str(value) in text else f"at {value!r}: "
                 raise source.error(("search", group, key), f"{shown}{text}") from None
-
-
-def _ends(distribution: Distribution) -> tuple[Value, Value]:
-    low, high = distribution.low, distribution.high
-    return (int(low), int(high)) if distribution.integer else (low, high)
 
 
 def _resolve(config: StudyConfig, group: str, point: Mapping[str, Value]) -> None:

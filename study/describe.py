@@ -32,9 +32,6 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
     seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
     planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.growing else "")
-    told = f"{len(fields)} different, {trained} already trained"
-    if config.given is not None:
-        told = f"given: {config.given.source}; nothing is trained"
     untruncated = config.untruncated_metrics
     advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
     return "\n".join(
@@ -42,7 +39,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
             f"{config.name}: {config.design.name} study of {config.info.n} {config.data.name} (d = {config.info.dim})",
             f"  plan            {planned} (seeds: {seeds})",
             *(f"  space           {line}" for line in reach_lines(config, work.trials, work.joint)),
-            f"  fields          {told}",
+            f"  fields          {config.field_source.words(len(fields), trained)}",
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
             f"  implied         {heights} (data units)",
@@ -83,7 +80,7 @@ WORTH_A_LINE = 1_000_000_000
 def plan_lines(config: StudyConfig) -> list[str]:
     """The network's size and cost and, where there is a GPU, what a trial takes of it."""
     lines = []
-    if config.given is None or not config.given.exact:
+    if not config.field_source.exact:
         lines = [f"  network         {_networks(config)}"]
     lines += _metric_lines(config)
     memory, declared = machine.gpu_memory(), config.resources.gpus

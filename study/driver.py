@@ -77,16 +77,15 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
         raise ConfigError(f"{config.name}: {one_line(error)}") from error
     if pilot is None:
         return 0
-    kind = "train" if config.given is None else "sample"  # samplings are the units of a field that is given
-    n_seeds = len(config.seeds.train_seeds if config.given is None else config.seeds.sample_seeds)
+    kind, n_seeds = config.field_source.unit, len(config.field_source.seeds(config.seeds))
     if n_seeds < 2:
         print(f"  power           none: one {kind} seed has no noise to compare with; raise seeds.{kind}")
         return 0
     roles = [p.role for t in work.trials for p in t.sampler_points]
-    if config.given is None:
+    if kind == "train":
         roles = list({t.point_id: t.role for t in work.trials}.values())
-    arms = Counter(arm for role in roles for arm in role.split("+"))
-    values = max((n for arm, n in arms.items() if arm.startswith("arm:")), default=1)
+    arms = Counter(arm for role in roles for arm in role.arms)
+    values = max(arms.values(), default=1)
     told = {"seeds": n_seeds, "comparisons": values, "tolerance": config.analysis.tolerance}
     command = [sys.executable, "-m", "analysis.power", pilot, *(f"--{name}={value}" for name, value in told.items())]
     return subprocess.run(command, check=False).returncode
@@ -195,8 +194,8 @@ def display(config: StudyConfig, work: Worklist, n_slots: int) -> Iterator[tuple
     with Progress(config.folder, work.rows_planned, before, work.rows_left, steps_left, n_slots) as progress:
 
         def start(trial: Trial) -> None:
-            trained = config.given is not None or trial.train_id in store
-            progress.start(trial, len(work.missing(trial)), 0 if trained else trial.train.steps)
+            to_train = config.field_source.trains and trial.train_id not in store
+            progress.start(trial, len(work.missing(trial)), trial.train.steps if to_train else 0)
 
         yield progress, start
 
@@ -207,8 +206,8 @@ def write_study(config: StudyConfig, work: Worklist) -> None:
         clean_temporary(folder)
     write_text(config.folder / "study.yaml", config.to_yaml())
     work.write_manifest()
-    if config.given is not None and work.rows_left:
-        publish_given(config.given, config.info, FieldStore(config.place))
+    if work.rows_left:
+        publish_given(config.field_source, config.info, FieldStore(config.place))
 
 
 def write_report(folder: Place) -> bool:

@@ -39,6 +39,6 @@ def check_against_existing(source: Source, config: StudyConfig) -> None:
         return
     if {r["data_hash"] for r in planned} - {config.info.hash}:
         raise source.error(("data",), f"have changed since {config.folder} was measured; restore them, or give a new name")
-    if config.given is not None and {r["train_id"] for r in planned} - {config.given.train_id}:
+    if config.field_source.train_id and {r["train_id"] for r in planned} - {config.field_source.train_id}:
         other = f"is another checkpoint than {config.folder} was measured with; restore it, or give a new name"
         raise source.error(("field", "checkpoint"), other)

@@ -15,14 +15,16 @@ from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.data.errors import DataError
 from pfgm.kinds import Model, whole
+from pfgm.mistakes import Mistake
 from pfgm.registry import PROCESSES
 from study.checks import check_study
 from study.config.keys import SEARCHABLE, refuse_unknown
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.source import FieldConfig
 from study.config.space import Distribution, SpaceError, parse
 from study.config.study import StudyConfig, activate, active_train, explain, moved, quoted
 from study.config.yaml_source import ConfigError, Source, read_source
-from study.fields.given import FieldConfig, read_given
+from study.fields.given import read_given
 from study.plan.designs.design import grows
 from study.plan.trial import Trial
 from study.rows.storage import Place
@@ -137,13 +139,13 @@ def _field(source: Source) -> FieldConfig | None:
 
 def _with_given_field(source: Source, config: StudyConfig, field: FieldConfig) -> StudyConfig:
     try:
-        given = read_given(field, config.info)
-    except ValueError as error:
-        key, _, text = str(error).partition(": ")
-        raise source.error(tuple(key.split(".")), text) from None
+        given, seed = read_given(field, config.info)
+    except Mistake as error:
+        raise source.error(error.path, error.text) from None
+    assert given.train is not None
     train = {"process": given.train.process}
-    seeds = config.seeds.model_copy(update={"train": [given.seed]})
-    return replace(config, given=given, network=given.network or config.network, train=train, seeds=seeds)
+    seeds = config.seeds.model_copy(update={"train": [seed]})
+    return replace(config, field_source=given, network=given.network or config.network, train=train, seeds=seeds)
 
 
 def _name(source: Source) -> str:
@@ -239,9 +241,8 @@ def _data(source: Source, data: DataConfig) -> Dataset:
     try:
         return load_data(data)
     except DataError as error:
-        key, _, rest = str(error).partition(": ")
-        name = key.partition(".")[2]  # none, where the points themselves are the matter
-        raise source.error(tuple(key.split(".")), f"{rest} (got {getattr(data, name)!r})" if name else rest) from None
+        got = "".join(f" (got {getattr(data, key)!r})" for key in error.path[1:])  # none, where the points are the matter
+        raise source.error(error.path, error.text + got) from None
 
 
 def _distributions(source: Source, group: str) -> dict[str, Distribution]:

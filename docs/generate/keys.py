@@ -20,7 +20,7 @@ from pfgm.registry import NETWORKS, PROCESSES, Registry
 from study.config.changes import rule_of
 from study.config.keys import SEARCHABLE
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
-from study.fields.given import FieldConfig
+from study.config.source import FieldConfig
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig, "field": FieldConfig, "network": NetworkConfig, "train": TrainConfig, "sampler": SamplerConfig,

@@ -111,20 +111,22 @@ def load_data(config: DataConfig) -> Dataset:
         DataError: an unknown name, a key the data set does not have, or a file that cannot be used.
     """
     if config.name not in READERS:
-        raise DataError(f"data.name: unknown data set '{config.name}'; use one of {', '.join(READERS)}")
+        raise DataError("data.name", f"unknown data set '{config.name}'; use one of {', '.join(READERS)}")
     _refuse_foreign_keys(config)
     items = READERS[config.name].read(config)
     if 0 in items.values.shape[1:]:
-        raise DataError(f"data: every point has shape {items.values.shape[1:]}, without a number; give points with coordinates")
+        raise DataError(
+            "data", f"every point has shape {items.values.shape[1:]}, without a number; give points with coordinates"
+        )
     if config.standardize and items.values.ndim != 2:
-        raise DataError(f"data.standardize: {config.path} has images, which are in [−1, 1]; remove it, or use name: vectors")
+        raise DataError("data.standardize", f"{config.path} has images, which are in [−1, 1]; remove it, or use name: vectors")
     raw, test, units = _split(config, items)
     if raw.n_stored < MIN_POINTS:
-        raise DataError(f"data: {raw.n_stored} points; at least {MIN_POINTS} are needed, for the third nearest neighbour")
+        raise DataError("data", f"{raw.n_stored} points; at least {MIN_POINTS} are needed, for the third nearest neighbour")
     if _all_equal(raw):
-        raise DataError(f"data: all {raw.n_stored} points are equal; give data that differ")
+        raise DataError("data", f"all {raw.n_stored} points are equal; give data that differ")
     if config.flip and len(raw.item) != 3:
-        raise DataError(f"data.flip: {config.name} has vectors, and only images can be mirrored; remove flip")
+        raise DataError("data.flip", f"{config.name} has vectors, and only images can be mirrored; remove flip")
     centre = _mean(raw)
     if config.flip:
         centre = (centre + centre.reshape(raw.item).flip(-1).flatten()) / 2
@@ -155,9 +157,9 @@ def _refuse_foreign_keys(config: DataConfig) -> None:
         if getattr(config, key) in (None, False) or config.name in names:
             continue
         if key == "path":
-            raise DataError(f"data.path: {config.name} has no file; remove path, or use name: npz")
+            raise DataError("data.path", f"{config.name} has no file; remove path, or use name: npz")
         whose = f"the toys {', '.join(names)}" if key in ("n", "dim") else ", ".join(names)
-        raise DataError(f"data.{key}: belongs to {whose}; remove it")
+        raise DataError(f"data.{key}", f"belongs to {whose}; remove it")
 
 
 def _split(config: DataConfig, items: Items) -> tuple[Points, Points | None, Units]:
@@ -165,7 +167,7 @@ def _split(config: DataConfig, items: Items) -> tuple[Points, Points | None, Uni
     kept = apart = None
     if config.holdout is not None:
         if items.test is not None:
-            raise DataError(f"data.holdout: {config.name} comes with a test split, which is used as such; remove holdout")
+            raise DataError("data.holdout", f"{config.name} comes with a test split, which is used as such; remove holdout")
         kept, apart = _drawn_apart(config.holdout, len(items.values))
     units = Units(None, None)
     if items.values.ndim == 2 and len(items.values):
@@ -186,7 +188,7 @@ def _drawn_apart(fraction: float, n: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(n, generator=torch.Generator().manual_seed(HOLDOUT_SEED))
     n_test = round(fraction * n)
     if n_test < MIN_POINTS:
-        raise DataError(f"data.holdout: keeps {n_test} of {n} points apart, at least {MIN_POINTS} are needed; raise it")
+        raise DataError("data.holdout", f"keeps {n_test} of {n} points apart, at least {MIN_POINTS} are needed; raise it")
     apart, kept = (rows.sort().values for rows in order.split([n_test, n - n_test]))
     return kept, apart
 

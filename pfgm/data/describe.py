@@ -134,11 +134,11 @@ def guess(path: Path) -> str:
         ".gz": "cifar10", ".tgz": "cifar10",
     }  # fmt: skip
     if not path.is_file():
-        raise DataError(f"data.path: '{path}' is neither a file or folder nor a data set; use one of {', '.join(READERS)}")
+        raise DataError("data.path", f"'{path}' is neither a file or folder nor a data set; use one of {', '.join(READERS)}")
     if path.suffix.lower() in (".tar", ".7z", ".rar", ".bz2", ".xz"):
-        raise DataError(f"data.path: {path} is an archive that is not read; unpack it and give the folder, or make it a zip")
+        raise DataError("data.path", f"{path} is an archive that is not read; unpack it and give the folder, or make it a zip")
     if path.suffix.lower() not in by_suffix:
-        raise DataError(f"data.path: {path} has a suffix that is not known; use one of {', '.join(by_suffix)}, or a folder")
+        raise DataError("data.path", f"{path} has a suffix that is not known; use one of {', '.join(by_suffix)}, or a folder")
     if is_table(path) and (path.suffix.lower() != ".parquet" or not has_pictures(path)):
         return "vectors"
     return by_suffix[path.suffix.lower()]

@@ -71,8 +71,9 @@ def units_of(
     if far.any() and not center:
         k = int(far.argmax())
         raise DataError(
-            f"data.center: {_name(k, names)} reaches {columns.largest[k]:g} with a standard deviation of {sd[k]:.3g}, which"
-            " float32 cannot hold; remove center: false"
+            "data.center",
+            f"{_name(k, names)} reaches {columns.largest[k]:g} with a standard deviation of {sd[k]:.3g}, which"
+            " float32 cannot hold; remove center: false",
         )
     moved = varies if standardize and center else far
     shift = np.where(moved, _near(columns.mean, sd), 0.0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pfgm.config import SamplerConfig, sampler_point
+from pfgm.mistakes import Mistake
 from pfgm.prior.latent import Latents, check_latents
 from pfgm.prior.law import PoissonPrior
 from pfgm.process.base import Process
@@ -63,7 +64,7 @@ class Flow(ABC):
         Raises:
             ValueError: this flow's is not.
         """
-        raise ValueError("prior_error: is known for exact fields only; use field: {exact: empirical} or remove this metric")
+        raise Mistake("prior_error", "is known for exact fields only; use field: {exact: empirical} or remove this metric")
 
     def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t) through which gradients flow to x; for a D whose ``mean_source`` has none, another way to compute it."""
@@ -162,7 +163,7 @@ class Flow(ABC):
 
 def _refuse_denoise(sampler: dict[str, object]) -> None:
     if sampler.get("denoise"):
-        raise ValueError("denoise: the step at the end has no way back; remove it, or write denoise=False")
+        raise Mistake("denoise", "the step at the end has no way back; remove it, or write denoise=False")
 
 
 def _refuse_failure(what: str, status: str, nfe: float) -> None:

@@ -31,6 +31,7 @@ from pfgm.training.history import TRAINING_VERSION, Progress
 FORMAT = 3
 """1 had no checksum of ``field.json``, and its weights in ``field.safetensors``; 2 has no offset and no scale of the data, and
 is still written where there are none."""
+CURE = "delete the folder to train it again"
 OF_DATA = ("mean", "offset", "scale")
 """Tensors of the data facts; they are kept beside the weights."""
 
@@ -73,18 +74,17 @@ def read_description(content: bytes, where: object) -> dict[str, Any]:
         Damaged: not the text that `pack_field` wrote.
         ValueError: a format newer than this library.
     """
-    cure = "delete the folder to train it again"
     try:
         description: dict[str, Any] = json.loads(content)
         number = int(description["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{where}: field.json is damaged ({error!r}); {cure}") from error
+        raise Damaged(f"{where}: field.json is damaged ({error!r})", CURE) from error
     if number > FORMAT:
         raise ValueError(f"{where}: format {number} is newer than this library reads ({FORMAT}); upgrade it")
     if number == 1:
         return description | {"weights": "field.safetensors", "size": None}
     if description.get("checksum") != _checksum(description):
-        raise Damaged(f"{where}: field.json does not match its checksum; {cure}")
+        raise Damaged(f"{where}: field.json does not match its checksum", CURE)
     return dict(description)
 
 
@@ -103,9 +103,9 @@ def unpack_field(read: Callable[[str], bytes], where: object, device: torch.devi
     try:
         content = read(description["weights"])
     except FileNotFoundError as error:
-        raise Damaged(f"{where}: {description['weights']} is missing; delete the folder to train it again") from error
+        raise Damaged(f"{where}: {description['weights']} is missing", CURE) from error
     if hashlib.sha256(content).hexdigest() != description["sha256"]:
-        raise Damaged(f"{where}: the weights do not match their hash in field.json; delete the folder to train it again")
+        raise Damaged(f"{where}: the weights do not match their hash in field.json", CURE)
     tensors = load(content)
     facts = description["data"]
     bounds = None if facts["bounds"] is None else (float(facts["bounds"][0]), float(facts["bounds"][1]))

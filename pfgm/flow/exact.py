@@ -30,6 +30,7 @@ from pfgm.data.readers.toys import gaussians_law
 from pfgm.field.analytic import GaussianMixture, PointCharges
 from pfgm.field.empirical import mean_source
 from pfgm.flow.base import Flow, PriorError
+from pfgm.mistakes import Mistake
 from pfgm.process.base import Process
 from pfgm.process.kernel import kernel_noise
 from pfgm.process.make import make_process
@@ -52,7 +53,7 @@ def exact_train(n_aug: float, info: DataInfo) -> TrainConfig:
         ValueError: n_aug is below `pfgm.process.pfgmpp.MIN_N_AUG`.
     """
     if not n_aug >= MIN_N_AUG:
-        raise ValueError(f"n_aug: must be at least {MIN_N_AUG}, got {n_aug}; 1 is PFGM, .inf diffusion")
+        raise Mistake("n_aug", f"must be at least {MIN_N_AUG}, got {n_aug}; 1 is PFGM, .inf diffusion")
     if n_aug != 1:
         return resolve_train(TrainConfig.model_validate({"process": "pfgmpp", "n_aug": n_aug}), info)
     return resolve_train(TrainConfig.model_validate({"process": "pfgm", "sigma": SIGMA * info.sd}), info)
@@ -134,7 +135,7 @@ def exact_field(kind: str, data: Dataset, train: TrainConfig, device: torch.devi
         ValueError: another kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"exact: unknown '{kind}'; use {' or '.join(KINDS)}")
+        raise Mistake("exact", f"unknown '{kind}'; use {' or '.join(KINDS)}")
     return ExactField(kind, data, make_process(train, data.info), torch.device(device))
 
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class Damaged(ValueError):
-    """Stored weights or training state that do not match their checksum; the message is one line."""
+    """Stored weights or training state that do not match their checksum; the message is one line, ``text`` and a cure."""
+
+    def __init__(self, text: str, cure: str = "") -> None:
+        super().__init__(f"{text}; {cure}" if cure else text)
+        self.text = text
 
 
 def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:

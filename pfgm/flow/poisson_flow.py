@@ -44,6 +44,7 @@ from pfgm.data.dataset import DataInfo
 from pfgm.data.readers.kinds import WORDS, kind_of
 from pfgm.flow.pickles import named_globals
 from pfgm.flow.trained import Field
+from pfgm.mistakes import Mistake
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network
 from pfgm.networks.ddpmpp import ATTENTION_RESOLUTION, DDPMppKeys
@@ -257,7 +258,7 @@ def _checked_info(info: DataInfo | None, shape: tuple[int, ...]) -> DataInfo:
             hash="", center=False,
         )  # fmt: skip
     if info.center:
-        raise ValueError("data.center: the authors' checkpoints are trained on data that are not centred; set center: false")
+        raise Mistake("data.center", "the authors' checkpoints are trained on data that are not centred; set center: false")
     if info.shape != shape:
         raise ValueError(
             f"data: the checkpoint is of items of shape {shape}, those of {info.name} have {info.shape};"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
@@ -23,6 +23,8 @@ from pfgm.sampling.integrate import Samples
 
 if TYPE_CHECKING:
     from pfgm.metrics.evaluator import Evaluator
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class Solved:
     sampler: SamplerConfig
     seed: int
     result: Samples
+    kept: dict[tuple[object, ...], Any]
+    """What the sampler points of this field share."""
+
+    def once(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
+        """Return what ``make`` returned the first time that it was asked for this key of the field."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        found: Kept = self.kept[key]
+        return found
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _prior_error(seen: Seen) -> dict[str, object]:
     assert seen.solved is not None
     flow, seed = seen.solved.flow, seen.solved.seed
     T = resolve_sampler(seen.solved.sampler, flow.process).T
-    found = seen.data.once(("prior", id(flow), T, seed), lambda: flow.prior_error(T, seed))
+    found = seen.solved.once(("prior", T, seed), lambda: flow.prior_error(T, seed))
     return {f"metric_prior_{name}": value for name, value in found._asdict().items()}
 
 
@@ -104,8 +104,8 @@ def _likelihood(seen: Seen) -> dict[str, object]:
     assert seen.solved is not None
     flow, sampler, seed, data = seen.solved.flow, seen.solved.sampler, seen.solved.seed, seen.data
     numbers = resolve_sampler(sampler, flow.process)
-    key = ("likelihood", id(flow), numbers.T, sampler.t_min, numbers.rtol, numbers.atol, seed)
-    return data.once(key, lambda: likelihood(flow, data.data, sampler, data.config.likelihood_samples, seed))
+    key = ("likelihood", numbers.T, sampler.t_min, numbers.rtol, numbers.atol, seed)
+    return seen.solved.once(key, lambda: likelihood(flow, data.data, sampler, data.config.likelihood_samples, seed))
 
 
 def _solver_error(seen: Seen) -> dict[str, object]:
@@ -124,8 +124,8 @@ def _solver_error(seen: Seen) -> dict[str, object]:
         solution = sample(precise.mean_source, flow.process, exact, n, seed, device=data.device, dtype=torch.float64)
         return solution.x if solution.status == "complete" else torch.full_like(solution.x, torch.nan)
 
-    key = ("solution", id(flow), numbers.T, numbers.max_radius, sampler.t_min, sampler.denoise, seed)
-    reference = data.once(key, solve)
+    key = ("solution", numbers.T, numbers.max_radius, sampler.t_min, sampler.denoise, seed)
+    reference = seen.solved.once(key, solve)
     if not bool(torch.isfinite(reference).all()):  # the statistics count these rows as "solver_error missing"
         logger.warning("no solver error at T = %g: the reference solution did not come through", numbers.T)
         return {}

@@ -9,12 +9,10 @@ What is measured is a list of cards (`pfgm.metrics.card`, `pfgm.registry.METRICS
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,9 +27,6 @@ from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import METRICS
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.integrate import sample
-
-logger = logging.getLogger(__name__)
-Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -58,8 +53,6 @@ class Evaluator:
     cache: Cache | None = None
     anchors: bool = True
     """False: leave the anchors of the Fréchet distance out; for timings."""
-    _of_field: dict[tuple[object, ...], Any] = field(default_factory=dict)
-    """What sampler points of one field share, by what it depends on."""
 
     def __post_init__(self) -> None:
         info = self.data.info
@@ -99,40 +92,9 @@ class Evaluator:
         """Median distance of the data's points to their nearest other one."""
         return own_median(self.data, self.raw, self.cache)
 
-    def measure(
-        self, trained: Flow, sampler: SamplerConfig, seed: int, *, disturbed: bool = False, noise: StepNoise | None = None
-    ) -> Measured:
-        """Sample a field at one sampler point and measure; a solve that fails leaves the metrics null, never an exception.
-
-        Args:
-            disturbed: the field or its solver is, so that its exact solution tells nothing of the solver.
-            noise: added before every step of the solver.
-        """
-        started = time.perf_counter()
-        result = sample(
-            trained.mean_source, trained.process, sampler, self.config.samples, seed, device=self.device,
-            dtype=trained.dtype, noise=noise,
-        )  # fmt: skip
-        sampled = time.perf_counter()
-        numbers = resolve_sampler(sampler, trained.process)
-        prior = trained.process.prior(numbers.T, numbers.max_radius)
-        free = trained.process.prior(numbers.T)
-        row: dict[str, object] = {
-            "status": result.status,
-            "metric_n": self.config.samples,
-            "metric_nonfinite_fraction": float((~torch.isfinite(result.x).all(1)).double().mean()),
-            "cost_nfe": result.nfe,
-            "cost_nfe_max": float(result.nfe_max),
-            "diag_coverage": float(free.radius_cdf(torch.tensor(trained.process.R_max, dtype=torch.float64))),
-            "diag_prior_truncated": float(prior.truncated_mass),
-        }
-        x = trained.process.info.to_stored_units(result.x).float()
-        if result.status == "complete":
-            seen = Seen(self, x, result.radius_ratio, Solved(trained, sampler, seed, result))
-            row |= self._values(seen, of_field=False)
-            if not disturbed:
-                row |= self._values(seen, of_field=True)
-        return Measured(row | {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}, x.cpu())
+    def of(self, flow: Flow) -> Measurement:
+        """Return the measurement of one field; what its sampler points share is dropped with it."""
+        return Measurement(self, flow)
 
     def distances(self, x: Tensor, radius_ratio: Tensor) -> dict[str, object]:
         """Every metric of the samples x (n, d), in stored units, that does not look at the field or the solver.
@@ -140,22 +102,51 @@ class Evaluator:
         Args:
             radius_ratio: R/T of each sample's start (n,).
         """
-        return self._values(Seen(self, x, radius_ratio), of_field=False)
+        return self.values(Seen(self, x, radius_ratio), of_field=False)
 
-    def _values(self, seen: Seen, of_field: bool) -> dict[str, object]:
+    def values(self, seen: Seen, of_field: bool) -> dict[str, object]:
+        """Return the columns of the study's metrics, of those that look at the field or of the others."""
         row: dict[str, object] = {}
         for name in METRICS:  # in the order of the registry, whatever that of the study file
             if name in self.config.metrics and METRICS[name].of_field == of_field:
                 row |= METRICS[name].measure(seen)
         return row
 
-    def once(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
-        """Return what ``make`` returned the first time it was asked for this key and field."""
-        if key not in self._of_field:
-            self._of_field[key] = make()
-        kept: Kept = self._of_field[key]
-        return kept
 
-    def forget_solutions(self) -> None:
-        """Drop the reference solutions and likelihoods of a field that is done."""
-        self._of_field.clear()
+@dataclass(frozen=True)
+class Measurement:
+    """Measure one field at its sampler points, and own the reference solutions and likelihoods that they share."""
+
+    evaluator: Evaluator
+    flow: Flow
+    kept: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False)
+    """What sampler points share, by what it depends on."""
+
+    def at(self, sampler: SamplerConfig, seed: int, *, disturbed: bool = False, noise: StepNoise | None = None) -> Measured:
+        """Sample at one sampler point and measure; a solve that fails leaves the metrics null, never an exception.
+
+        Args:
+            disturbed: the field or its solver is, so that its exact solution tells nothing of the solver.
+            noise: added before every step of the solver.
+        """
+        flow, process, evaluator, n = self.flow, self.flow.process, self.evaluator, self.evaluator.config.samples
+        started = time.perf_counter()
+        result = sample(flow.mean_source, process, sampler, n, seed, device=evaluator.device, dtype=flow.dtype, noise=noise)
+        sampled = time.perf_counter()
+        numbers = resolve_sampler(sampler, process)
+        row: dict[str, object] = {
+            "status": result.status,
+            "metric_n": n,
+            "metric_nonfinite_fraction": float((~torch.isfinite(result.x).all(1)).double().mean()),
+            "cost_nfe": result.nfe,
+            "cost_nfe_max": float(result.nfe_max),
+            "diag_coverage": float(process.prior(numbers.T).radius_cdf(torch.tensor(process.R_max, dtype=torch.float64))),
+            "diag_prior_truncated": float(process.prior(numbers.T, numbers.max_radius).truncated_mass),
+        }
+        x = process.info.to_stored_units(result.x).float()
+        if result.status == "complete":
+            seen = Seen(evaluator, x, result.radius_ratio, Solved(flow, sampler, seed, result, self.kept))
+            row |= evaluator.values(seen, of_field=False)
+            if not disturbed:
+                row |= evaluator.values(seen, of_field=True)
+        return Measured(row | {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}, x.cpu())

@@ -25,7 +25,7 @@ def check_network(config: NetworkConfig, shape: tuple[int, ...], process: str = 
     """Refuse a U-Net or DDPM++ for items of ``shape``, or a ``process``, that it is not made for.
 
     Raises:
-        ValueError: one line that begins with the key at fault.
+        Mistake: names the key at fault.
     """
     NETWORKS[config.name].check(config, shape, process)
 

@@ -31,6 +31,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pfgm.kinds import Keys, NetworkKind, PositiveInt
+from pfgm.mistakes import Mistake
 from pfgm.networks.order import as_weights, channels_last
 
 ATTENTION_RESOLUTION = 16
@@ -67,21 +68,20 @@ def check_images(shape: tuple[int, ...], width: int, channel_mult: tuple[int, ..
         ValueError: vectors, sides that cannot be halved, or channels that make no groups.
     """
     if len(shape) != 3:
-        raise ValueError(f"network.name: ddpmpp needs images, the data are vectors of shape {shape}; use name: mlp")
+        raise Mistake("network.name", f"ddpmpp needs images, the data are vectors of shape {shape}; use name: mlp")
     halvings = len(channel_mult) - 1
     if shape[1] % 2**halvings or shape[2] % 2**halvings:
         possible = next(n for n in reversed(range(halvings)) if not (shape[1] % 2**n or shape[2] % 2**n))
         shorter = ", ".join(map(str, channel_mult[: possible + 1]))
-        raise ValueError(
-            f"network.channel_mult: {shape[1]} × {shape[2]} images cannot be halved {halvings} times;"
-            f" name {possible + 1} resolution{'s' if possible else ''}, e.g. [{shorter}]"
+        raise Mistake(
+            "network.channel_mult",
+            f"{shape[1]} × {shape[2]} images cannot be halved {halvings} times;"
+            f" name {possible + 1} resolution{'s' if possible else ''}, e.g. [{shorter}]",
         )
     levels = [width * m for m in channel_mult]
     joined = [a + b for a in (*levels, width) for b in levels]
     if width % 4 or any(c % _n_groups(c) for c in (*levels, width, *joined)):
-        raise ValueError(
-            f"network.width: ddpmpp normalises channels in groups, for which {width} is no good; use 32, 64, 96, …"
-        )
+        raise Mistake("network.width", f"ddpmpp normalises channels in groups, for which {width} is no good; use 32, 64, 96, …")
 
 
 def _n_groups(channels: int) -> int:
@@ -250,7 +250,7 @@ class DDPMppKeys(Keys):
 
 def _check(config: NetworkConfig, shape: tuple[int, ...], process: str) -> None:
     if process != "pfgm":
-        raise ValueError(f"network.name: ddpmpp belongs to process pfgm, this run uses {process}; use unet or mlp")
+        raise Mistake("network.name", f"ddpmpp belongs to process pfgm, this run uses {process}; use unet or mlp")
     check_images(shape, config.width, DDPMppKeys.of(config).channel_mult)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pfgm.kinds import Keys, NetworkKind, PositiveInt
+from pfgm.mistakes import Mistake
 from pfgm.networks.order import as_weights, channels_last
 
 LARGEST_PATCH = 8
@@ -35,15 +36,15 @@ def check_images(shape: tuple[int, ...], depth: int, patch: int) -> None:
         ValueError: vectors, or sides that cannot be cut into squares or halved.
     """
     if len(shape) != 3:
-        raise ValueError(f"network.name: unet needs images, the data are vectors of shape {shape}; use name: mlp")
+        raise Mistake("network.name", f"unet needs images, the data are vectors of shape {shape}; use name: mlp")
     if shape[1] % patch or shape[2] % patch:
         possible = [str(p) for p in range(1, LARGEST_PATCH + 1) if gcd(shape[1], shape[2]) % p == 0]
         cure = f"use {', '.join(possible[:-1])} or {possible[-1]}" if len(possible) > 1 else "remove it"
-        raise ValueError(f"network.patch: {shape[1]} × {shape[2]} images have no squares of {patch} × {patch}; {cure}")
+        raise Mistake("network.patch", f"{shape[1]} × {shape[2]} images have no squares of {patch} × {patch}; {cure}")
     factor = 2 ** (depth - 1)
     if shape[1] // patch % factor or shape[2] // patch % factor:
         small = f"{shape[1]} × {shape[2]} images" + (f" in squares of {patch} × {patch}" if patch > 1 else "")
-        raise ValueError(f"network.depth: {small} cannot be halved {depth - 1} times; lower it")
+        raise Mistake("network.depth", f"{small} cannot be halved {depth - 1} times; lower it")
 
 
 def _norm(channels: int) -> nn.GroupNorm:

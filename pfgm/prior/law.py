@@ -21,6 +21,7 @@ from scipy import special
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from pfgm.mistakes import Mistake
 from pfgm.prior.latent import Latents, check_latents, make_latents
 from pfgm.prior.tails import RadiusTails
 
@@ -58,7 +59,7 @@ class PoissonPrior(Distribution):
         if not n_aug > 0:
             raise ValueError(f"n_aug must be positive, got {n_aug}: 1 is PFGM, math.inf a Gaussian")
         if max_radius is not None and not max_radius > 0:
-            raise ValueError(f"max_radius_ratio: R/T must be positive, got {max_radius / T:g}; give a larger one, or use None")
+            raise Mistake("max_radius_ratio", f"R/T must be positive, got {max_radius / T:g}; give a larger one, or use None")
         self.dim, self.T, self.n_aug = dim, float(T), float(n_aug)
         self.max_radius = math.inf if max_radius is None else float(max_radius)
         self._kept, self._truncated = 1.0, 0.0
@@ -67,9 +68,10 @@ class PoissonPrior(Distribution):
             self._truncated = float(self._full_sf(np.asarray(self.max_radius)))
         if self._kept < 1e-300:
             median = float(PoissonPrior(dim, T, n_aug=n_aug).radius_icdf(0.5)) / T
-            raise ValueError(
-                f"max_radius_ratio: R/T = {self.max_radius / T:.3g} keeps no mass at d = {dim}, where half of it lies beyond"
-                f" {median:.3g}; use about that, or more"
+            raise Mistake(
+                "max_radius_ratio",
+                f"R/T = {self.max_radius / T:.3g} keeps no mass at d = {dim}, where half of it lies beyond"
+                f" {median:.3g}; use about that, or more",
             )
         super().__init__(batch_shape=torch.Size(), event_shape=torch.Size([dim]), validate_args=False)
 

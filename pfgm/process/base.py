@@ -74,7 +74,7 @@ class Process(ABC):
         """Return numbers for the keys that are declared as a rule or a ratio.
 
         Raises:
-            ValueError: one line that begins with the key at fault.
+            Mistake: names the key at fault.
         """
         return {}
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pfgm.kinds import Keys, Positive
+from pfgm.mistakes import Mistake
 from pfgm.prior.law import PoissonPrior
 from pfgm.process.base import Process
 from pfgm.process.clock import LOG_HEIGHT, Clock, VpClock
@@ -67,14 +68,14 @@ class VpKeys(Keys):
         """Refuse ends in the wrong order, and noise levels that are no numbers."""
         _check_order("beta_min", self.beta_min, "beta_max", self.beta_max)
         if self.beta_max > MAX_BETA:
-            raise ValueError(
-                f"beta_max: implies a noise level of e^{self.beta_max / 4:.0f}; use at most {MAX_BETA:g}, such as 20"
+            raise Mistake(
+                "beta_max", f"implies a noise level of e^{self.beta_max / 4:.0f}; use at most {MAX_BETA:g}, such as 20"
             )
 
 
 def _check_order(low: str, least: float, high: str, most: float) -> None:
     if not least < most:
-        raise ValueError(f"{low}: must be below {high}, got {least:g} and {most:g}")
+        raise Mistake(low, f"must be below {high}, got {least:g} and {most:g}")
 
 
 class Ve(GaussianDiffusion):

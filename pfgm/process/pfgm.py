@@ -10,6 +10,7 @@ from pydantic import StrictBool
 from torch import Tensor
 
 from pfgm.kinds import Keys, Positive
+from pfgm.mistakes import Mistake
 from pfgm.networks.heads import plain_length
 from pfgm.process.base import Process
 from pfgm.process.training_points import perturb
@@ -41,7 +42,7 @@ class PfgmKeys(Keys):
     def check(self) -> None:
         """Refuse M beside height_ratio, which sets it."""
         if self.height_ratio is not None and self.M not in ("rule", None):
-            raise ValueError("height_ratio: sets M, so M must be absent or `rule`; remove one of the two")
+            raise Mistake("height_ratio", "sets M, so M must be absent or `rule`; remove one of the two")
 
 
 class Pfgm(Process):
@@ -59,16 +60,17 @@ class Pfgm(Process):
             rule = rule_height(info.mean_norm, info.dim, keys.sigma)
             height = keys.height_ratio * rule
             if height <= keys.sigma:
-                raise ValueError(
-                    f"height_ratio: {keys.height_ratio:.3g} puts the height {height:.3g} below sigma = {keys.sigma:.3g};"
-                    f" at this sigma use at least {1.01 * keys.sigma / rule:.3g}, or lower sigma"
+                raise Mistake(
+                    "height_ratio",
+                    f"{keys.height_ratio:.3g} puts the height {height:.3g} below sigma = {keys.sigma:.3g};"
+                    f" at this sigma use at least {1.01 * keys.sigma / rule:.3g}, or lower sigma",
                 )
             return {"M": math.log(height / keys.sigma) / math.log1p(keys.tau)}
         if keys.M != "rule":
             return {}
         if rule_height(info.mean_norm, info.dim, keys.sigma) <= keys.sigma:
-            raise ValueError(
-                f"sigma: {keys.sigma:g} is too large for M: rule, whose height would lie below it; lower it or give M"
+            raise Mistake(
+                "sigma", f"{keys.sigma:g} is too large for M: rule, whose height would lie below it; lower it or give M"
             )
         return {"M": float(rule_M(info.mean_norm, info.dim, keys.sigma, keys.tau))}
 

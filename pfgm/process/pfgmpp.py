@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pfgm.kinds import Keys, Positive
+from pfgm.mistakes import Mistake
 from pfgm.process.base import Process
 from pfgm.process.kernel import kernel_noise
 
@@ -36,8 +37,8 @@ class PfgmppKeys(Keys):
     def check(self) -> None:
         """Refuse noise levels that are no numbers."""
         if abs(self.P_mean) + 2 * self.P_std > MAX_LOG_LEVEL:
-            raise ValueError(
-                f"P_mean: with P_std implies noise levels beyond e^{MAX_LOG_LEVEL:g}, got {self.P_mean:g}; use -1.2"
+            raise Mistake(
+                "P_mean", f"with P_std implies noise levels beyond e^{MAX_LOG_LEVEL:g}, got {self.P_mean:g}; use -1.2"
             )
 
 

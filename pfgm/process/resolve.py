@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
+from pfgm.mistakes import Mistake
 from pfgm.process.base import Process
 from pfgm.registry import PROCESSES
 
@@ -23,12 +24,12 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
     if reference == "all":
         changes["reference_batch_size"] = info.n
     elif isinstance(reference, int) and reference > info.n:
-        raise ValueError(
-            f"reference_batch_size: {reference} is larger than the data ({info.n} points); use `all` or a smaller number"
+        raise Mistake(
+            "reference_batch_size", f"{reference} is larger than the data ({info.n} points); use `all` or a smaller number"
         )
     if train.objective == "raw" and info.dim > 3 and not train.force:
-        raise ValueError(
-            f"objective: raw has exploding variance in {info.dim} dimensions (at most 3); use normalized, or force: true"
+        raise Mistake(
+            "objective", f"raw has exploding variance in {info.dim} dimensions (at most 3); use normalized, or force: true"
         )
     return train.model_copy(update=changes)
 
@@ -53,9 +54,9 @@ def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler
     rule = process.rule_T
     T = rule * sampler.T_ratio if sampler.T_ratio is not None else rule if sampler.T == "rule" else float(sampler.T)
     if math.isinf(T):
-        raise ValueError(f"T_ratio: {sampler.T_ratio:g} times the rule's T, {rule:.3g}, is beyond all numbers; lower it")
+        raise Mistake("T_ratio", f"{sampler.T_ratio:g} times the rule's T, {rule:.3g}, is beyond all numbers; lower it")
     if T <= sampler.t_min:
-        raise ValueError(f"T: resolves to {T:.3g}, not above t_min = {sampler.t_min:g}; raise T or lower t_min")
+        raise Mistake("T", f"resolves to {T:.3g}, not above t_min = {sampler.t_min:g}; raise T or lower t_min")
     atol = sampler.rtol if sampler.atol == "same" else sampler.atol
     radius = None if sampler.max_radius_ratio is None else sampler.max_radius_ratio * T
     process.prior(T, radius)  # which may refuse it

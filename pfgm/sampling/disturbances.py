@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pfgm.mistakes import Mistake
 from pfgm.prior.streams import stream
 
 KINDS = ("noise", "weight_bits", "weight_noise")
@@ -48,7 +49,7 @@ class StepNoise:
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < math.inf:
-            raise ValueError(f"noise: α must be a number from 0 on, got {self.alpha}; 0.1 is a tenth of the noise level")
+            raise Mistake("noise", f"α must be a number from 0 on, got {self.alpha}; 0.1 is a tenth of the noise level")
 
     def of_rows(self, first: int) -> Callable[[Tensor, float, int], Tensor]:
         """The disturbance of a batch whose first sample has the number ``first``."""
@@ -69,11 +70,11 @@ def check_level(kind: str, level: float) -> None:
         ValueError: an unknown kind, bits that are not a whole number of 2 to 16, or a negative level.
     """
     if kind not in KINDS:
-        raise ValueError(f"{kind}: unknown disturbance; use {', '.join(KINDS)}")
+        raise Mistake(kind, f"unknown disturbance; use {', '.join(KINDS)}")
     if kind == "weight_bits" and not (float(level).is_integer() and MIN_BITS <= level <= MAX_BITS):
-        raise ValueError(f"weight_bits: must be whole numbers from {MIN_BITS} to {MAX_BITS}, got {level:g}; use 4, 6 or 8")
+        raise Mistake("weight_bits", f"must be whole numbers from {MIN_BITS} to {MAX_BITS}, got {level:g}; use 4, 6 or 8")
     if not 0 <= level < math.inf:
-        raise ValueError(f"{kind}: must be finite numbers from 0 on, got {level:g}; use 0.1 or 0.2")
+        raise Mistake(kind, f"must be finite numbers from 0 on, got {level:g}; use 0.1 or 0.2")
 
 
 def check_exempt(network: nn.Module, exempt: Sequence[str]) -> None:
@@ -85,7 +86,7 @@ def check_exempt(network: nn.Module, exempt: Sequence[str]) -> None:
     names = [name for name, _ in network.named_parameters()]
     for pattern in exempt:
         if not fnmatch.filter(names, pattern):
-            raise ValueError(f"exempt: {pattern!r} names no weight; they are called {', '.join(names[:4])}, …, {names[-1]}")
+            raise Mistake("exempt", f"{pattern!r} names no weight; they are called {', '.join(names[:4])}, …, {names[-1]}")
 
 
 def disturb_weights(network: N, kind: str, level: float, *, seed: int = 0, exempt: Sequence[str] = ()) -> N:
@@ -103,7 +104,7 @@ def disturb_weights(network: N, kind: str, level: float, *, seed: int = 0, exemp
     check_level(kind, level)
     check_exempt(network, exempt)
     if kind not in ("weight_bits", "weight_noise"):
-        raise ValueError(f"{kind}: does not disturb weights; use weight_bits or weight_noise")
+        raise Mistake(kind, "does not disturb weights; use weight_bits or weight_noise")
     disturbed = copy.deepcopy(network)
     with torch.no_grad():
         for name, w in disturbed.named_parameters():

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pfgm.config import SamplerConfig
+from pfgm.mistakes import Mistake
 from pfgm.prior.latent import Latents, check_latents
 from pfgm.prior.latent import latents as draw_latents
 from pfgm.process.base import Process
@@ -129,15 +130,15 @@ def _check(
 ) -> None:
     """Refuse arguments of `integrate` that make no sense."""
     if solver not in SOLVERS:
-        raise ValueError(f"solver: unknown '{solver}'; use one of {', '.join(SOLVERS)}")
+        raise Mistake("solver", f"unknown '{solver}'; use one of {', '.join(SOLVERS)}")
     if not T > t_min > 0:
-        raise ValueError(f"T: need T > t_min > 0, got T = {T:g} and t_min = {t_min:g}")
+        raise Mistake("T", f"need T > t_min > 0, got T = {T:g} and t_min = {t_min:g}")
     if not rtol > 0 or not (atol is None or atol > 0) or steps < 1:
         raise ValueError(f"rtol, atol and steps must be positive, got {rtol}, {atol} and {steps}")
     if disturbed and SOLVERS[solver].adaptive:
-        raise ValueError(f"solver: noise before every step needs a fixed-step solver, got {solver}; use heun2")
+        raise Mistake("solver", f"noise before every step needs a fixed-step solver, got {solver}; use heun2")
     if denoise_above:
-        raise ValueError("denoise: the way up starts at t_min and has no denoise step; give denoise=False")
+        raise Mistake("denoise", "the way up starts at t_min and has no denoise step; give denoise=False")
 
 
 class Samples(NamedTuple):
@@ -238,8 +239,8 @@ def check_encodes(process: Process) -> None:
     if not process.encodes:
         name = next((name for name, kind in PROCESSES.items() if type(process) is kind), type(process).__name__)
         able = ", ".join(name for name, kind in PROCESSES.items() if kind.encodes)
-        raise ValueError(
-            f"process: {name} has no ODE from data to latents, so nothing is encoded and no likelihood known; use {able}"
+        raise Mistake(
+            "process", f"{name} has no ODE from data to latents, so nothing is encoded and no likelihood known; use {able}"
         )
 
 

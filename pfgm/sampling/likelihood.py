@@ -34,6 +34,7 @@ from torchdiffeq import odeint
 
 from pfgm.config import sampler_point
 from pfgm.memory import ByRows
+from pfgm.mistakes import Mistake
 from pfgm.prior.law import EDGE, PoissonPrior
 from pfgm.prior.streams import stream
 from pfgm.process.base import Process
@@ -248,9 +249,9 @@ def _check(solver: str, divergence: str, n_probes: int, batch_size: int, rtol: f
     """Refuse arguments of `log_likelihood` that make no sense."""
     if not SOLVERS[solver].adaptive:
         able = " or ".join(name for name, kind in SOLVERS.items() if kind.adaptive)
-        raise ValueError(f"solver: likelihoods need an adaptive one, got {solver}; use {able}")
+        raise Mistake("solver", f"likelihoods need an adaptive one, got {solver}; use {able}")
     if divergence not in DIVERGENCES:
-        raise ValueError(f"divergence: unknown '{divergence}'; use {' or '.join(DIVERGENCES)}")
+        raise Mistake("divergence", f"unknown '{divergence}'; use {' or '.join(DIVERGENCES)}")
     if n_probes < 1 or batch_size < 1:
         raise ValueError(f"n_probes and batch_size must be at least 1, got {n_probes} and {batch_size}")
     if not rtol > 0 or not (atol is None or atol > 0):

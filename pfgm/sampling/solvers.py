@@ -21,6 +21,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from pfgm.memory import ByRows
+from pfgm.mistakes import Mistake
 from pfgm.process.clock import HEIGHT, LOG_HEIGHT, Clock, VpClock
 from pfgm.registry import SOLVERS
 
@@ -132,7 +133,7 @@ def heights(T: float, t_min: float, steps: int, grid: str = "log", clock: Clock 
         start, end = clock.time(T), clock.time(t_min)
         t = torch.tensor([clock.level(start + share * (end - start)) for share in u.tolist()], dtype=torch.float64)
     else:
-        raise ValueError(f"grid: unknown '{grid}'; use log, rho or time")
+        raise Mistake("grid", f"unknown '{grid}'; use log, rho or time")
     t[0], t[-1] = T, t_min
     return t
 

@@ -23,7 +23,7 @@ from study.host.slots import gpus_per_trial, slots
 from study.host.stop import Stop
 from study.inline import Start, throttled
 from study.measure.trial import run_trial
-from study.plan.trial import make_trial
+from study.plan.trial import rebuilt
 from study.plan.worklist import Worklist
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,7 @@ def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str | None
     Args:
         owner: a name for this run of the study, where others may train the same fields at the same time.
     """
-    trial = make_trial(
-        config, handout["role"], handout["point"], handout["seed"], [(role, point) for role, point in handout["sampling"]]
-    )
+    trial = rebuilt(config, handout)
     report = throttled(lambda said: tune.report({**said, "own_id": trial.trial_id}))
     lease = TrainingLease(config.place, f"{owner}/{trial.trial_id}") if owner else None
     run_trial(config, trial, handout["todo"], report, lease)

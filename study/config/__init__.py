@@ -1,4 +1,4 @@
-"""From search.yaml to `StudyConfig`: every section strict, every mistake one line with its place. Imports `fields` and below.
+"""From search.yaml to `StudyConfig`: every section strict, every mistake one line with its place. Imports `rows` and below.
 
 A new section is one model in `study.config.sections`.
 """

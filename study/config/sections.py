@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import Field, PlainSerializer, PlainValidator, StrictBool, ValidationInfo, field_validator
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt
+from pfgm.mistakes import Mistake
 from pfgm.sampling.disturbances import KINDS, check_level
 from study.config.designs import DESIGNS
 
@@ -64,8 +65,8 @@ class PerturbConfig(Model):
         try:
             for level in value:
                 check_level(str(field.field_name), level)
-        except ValueError as error:
-            raise ValueError(str(error).removeprefix(f"{field.field_name}: ")) from None
+        except Mistake as error:
+            raise ValueError(error.text) from None
         if len(set(value)) != len(value):
             raise ValueError("names a level twice")
         return value

@@ -50,6 +50,13 @@ class Distribution:
     def integer(self) -> bool:
         return "int_" in self.kind
 
+    @property
+    def ends(self) -> list[Value]:
+        """All choices, or the lowest and the highest value."""
+        if self.kind == "choice":
+            return list(self.choices)
+        return [int(self.low), int(self.high)] if self.integer else [self.low, self.high]
+
     def value(self, u: float) -> Value:
         """The value at u ∈ [0, 1) of the distribution's quantile function."""
         if self.kind == "choice":
@@ -89,8 +96,7 @@ class Distribution:
 
     def dump(self) -> dict[str, object]:
         """The mapping that `parse` reads back."""
-        ends: list[Value] = [int(self.low), int(self.high)] if self.integer else [self.low, self.high]
-        out: dict[str, object] = {self.kind: list(self.choices) if self.kind == "choice" else ends}
+        out: dict[str, object] = {self.kind: self.ends}
         if self.kind != "choice":
             out["levels"] = self.levels
         if self.when is not None:

@@ -7,7 +7,6 @@ parameter whose ``when`` does not hold at a point is absent there. `study.load` 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,13 @@ from pydantic import ValidationError
 
 from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig, foreign_train_keys
 from pfgm.data.dataset import DataInfo
+from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.source import FieldConfig, FieldSource
 from study.config.space import Distribution, Value, same
 from study.config.yaml_source import to_yaml
-from study.fields.given import FieldConfig, Given
 from study.rows.storage import Place
 
 IMPLIED_DEFAULTS: dict[str, Value] = {"height_ratio": 1.0, "T_ratio": 1.0}
@@ -54,8 +54,8 @@ class StudyConfig:
     allow_extreme: bool = False
     field: FieldConfig | None = None
     """A field that is given: nothing is trained."""
-    given: Given | None = dataclasses.field(repr=False, compare=False, default=None)
-    """What that field is; None where fields are trained."""
+    field_source: FieldSource = dataclasses.field(repr=False, compare=False, default_factory=FieldSource)
+    """Where the fields come from."""
     info: DataInfo = dataclasses.field(repr=False, compare=False, default=None)  # type: ignore[assignment]
     data_notes: tuple[str, ...] = dataclasses.field(repr=False, compare=False, default=())
     """What the plan says of the data, a sentence each."""
@@ -81,15 +81,15 @@ class StudyConfig:
 
     def training(self, point: Mapping[str, Value]) -> TrainConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
-        if self.given is not None:
-            return self.given.train
+        if self.field_source.train is not None:
+            return self.field_source.train
         own = {key: value for key, value in point.items() if key not in NETWORK_SEARCH}
         return TrainConfig.model_validate(active_train(_merge(self.train, self.search_train, own), self.search_train, own))
 
     def network_at(self, point: Mapping[str, Value]) -> NetworkConfig | None:
         """The network of a training point; None where the field is known exactly."""
-        if self.given is not None:
-            return self.given.network
+        if self.field_source.train is not None:
+            return self.field_source.network
         own = network_part(point)
         if not self.network.skip and point.get("process", self.train.get("process", "pfgm")) != "pfgm":
             own |= {"skip": True, "root_below": None}  # the one head of these processes
@@ -99,8 +99,8 @@ class StudyConfig:
 
     def resolved(self, point: Mapping[str, Value]) -> TrainConfig:
         """The training configuration of a point with every number filled in; ValueError where that is impossible."""
-        if self.given is not None:
-            return self.given.train
+        if self.field_source.train is not None:
+            return self.field_source.train
         if network_part(point):
             network = self.network_at(point)
             assert network is not None
@@ -230,18 +230,17 @@ def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str
     if isinstance(error, ValidationError):
         errors = error.errors(include_url=False)
         at = errors[0]["loc"][:1]
-        message = "; or ".join(dict.fromkeys(_words(e["msg"]) for e in errors if e["loc"][:1] == at))
         if at:
+            message = "; or ".join(dict.fromkeys(_words(raised(e)) for e in errors if e["loc"][:1] == at))
             got = f", got {declared.get(str(at[0]), errors[0]['input'])!r}"
             cure = quoted(errors[0]["input"]) if errors[0]["type"] == "string_type" else ""
             return str(at[0]), (message if ", got " in message else message + got) + cure
-    else:
-        message = str(error)
-    key, colon, rest = message.partition(": ")
-    if not colon or not re.fullmatch(r"\w+", key):
-        return "", message
+        error = raised(errors[0])
+    if not isinstance(error, Mistake) or len(error.path) > 1:
+        return "", _words(error)
+    (key,), text = error.path, error.text
     value = declared.get(key)
-    return key, rest if value is None or str(value) in rest else f"{rest} (got {value!r})"
+    return key, text if value is None or str(value) in text else f"{text} (got {value!r})"
 
 
 def quoted(value: object) -> str:
@@ -250,8 +249,8 @@ def quoted(value: object) -> str:
     return f'; write it in quotes, such as "{str(value).lower() if isinstance(value, bool) else value}"' if is_other else ""
 
 
-def _words(message: str) -> str:
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+def _words(error: ValueError) -> str:
+    message = str(error).replace("Input should be", "must be")
     return message[0].lower() + message[1:] if message[:4] == "Must" else message
 
 

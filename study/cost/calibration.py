@@ -20,7 +20,7 @@ from pfgm.config import SamplerConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.data.points import Points
 from pfgm.field.empirical import mean_source
-from pfgm.flow.exact import ExactField, exact_field
+from pfgm.flow.exact import ExactField
 from pfgm.flow.trained import Field
 from pfgm.metrics.cards import REFERENCE_RTOL
 from pfgm.metrics.evaluator import Evaluator
@@ -37,10 +37,11 @@ from pfgm.sampling.likelihood import EXACT_DIM
 from pfgm.training.history import TrainingDiverged
 from pfgm.training.trainer import Trainer
 from study.config.study import StudyConfig
-from study.fields.given import load_given
+from study.fields.given import given_field
 from study.measure.device import pick_device, prepare_torch
+from study.plan.identity import sampler_id
 from study.plan.points import Point
-from study.plan.trial import Trial, make_trial
+from study.plan.trial import Trial, rebuilt
 
 WARM_STEPS, TIMED_STEPS, N_LATENTS, COUNTED_NUMBERS = 15, 60, 64, 200_000
 """Steps before the timed ones, timed steps; latents, and numbers of them at most, that a solver's calls are counted on."""
@@ -78,7 +79,7 @@ def measure(config: StudyConfig, handouts: list[dict[str, Any]], sampling: list[
     """
     prepare_torch(config.resources.cpus)
     data, device = load_data(config.data), pick_device(config)
-    trials = [make_trial(config, h["role"], h["point"], h["seed"], [tuple(p) for p in h["sampling"]]) for h in handouts]
+    trials = [rebuilt(config, handout) for handout in handouts]
     field, step_s = _field(config, trials, data, device)
     metric_s, reference_s = _metrics(config, data, device)
     row_s, solution_s = {}, {}
@@ -87,7 +88,7 @@ def measure(config: StudyConfig, handouts: list[dict[str, Any]], sampling: list[
         start_s = _timed(lambda: field.prior_error(field.process.rule_T), device)
     for point in sampling:
         sampler = config.sampling(point)
-        name = next(p.sampler_id for p in make_trial(config, "", trials[0].point, 0, [("", point)]).sampler_points)
+        name = sampler_id(sampler)
         nfe = _count_calls(data, field.process, sampler)
         row_s[name] = metric_s + nfe * _call_s(field, sampler, config.evaluate.samples, double=False)
         solution_s[name] = start_s
@@ -112,13 +113,8 @@ def _field(
     config: StudyConfig, trials: list[Trial], data: Dataset, device: torch.device
 ) -> tuple[Field | ExactField, dict[str, float]]:
     """(a field as good as any for timing, seconds of a training step by its kind)."""
-    if config.given is not None:
-        if config.given.source.exact is not None:
-            known = exact_field(config.given.source.exact, data, config.given.train, device)
-            return known, {kind_of_step(trial): 0.0 for trial in trials}
-        field = load_given(config.given.source, config.info)
-        there = replace(field, network=field.network.to(device))
-        return there, {kind_of_step(trial): 0.0 for trial in trials}
+    if not config.field_source.trains:
+        return given_field(config.field_source, data, device), {kind_of_step(trial): 0.0 for trial in trials}
     step_s = {}
     for trial in trials:
         assert trial.network is not None
@@ -130,7 +126,7 @@ def _field(
         try:
             step_s[kind_of_step(trial)] = _step_s(trainer) * trial.train.batch_size / batch
         except TrainingDiverged as error:
-            told = "the default's training" if trial.role == "default" else f"the training at {trial.shown}"
+            told = "the default's training" if trial.role.is_default else f"the training at {trial.shown}"
             raise TrainingDiverged(f"{told} diverges ({error})") from None
     return Field.from_trainer(trainer), step_s
 

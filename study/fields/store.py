@@ -54,7 +54,7 @@ class FieldStore:
         try:
             return unpack_field(lambda name: (folder / name).read(), folder, device)
         except Damaged as error:
-            logger.warning("%s; it is set aside and trained again", str(error).partition(";")[0])
+            logger.warning("%s; it is set aside and trained again", error.text)
             (folder / "field.json").set_aside()
             return None
 

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -217,9 +217,9 @@ def describe(running: Running) -> tuple[str, float, str]:
 
 def label(trial: Trial) -> str:
     """How a trial is called on the screen: what is special about it, and its seed."""
-    if trial.role == "default":
+    if trial.role.is_default:
         return f"default, seed {trial.seed}"
-    keys: Sequence[str] = [arm[4:] for arm in trial.role.split("+")] if trial.role.startswith("arm:") else list(trial.point)
+    keys = trial.role.arms or tuple(trial.point)
     values = [f"{k}={trial.point[k]:.3g}" if isinstance(trial.point[k], float) else f"{k}={trial.point[k]}" for k in keys]
     return f"seed {trial.seed}, {', '.join(values)}"
 

@@ -38,15 +38,13 @@ def memory_needed(config: StudyConfig) -> int:
     if network is None:
         return CONTEXT + 16 * info.n * info.dim  # the data in float64, and as much again for distances
     found = footprint(network, info.shape, stored, largest, min(batch, measured.samples), double)
-    return found.total if config.given is None else CONTEXT + found.data + found.sampling
+    return found.total if config.field_source.trains else CONTEXT + found.data + found.sampling
 
 
 def searched_values(config: StudyConfig, group: str, key: str) -> list[Value]:
     """Choices, or the ends, of a searched parameter."""
-    distribution = (config.search_train if group == "train" else config.search_sampler).get(key)
-    if distribution is None:
-        return []
-    return list(distribution.choices) if distribution.kind == "choice" else [int(distribution.low), int(distribution.high)]
+    searched = config.searched(group)
+    return searched[key].ends if key in searched else []
 
 
 def _largest(values: list[Value]) -> int:

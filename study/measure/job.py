@@ -13,10 +13,11 @@ import torch
 
 from pfgm.config import DataConfig
 from pfgm.data.dataset import Dataset, load_data
-from pfgm.flow.exact import ExactField, exact_field
+from pfgm.flow.exact import ExactField
 from pfgm.flow.trained import Field
 from pfgm.training.trainer import Trainer
 from study.config.study import StudyConfig
+from study.fields.given import given_field
 from study.fields.store import FieldStore
 from study.measure.limits import Deadline
 from study.measure.tracking import Tracker
@@ -57,13 +58,12 @@ class Job:
 
     def field(self) -> tuple[Field | ExactField | None, bool]:
         """(the trained field, whether it was there already); (None, False) while another study trains it."""
-        train_id, given = self.trial.train_id, self.config.given
-        if given is not None and given.source.exact is not None:
-            data = data_of(self.config.data, self.config.info.hash)
-            return exact_field(given.source.exact, data, self.trial.train, self.device), False
+        train_id, source = self.trial.train_id, self.config.field_source
+        if source.exact:
+            return given_field(source, data_of(self.config.data, self.config.info.hash), self.device), False
         if (field := self.store.load(train_id, self.device)) is not None:
             return field, True
-        if given is not None:
+        if not source.trains:
             place = self.store.root / train_id
             raise FileNotFoundError(f"the given field is not at {place} any more; start the study again with --retry-failed")
         if self.lease is None:

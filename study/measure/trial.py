@@ -16,7 +16,7 @@ from dataclasses import replace
 from pfgm import memory
 from pfgm.config import DataConfig, EvaluateConfig
 from pfgm.flow.trained import Field
-from pfgm.metrics.evaluator import Evaluator, Measured
+from pfgm.metrics.evaluator import Evaluator, Measured, Measurement
 from pfgm.sampling.disturbances import StepNoise, disturb_weights
 from pfgm.training.history import TrainingDiverged
 from study.config.study import StudyConfig
@@ -82,14 +82,13 @@ def _run_trial(job: Job, cells: list[Cell]) -> None:
         report({"phase": "elsewhere"})
         return
     write_history(config, trial, field)
-    evaluator.forget_solutions()
-    timed, bad = TimedFlow(field, job.deadline), 0
+    whole, bad = evaluator.of(TimedFlow(field, job.deadline)), 0
     for done, cell in enumerate(cells):
         report({"phase": "measure", "rows": done, "rows_total": len(cells), "reused": reused, "bad": bad})
         job.deadline.check()
         splits = memory.n_splits()
         try:
-            measured = _measure(job, evaluator, timed, cell)
+            measured = _measure(job, whole, cell)
         except (StorageError, TimeLimitReached):
             raise
         except Exception as error:
@@ -114,23 +113,23 @@ def _run_trial(job: Job, cells: list[Cell]) -> None:
         sample_picture(measured.samples, field.process.info, config.folder / "samples" / f"{cell.cell_id}.png")
         write_row(config, {**cell.to_row(), **measured.row, **facts})
         job.tracker.add(done, {k: v for k, v in measured.row.items() if k.startswith(("metric_", "cost_nfe"))}, "sampler")
-    evaluator.forget_solutions()
     report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused, "bad": bad})
 
 
-def _measure(job: Job, evaluator: Evaluator, timed: TimedFlow, cell: Cell) -> Measured:
+def _measure(job: Job, whole: Measurement, cell: Cell) -> Measured:
     """One row's measurements, of the field or of the field disturbed as the cell says."""
     sampler, seed = cell.sampler.config, cell.seed_sample
     if cell.disturbance is None:
-        return evaluator.measure(timed, sampler, seed)
+        return whole.at(sampler, seed)
     (kind, level), noise = cell.disturbance, None
     if kind == "noise":
         noise = StepNoise(level, seed)
     else:
-        assert isinstance(timed.flow, Field)
+        timed = whole.flow
+        assert isinstance(timed, TimedFlow) and isinstance(timed.flow, Field)
         network = disturb_weights(timed.flow.network, kind, level, seed=seed, exempt=job.config.perturb.exempt)
-        timed = replace(timed, flow=replace(timed.flow, network=network))
-    return evaluator.measure(timed, sampler, seed, disturbed=True, noise=noise)
+        whole = whole.evaluator.of(replace(timed, flow=replace(timed.flow, network=network)))
+    return whole.at(sampler, seed, disturbed=True, noise=noise)
 
 
 @functools.lru_cache(maxsize=4)

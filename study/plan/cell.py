@@ -14,6 +14,7 @@ from pfgm.config import SamplerConfig
 from pfgm.process.resolve import resolve_sampler
 from study.plan.identity import plain
 from study.plan.points import Point
+from study.plan.role import Role
 from study.rows.records import SCHEMA_VERSION, canonical_json
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class SamplerPoint:
     """One sampler point as declared."""
 
     sampler_id: str
-    role: str
+    role: Role
     point: Point
     config: SamplerConfig
 
@@ -88,8 +89,8 @@ class Cell:
             "seed_sample": self.seed_sample,
             "step": 0 if exact else trial.train.steps,
             "is_final": True,
-            "design_role": trial.role,
-            "design_sampler_role": self.sampler.role,
+            "design_role": str(trial.role),
+            "design_sampler_role": str(self.sampler.role),
             "design_point": self.declared,
             "data_name": info.name,
             "data_hash": info.hash,

@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from pfgm.config import SamplerConfig
+from pfgm.mistakes import Mistake
 from pfgm.process.base import HEIGHT_MARGIN, T_EXTREME
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES
-from study.config.space import Distribution, Value
-from study.config.study import StudyConfig, moved, reason
+from study.config.study import StudyConfig, moved
 from study.plan.points import PlanError, Point, resolved_at, sampling_at
 
 
@@ -34,9 +34,8 @@ def check_extremes(config: StudyConfig, training: Sequence[Point], corners: bool
         for sampler in samplers:
             try:
                 found["T"].append(resolve_sampler(sampler, process).T)
-            except ValueError as error:
-                key, _, text = reason(error).partition(": ")
-                raise PlanError(_blame(config, *BLAMED[key]), text) from None
+            except Mistake as error:
+                raise PlanError(_blame(config, *BLAMED[error.path[0]]), error.text) from None
     ranges = {k: (min(v), max(v)) for k, v in found.items()}
     if not config.allow_extreme:
         _refuse_extremes(config, ranges, max(s.t_min for s in samplers))
@@ -50,24 +49,20 @@ HEIGHT_KEYS = tuple(key for _, process in PROCESSES.items() for key in process.h
 
 def _height_corners(config: StudyConfig) -> list[Point]:
     default = config.default("train")
-    ends = {k: _ends(config.search_train[k]) for k in HEIGHT_KEYS if k in config.search_train and k in default}
+    ends = {k: config.search_train[k].ends for k in HEIGHT_KEYS if k in config.search_train and k in default}
     return [{**default, **dict(zip(ends, corner, strict=True))} for corner in itertools.product(*ends.values())]
 
 
 def _sampler_ends(config: StudyConfig, corners: bool) -> list[SamplerConfig]:
-    ends = {k: _ends(config.search_sampler[k]) for k in ("T", "T_ratio", "t_min") if k in config.search_sampler}
+    ends = {k: config.search_sampler[k].ends for k in ("T", "T_ratio", "t_min") if k in config.search_sampler}
     made = [config.default("sampler")]
     if corners:
         active = {k: v for k, v in ends.items() if k in made[0]}
         made += [{**made[0], **dict(zip(active, corner, strict=True))} for corner in itertools.product(*active.values())]
     if "max_radius_ratio" in config.search_sampler:
-        ends["max_radius_ratio"] = _ends(config.search_sampler["max_radius_ratio"])
+        ends["max_radius_ratio"] = config.search_sampler["max_radius_ratio"].ends
     made += [moved(config, "sampler", key, value) for key, values in ends.items() for value in values]
     return [sampling_at(config, p) for p in made]
-
-
-def _ends(distribution: Distribution) -> list[Value]:
-    return list(distribution.choices) if distribution.kind == "choice" else [distribution.low, distribution.high]
 
 
 def _refuse_extremes(config: StudyConfig, ranges: Mapping[str, tuple[float, float]], t_min: float) -> None:

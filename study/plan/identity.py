@@ -42,8 +42,8 @@ def train_id(config: StudyConfig, train: TrainConfig, network: NetworkConfig | N
     A given field is named by its content. Keys that are null or false are left out, so that a key added later (with such a
     default) moves no identity.
     """
-    if config.given is not None:
-        return config.given.train_id
+    if config.field_source.train_id is not None:
+        return config.field_source.train_id
     assert network is not None
     numbers = {k: v for k, v in train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False}
     architecture = {k: v for k, v in network.model_dump().items() if v is not None}

@@ -7,15 +7,17 @@ import math
 from collections.abc import Mapping
 
 from pfgm.config import SamplerConfig, TrainConfig
+from pfgm.mistakes import Mistake
 from study.config.space import Value
 from study.config.study import StudyConfig, network_part, reason
 from study.config.yaml_source import ConfigError
 from study.plan.designs.design import design_of
 from study.plan.identity import digest
+from study.plan.role import Role
 
 Point = dict[str, Value]
 Declared = tuple[str, Point]
-"""The role of a point (default, arm:<parameter>[+arm:…], sobol, grid, random, tpe) and its searched values."""
+"""The role of a point (`study.plan.role`) and its searched values."""
 
 
 def read_point(declared: str) -> dict[str, Point]:
@@ -24,25 +26,21 @@ def read_point(declared: str) -> dict[str, Point]:
     return {g: {k: math.inf if v == "inf" else v for k, v in point.items()} for g, point in groups.items()}
 
 
-class PlanError(ConfigError):
-    """A study that cannot be planned; ``path`` is the key of the study file at fault."""
-
-    def __init__(self, path: tuple[str, ...], message: str) -> None:
-        super().__init__(f"{'.'.join(path)}: {message}")
-        self.path, self.message = path, message
+class PlanError(Mistake, ConfigError):
+    """A study that cannot be planned; the key is that of the study file."""
 
 
-def points(config: StudyConfig, group: str) -> list[Declared]:
+def points(config: StudyConfig, group: str) -> list[tuple[Role, Point]]:
     """Return the points of one group, the default first, no point twice; one on two arms has both roles, joined by a +."""
     made: list[Declared] = [("default", config.default(group))]
     if config.searched(group):
         made += design_of(config).points(config, group)
-    kept: dict[str, Declared] = {}
+    kept: dict[str, tuple[Role, Point]] = {}
     for role, point in made:
         declared = resolved_at(config, point) if group == "train" else sampling_at(config, point)
         same = digest(_rounded({**declared.model_dump(exclude={"height_ratio"}), **network_part(point)}))
-        first, point = kept.get(same, (role, point))
-        kept[same] = (first if first == "default" else "+".join(dict.fromkeys([*first.split("+"), role])), point)
+        first, point = kept.get(same, (Role(role), point))
+        kept[same] = (first.joined(Role(role)), point)
     return list(kept.values())
 
 

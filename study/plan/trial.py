@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.process.base import Process
@@ -17,6 +18,7 @@ from study.config.study import StudyConfig, network_part, reason
 from study.plan.cell import Cell, Disturbance, SamplerPoint
 from study.plan.identity import digest, evaluation, point_id, reading, sampler_id, train_id
 from study.plan.points import Declared, PlanError, Point, shown
+from study.plan.role import Role
 
 DISJOINT_STRIDE = 10_000  # with seeds.disjoint, training point i has train seeds from i times this on
 
@@ -28,7 +30,7 @@ class Trial:
     trial_id: str
     point_id: str
     train_id: str
-    role: str
+    role: Role
     point: Point
     seed: int
     train: TrainConfig
@@ -50,15 +52,15 @@ class Trial:
         return make_process(self.train, self.config.info)
 
     def handout(self) -> dict[str, object]:
-        """Return what a worker needs to rebuild this trial with `make_trial`, as plain values."""
-        sampling = [[p.role, p.point] for p in self.sampler_points]
-        return {"role": self.role, "point": self.point, "seed": self.seed, "sampling": sampling}
+        """Return what a worker needs to rebuild this trial with `rebuilt`, as plain values."""
+        sampling = [[str(p.role), p.point] for p in self.sampler_points]
+        return {"role": str(self.role), "point": self.point, "seed": self.seed, "sampling": sampling}
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
         """What is measured, in this order: disturbed cells after those that they belong to."""
         measured = evaluation(self.config)
-        disturbed = [point for point in self.sampler_points if point.role == "default"]
+        disturbed = [point for point in self.sampler_points if point.role.is_default]
         levels = [Disturbance(kind, level) for kind, level in self.config.perturb.levels]
         return tuple(
             Cell(self._cell_id(point, seed, disturbance, measured), self, point, seed, disturbance)
@@ -75,12 +77,12 @@ class Trial:
         return digest(depends, 20)
 
 
-def train_seeds(config: StudyConfig, role: str, index: int) -> list[int]:
+def train_seeds(config: StudyConfig, role: Role, index: int) -> list[int]:
     """Return the train seeds of training point number ``index``."""
     seeds = config.seeds.train_seeds
     if config.seeds.disjoint:
         return [index * DISJOINT_STRIDE + s for s in seeds]  # a fixed stride: more seeds later move none
-    if role.startswith("arm:") and config.design.arm_seeds is not None:
+    if role.arms and config.design.arm_seeds is not None:
         return seeds[: config.design.arm_seeds]
     return seeds
 
@@ -100,7 +102,7 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
             sampler = config.sampling(sampler_point)
             resolve_sampler(sampler, make_process(train, config.info))  # refuses what this field cannot do
             name = sampler_id(sampler)
-            samplers.setdefault(name, SamplerPoint(name, sampler_role, sampler_point, sampler))
+            samplers.setdefault(name, SamplerPoint(name, Role(sampler_role), sampler_point, sampler))
     except ValueError as error:
         where = ", ".join(shown(point) + shown(sampler_point)) or "the default"
         raise PlanError(("search",), f"the {role} point {where} cannot be measured: {reason(error)}") from None
@@ -110,7 +112,7 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
         trial_id=f"{name[:8]}-{seed}",
         point_id=name,
         train_id=train_id(config, train, network, seed),
-        role=role,
+        role=Role(role),
         point=point,
         seed=seed,
         train=train,
@@ -119,3 +121,9 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
         sample_seeds=tuple(config.seeds.sample_seeds),
         config=config,
     )
+
+
+def rebuilt(config: StudyConfig, handout: Mapping[str, Any]) -> Trial:
+    """Return the trial that was handed out."""
+    sampling = [(role, point) for role, point in handout["sampling"]]
+    return make_trial(config, handout["role"], handout["point"], handout["seed"], sampling)

@@ -99,7 +99,7 @@ class Worklist:
 
     def steps_left(self, store: FieldStore) -> int:
         """Training steps of the fields that no one has trained yet; none where the field is given."""
-        if self.config.given is not None:
+        if not self.config.field_source.trains:
             return 0
         steps = {t.train_id: t.train.steps for t in self.waiting}
         there = store.published(steps.keys())

@@ -53,7 +53,7 @@ def decoded(pictures: Pictures, config: DataConfig, note: str = "") -> Decoded:
         names.append(name)
         seen.append(_looked(open_it))
     if not names:
-        raise DataError(f"data.path: no pictures in {config.path}; PNG, JPEG, GIF, BMP, WebP, TIFF and PPM are read")
+        raise DataError("data.path", f"no pictures in {config.path}; PNG, JPEG, GIF, BMP, WebP, TIFF and PPM are read")
     wanted = Wanted(config.size, crop, config.channels or _channels(names, seen, config))
     shapes = [_shape(item, config.size, crop) for item in seen]
     common = Counter(shape for shape in shapes if isinstance(shape, tuple)).most_common(1)
@@ -83,8 +83,9 @@ def _channels(names: Sequence[str], seen: Sequence[Look | BadPicture], config: D
     if len(set(grey)) > 1:
         example = next(n for n, item in zip(names, seen, strict=True) if isinstance(item, Look) and item.grey)
         raise DataError(
-            f"data.channels: {config.path} has {sum(grey)} grey ({example}, …) and {len(grey) - sum(grey)} colour pictures;"
-            " say channels: 3 to repeat grey, or channels: 1 to make all grey"
+            "data.channels",
+            f"{config.path} has {sum(grey)} grey ({example}, …) and {len(grey) - sum(grey)} colour pictures;"
+            " say channels: 3 to repeat grey, or channels: 1 to make all grey",
         )
     return 1 if all(grey) and grey else 3
 
@@ -137,7 +138,7 @@ def _refusal(bad: Sequence[tuple[str, str]], total: int, config: DataConfig) -> 
     named = "; ".join(f"{printable(name)}: {reason}" for name, reason in bad[:NAMED])
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     return DataError(
-        f"data.path: {len(bad)} of {total} pictures in {config.path} cannot be used; convert or remove them: {named}{more}"
+        "data.path", f"{len(bad)} of {total} pictures in {config.path} cannot be used; convert or remove them: {named}{more}"
     )
 
 

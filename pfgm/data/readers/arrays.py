@@ -42,18 +42,19 @@ def read_npz(config: DataConfig) -> Items:
     """(N, d) vectors of floats, or images (N, H, W), (N, H, W, C), uint8 or floats in [−1, 1]."""
     path = _place(config)
     if is_table(path):
-        raise DataError(f"data.path: {path} is a table of numbers; use name: vectors")
+        raise DataError("data.path", f"{path} is a table of numbers; use name: vectors")
     values = _array(config, path)
     if values.ndim == 1:
         raise _one_axis(path, values)
     if values.ndim == 4 and values.shape[3] not in (1, 3, 4) and values.shape[1] in (1, 3, 4):
-        raise DataError(f"data.path: {path} has shape {values.shape}, it seems (N, C, H, W); transpose it to (N, H, W, C)")
+        raise DataError("data.path", f"{path} has shape {values.shape}, it seems (N, C, H, W); transpose it to (N, H, W, C)")
     if values.dtype == np.uint8 and values.ndim == 2:
-        raise DataError(f"data.path: {path} has uint8 vectors; convert them to float32, or reshape images to (N, H, W)")
+        raise DataError("data.path", f"{path} has uint8 vectors; convert them to float32, or reshape images to (N, H, W)")
     if values.ndim not in (2, 3, 4):
         raise DataError(
-            f"data.path: {path} has shape {values.shape}; need (N, d), (N, H, W) or (N, H, W, C): reshape the array to one of"
-            " these, or use name: vectors, which makes each item one row of numbers"
+            "data.path",
+            f"{path} has shape {values.shape}; need (N, d), (N, H, W) or (N, H, W, C): reshape the array to one of"
+            " these, or use name: vectors, which makes each item one row of numbers",
         )
     values, notes = _checked(values, path, images=values.ndim > 2)
     if values.ndim == 3:
@@ -68,11 +69,11 @@ def read_vectors(config: DataConfig) -> Items:
     path = _place(config)
     if is_table(path):
         if config.key is not None:
-            raise DataError(f"data.key: belongs to an .npz file with several arrays, {path} is a table; remove it")
+            raise DataError("data.key", f"belongs to an .npz file with several arrays, {path} is a table; remove it")
         return read_table(path)
     values = _array(config, path)
     if values.ndim == 0:
-        raise DataError(f"data.path: {path} holds one number; need an axis of items and one or more of numbers")
+        raise DataError("data.path", f"{path} holds one number; need an axis of items and one or more of numbers")
     if values.ndim == 1:
         raise _one_axis(path, values)
     values, _ = _checked(values, path, images=False)
@@ -81,18 +82,21 @@ def read_vectors(config: DataConfig) -> Items:
 
 def _place(config: DataConfig) -> Path:
     if config.path is None:
-        raise DataError(f"data.path: an {config.name} data set needs the file's path, e.g. path: my_data.npz")
+        raise DataError("data.path", f"an {config.name} data set needs the file's path, e.g. path: my_data.npz")
     path = Path(config.path).expanduser()
     if not path.is_file():
         also = ", or of a .csv, .tsv or .parquet table" if config.name == "vectors" else ""
-        raise DataError(f"data.path: no file at {path}; give the path of an .npz file with one array, or of an .npy file{also}")
+        raise DataError(
+            "data.path", f"no file at {path}; give the path of an .npz file with one array, or of an .npy file{also}"
+        )
     return path
 
 
 def _one_axis(path: Path, values: np.ndarray) -> DataError:
     return DataError(
-        f"data.path: {path} has shape {values.shape}; need an axis of items and one or more of numbers: (N, d),"
-        f" (N, H, W) or (N, H, W, C). Where each of the {len(values)} numbers is a point, save array.reshape(-1, 1)"
+        "data.path",
+        f"{path} has shape {values.shape}; need an axis of items and one or more of numbers: (N, d),"
+        f" (N, H, W) or (N, H, W, C). Where each of the {len(values)} numbers is a point, save array.reshape(-1, 1)",
     )
 
 
@@ -101,22 +105,22 @@ def _array(config: DataConfig, path: Path) -> np.ndarray:
         kind = kind_of(path)
         if kind == "npy":
             if config.key is not None:
-                raise DataError(f"data.key: belongs to an .npz file with several arrays, {path} holds one; remove it")
+                raise DataError("data.key", f"belongs to an .npz file with several arrays, {path} holds one; remove it")
             values: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
         elif kind == "npz":
             values = _of_archive(config.key, path)
         elif kind in CURES and not (kind == "zip" and not zipfile.is_zipfile(path)):
-            raise DataError(f"data.path: {path} is {WORDS[str(kind)]}, not an .npz or .npy file; {CURES[str(kind)]}")
+            raise DataError("data.path", f"{path} is {WORDS[str(kind)]}, not an .npz or .npy file; {CURES[str(kind)]}")
         else:
             found = f"it is {WORDS[kind]}" if kind in WORDS else "its first bytes are none of theirs"
-            raise DataError(f"data.path: {path} is not a readable .npz or .npy file ({found}, or cut short); get it again")
+            raise DataError("data.path", f"{path} is not a readable .npz or .npy file ({found}, or cut short); get it again")
     except DataError:
         raise
     except UNREADABLE as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             text = "holds Python objects, not numbers; save array.astype('float32'), or rows of one length"
-            raise DataError(f"data.path: {path} {text}") from error
-        raise DataError(f"data.path: {path} is not a readable .{kind or 'npz'} file ({error}); save it again") from error
+            raise DataError("data.path", f"{path} {text}") from error
+        raise DataError("data.path", f"{path} is not a readable .{kind or 'npz'} file ({error}); save it again") from error
     return values
 
 
@@ -126,9 +130,9 @@ def _of_archive(key: str | None, path: Path) -> np.ndarray:
         wanted = key if key is not None else "x" if "x" in names else names[0] if len(names) == 1 else None
         if wanted is None:
             cure = f"say which, such as key: {names[0]}, or name the data array `x`"
-            raise DataError(f"data.path: {path} holds arrays {', '.join(names)}; {cure}")
+            raise DataError("data.path", f"{path} holds arrays {', '.join(names)}; {cure}")
         if wanted not in names:
-            raise DataError(f"data.key: no array in {path}; it holds {', '.join(names)}, write one of these")
+            raise DataError("data.key", f"no array in {path}; it holds {', '.join(names)}, write one of these")
         values: np.ndarray = archive[wanted]
         return values
 
@@ -138,18 +142,18 @@ def _checked(values: np.ndarray, path: Path, images: bool) -> tuple[np.ndarray, 
     if values.dtype == np.uint8:
         return values, ()
     if not np.issubdtype(values.dtype, np.floating):
-        raise DataError(f"data.path: {path} has dtype {values.dtype}; {_numbers(values.dtype, images)}")
+        raise DataError("data.path", f"{path} has dtype {values.dtype}; {_numbers(values.dtype, images)}")
     bad = sum(int((~np.isfinite(part)).sum()) for part in _parts(values))
     if bad:
         raise DataError(
-            f"data.path: {path} has {bad} values that are not finite; remove their rows, or put numbers in their place"
+            "data.path", f"{path} has {bad} values that are not finite; remove their rows, or put numbers in their place"
         )
     ends = [(float(part.min()), float(part.max())) for part in _parts(values) if part.size]
     low, high = min((e[0] for e in ends), default=0.0), max((e[1] for e in ends), default=0.0)
     if images and max(-low, high) > 1.0 + SLACK:
-        raise DataError(f"data.path: float images must lie in [−1, 1], {path} {_beyond(low, high)}")
+        raise DataError("data.path", f"float images must lie in [−1, 1], {path} {_beyond(low, high)}")
     if max(-low, high) > float(np.finfo(np.float32).max):
-        raise DataError(f"data.path: {path} reaches {max(-low, high):g}, more than float32 holds; scale the data")
+        raise DataError("data.path", f"{path} reaches {max(-low, high):g}, more than float32 holds; scale the data")
     if not images:
         return values, ()
     note = (

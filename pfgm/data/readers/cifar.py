@@ -65,10 +65,10 @@ def unpickle_batch(content: bytes, where: str) -> np.ndarray:
         raise
     except Exception as error:  # a broken pickle fails in as many ways as there are opcodes
         words = " ".join(str(error).split())[:200]
-        raise DataError(f"data.path: {where} is not a batch of CIFAR-10 ({words}); get the archive anew") from error
+        raise DataError("data.path", f"{where} is not a batch of CIFAR-10 ({words}); get the archive anew") from error
     data = next((batch[k] for k in (b"data", "data") if k in batch), None) if isinstance(batch, dict) else None
     if not isinstance(data, _Array):
-        raise DataError(f"data.path: {where} has no array `data`; get the archive anew")
+        raise DataError("data.path", f"{where} has no array `data`; get the archive anew")
     return data.images(where)
 
 
@@ -95,7 +95,7 @@ class _Array:
         match self.state:
             case (_, (int(n), 3072), _Dtype(name="u1" | "|u1"), False | 0, bytes(content)) if 0 < n == len(content) / 3072:
                 return np.frombuffer(content, np.uint8).reshape(n, *ITEM)
-        raise DataError(f"data.path: the array of {where} is not (n, 3072) bytes in rows; get the archive anew")
+        raise DataError("data.path", f"the array of {where} is not (n, 3072) bytes in rows; get the archive anew")
 
 
 def _array(*_: object) -> _Array:
@@ -134,14 +134,14 @@ def _place(config: DataConfig) -> Path:
             return path
         if is_cifar_folder(path / "cifar-10-batches-py"):
             return path / "cifar-10-batches-py"
-        raise DataError(f"data.path: neither an archive nor the batches of CIFAR-10 at {path}; {_ways()}")
+        raise DataError("data.path", f"neither an archive nor the batches of CIFAR-10 at {path}; {_ways()}")
     target = cache_folder() / "cifar-10" / "cifar-10-python.tar.gz"
     if not target.is_file() and not config.download:
-        raise DataError(f"data.path: cifar10 is not on this machine; {_ways()}")
+        raise DataError("data.path", f"cifar10 is not on this machine; {_ways()}")
     try:
         return fetch(ARCHIVE, target)
     except DownloadError as error:
-        raise DataError(f"data.download: {error}; {_ways()}") from error
+        raise DataError("data.download", f"{error}; {_ways()}") from error
 
 
 def _ways() -> str:
@@ -155,10 +155,10 @@ def _batches(path: Path) -> dict[str, np.ndarray]:
     found = {name: unpickle_batch(content, f"{name} in {path}") for name, content in _contents(path)}
     if not found:
         cure = "for pictures, unpack it and give the folder, or make it a zip, with name: images"
-        raise DataError(f"data.path: {path} has none of CIFAR-10's batches; {cure}")
+        raise DataError("data.path", f"{path} has none of CIFAR-10's batches; {cure}")
     missing = [name for name in (*TRAIN, *TEST) if name not in found]
     if missing:
-        raise DataError(f"data.path: {path} lacks {', '.join(missing)}; get the archive anew")
+        raise DataError("data.path", f"{path} lacks {', '.join(missing)}; get the archive anew")
     return found
 
 
@@ -175,10 +175,10 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
                     continue
                 if member.size > MAX_BATCH:
                     raise DataError(
-                        f"data.path: {name} in {path} has {member.size} bytes, the limit is {MAX_BATCH}; get it anew"
+                        "data.path", f"{name} in {path} has {member.size} bytes, the limit is {MAX_BATCH}; get it anew"
                     )
                 content = archive.extractfile(member)
                 assert content is not None  # it is a regular file
                 yield name, content.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"data.path: {path} is not a readable archive or folder ({error}); {_ways()}") from error
+        raise DataError("data.path", f"{path} is not a readable archive or folder ({error}); {_ways()}") from error

@@ -41,7 +41,7 @@ def read_fashion_mnist(config: DataConfig) -> Items:
     train, test = (read_idx(_found(folder, names)) for names in (TRAIN, TEST))
     if train.shape[1:] != test.shape[1:]:
         raise DataError(
-            f"data.path: images in {folder} are {train.shape[1:]} to train on and {test.shape[1:]} to test; get them anew"
+            "data.path", f"images in {folder} are {train.shape[1:]} to train on and {test.shape[1:]} to test; get them anew"
         )
     return Items(train[:, None], test[:, None], f"read from {folder}")
 
@@ -63,18 +63,18 @@ def read_idx(path: Path) -> np.ndarray:
         with gzip.open(path, "rb") if compressed else open(path, "rb") as handle:
             header = handle.read(16)
             if len(header) < 16 or header[:4] != b"\0\0\x08\x03":
-                raise DataError(f"data.path: {path} is no IDX file of 8-bit images; get it anew")
+                raise DataError("data.path", f"{path} is no IDX file of 8-bit images; get it anew")
             shape = struct.unpack(">3i", header[4:])
             n_bytes = prod(shape)
             if min(shape) <= 0 or n_bytes > size * (MAX_DEFLATE if compressed else 1):
-                raise DataError(f"data.path: {path} says it holds {shape} bytes, which it cannot; get it anew")
+                raise DataError("data.path", f"{path} says it holds {shape} bytes, which it cannot; get it anew")
             if not compressed and size == 16 + n_bytes:
                 return np.memmap(path, np.uint8, "c", 16, shape)
             values = np.empty(shape, np.uint8)
             if not _filled(values, handle) or handle.read(1):
-                raise DataError(f"data.path: {path} does not hold the {shape} bytes that it says; get it anew")
+                raise DataError("data.path", f"{path} does not hold the {shape} bytes that it says; get it anew")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"data.path: {path} cannot be read ({error}); get it anew") from error
+        raise DataError("data.path", f"{path} cannot be read ({error}); get it anew") from error
     return values
 
 
@@ -94,19 +94,19 @@ def _folder(config: DataConfig) -> Path:
     if config.path is not None:
         folder = Path(config.path).expanduser()
         if not is_idx_folder(folder):
-            raise DataError(f"data.path: no {' and '.join(MD5)} (or the same without .gz) in {folder}; {_ways()}")
+            raise DataError("data.path", f"no {' and '.join(MD5)} (or the same without .gz) in {folder}; {_ways()}")
         return folder
     downloads = cache_folder() / "fashion-mnist"
     for folder in (DEBIAN, downloads):
         if is_idx_folder(folder):
             return folder
     if not config.download:
-        raise DataError(f"data.path: fashion_mnist is not on this machine; {_ways()}")
+        raise DataError("data.path", f"fashion_mnist is not on this machine; {_ways()}")
     try:
         for name, checksum in MD5.items():
             fetch(Remote(SITE + name, "md5", checksum), downloads / name)
     except DownloadError as error:
-        raise DataError(f"data.download: {error}; {_ways()}") from error
+        raise DataError("data.download", f"{error}; {_ways()}") from error
     return downloads
 
 

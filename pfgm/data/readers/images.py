@@ -54,13 +54,13 @@ MAX_EXPANDED = 1 << 20
 def read_images(config: DataConfig) -> Items:
     """Pictures of a folder or zip, (N, C, H, W) uint8, in the order of their names."""
     if config.path is None:
-        raise DataError("data.path: images need a folder or a zip of pictures, e.g. path: my_pictures")
+        raise DataError("data.path", "images need a folder or a zip of pictures, e.g. path: my_pictures")
     path = Path(config.path).expanduser()
     if path.is_dir():
         return _from_folder(path, config)
     if path.is_file():
         return _from_zip(path, config)
-    raise DataError(f"data.path: nothing at {path}; give a folder of pictures, with or without subfolders, or a zip of them")
+    raise DataError("data.path", f"nothing at {path}; give a folder of pictures, with or without subfolders, or a zip of them")
 
 
 def _from_folder(folder: Path, config: DataConfig) -> Items:
@@ -97,8 +97,9 @@ def _left_alone(names: Sequence[str], open_it: Callable[[str], BinaryIO], where:
             closed.append(name)
     if pictures:
         raise DataError(
-            f"data.path: {len(pictures)} files in {where} are pictures without a picture's suffix, such as .png; rename them,"
-            f" or move them away: {shortened(pictures)}"
+            "data.path",
+            f"{len(pictures)} files in {where} are pictures without a picture's suffix, such as .png; rename them,"
+            f" or move them away: {shortened(pictures)}",
         )
     notes = [f"{len(others)} other files beside the pictures are left alone: {shortened(others)}"] if others else []
     if closed:
@@ -124,7 +125,7 @@ def _walk(folder: str) -> Iterator[str]:
     """All files below, by their names from there; links are followed, but into no folder twice."""
 
     def refuse(error: OSError) -> None:
-        raise DataError(f"data.path: {error.filename} cannot be read ({error.strerror}); make it readable, or move it away")
+        raise DataError("data.path", f"{error.filename} cannot be read ({error.strerror}); make it readable, or move it away")
 
     seen = set()
     for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
@@ -157,12 +158,12 @@ def _open_file(path: Path) -> BinaryIO:
 def _from_zip(path: Path, config: DataConfig) -> Items:
     try:
         if (kind := kind_of(path)) in CURES:
-            raise DataError(f"data.path: {path} is {WORDS[str(kind)]}; {CURES[str(kind)]}")
+            raise DataError("data.path", f"{path} is {WORDS[str(kind)]}; {CURES[str(kind)]}")
         archive = zipfile.ZipFile(path)
     except DataError:
         raise
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise DataError(f"data.path: {path} is neither a folder nor a readable zip ({error}); make the zip anew") from error
+        raise DataError("data.path", f"{path} is neither a folder nor a readable zip ({error}); make the zip anew") from error
     with archive:
         members = [info for info in archive.infolist() if not info.is_dir()]
         _refuse_dangerous(members, path)
@@ -183,19 +184,21 @@ def _refuse_dangerous(members: list[zipfile.ZipInfo], path: Path) -> None:
     for info in members:
         name = info.orig_filename.replace("\\", "/")
         if name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:2] == ":":
-            raise DataError(f"data.path: {path} holds {info.orig_filename!r}, a place outside the zip; make the zip anew")
+            raise DataError("data.path", f"{path} holds {info.orig_filename!r}, a place outside the zip; make the zip anew")
         if info.flag_bits & 1:
-            raise DataError(f"data.path: {path} is encrypted ({info.filename}); make it anew without a password")
+            raise DataError("data.path", f"{path} is encrypted ({info.filename}); make it anew without a password")
         if info.file_size > MAX_MEMBER:
             raise DataError(
-                f"data.path: {info.filename} in {path} has {info.file_size / 1e6:.0f} MB, the limit for a picture is"
-                f" {MAX_MEMBER / 1e6:.0f} MB; leave it out"
+                "data.path",
+                f"{info.filename} in {path} has {info.file_size / 1e6:.0f} MB, the limit for a picture is"
+                f" {MAX_MEMBER / 1e6:.0f} MB; leave it out",
             )
     expanded, size = sum(info.file_size for info in members), path.stat().st_size
     if expanded > max(MAX_EXPANDED, MAX_RATIO * size):
         raise DataError(
-            f"data.path: {path} expands {expanded / size:.0f} times, to {expanded / 1e6:.0f} MB; the limit is {MAX_RATIO}"
-            " times, which pictures hardly reach; unpack it, and give the folder"
+            "data.path",
+            f"{path} expands {expanded / size:.0f} times, to {expanded / 1e6:.0f} MB; the limit is {MAX_RATIO}"
+            " times, which pictures hardly reach; unpack it, and give the folder",
         )
 
 

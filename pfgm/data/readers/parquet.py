@@ -30,7 +30,7 @@ ROWS = 256
 def read_parquet(config: DataConfig) -> Items:
     """Pictures of a column, (N, C, H, W) uint8, in the order of the files' names and of their rows."""
     if config.path is None:
-        raise DataError("data.path: parquet needs a file or a folder of .parquet files, e.g. path: train.parquet")
+        raise DataError("data.path", "parquet needs a file or a folder of .parquet files, e.g. path: train.parquet")
     path = Path(config.path).expanduser()
     train, test = _splits(path)
     values, how = _pictures(train, config)
@@ -39,8 +39,9 @@ def read_parquet(config: DataConfig) -> Items:
     test_values, _ = _pictures(test, config)
     if test_values.shape[1:] != values.shape[1:]:
         raise DataError(
-            f"data.path: in {path} the test pictures have shape {test_values.shape[1:]}, those to train on {values.shape[1:]};"
-            " say size and channels"
+            "data.path",
+            f"in {path} the test pictures have shape {test_values.shape[1:]}, those to train on {values.shape[1:]};"
+            " say size and channels",
         )
     return Items(values, test_values, how)
 
@@ -51,7 +52,7 @@ def _splits(path: Path) -> tuple[list[Path], list[Path]]:
         return [path], []
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else []
     if not files:
-        raise DataError(f"data.path: no .parquet file at {path}; give the file, or the folder of the files")
+        raise DataError("data.path", f"no .parquet file at {path}; give the file, or the folder of the files")
     by_split = {name: [f for f in files if f.name.startswith(name)] for name in ("train", "test", "validation")}
     if not by_split["train"]:
         return files, []
@@ -77,7 +78,7 @@ def _rows(files: Sequence[Path], column: str) -> Iterator[Picture]:
                         row += 1
         except (pa.ArrowException, OSError) as error:
             words = " ".join(str(error).split())[:200]
-            raise DataError(f"data.path: {path} is not a readable Parquet file ({words}); get it again") from error
+            raise DataError("data.path", f"{path} is not a readable Parquet file ({words}); get it again") from error
 
 
 def _holders(schema: pa.Schema) -> list[str]:
@@ -105,7 +106,7 @@ def _check_column(schema: pa.Schema, column: str, path: Path) -> None:
         what = f"is {schema.field(column).type}" if column in schema.names else "is not there"
         others = f"say column: {' or '.join(able)}" if able else "no column holds pictures as bytes"
         numbers = "" if able else "; for a table of numbers use name: vectors"
-        raise DataError(f"data.column: {column} {what} in {path}; {others}{numbers}")
+        raise DataError("data.column", f"{column} {what} in {path}; {others}{numbers}")
 
 
 def _open_value(value: bytes | dict[str, object] | None) -> BinaryIO:

@@ -56,10 +56,10 @@ def read_table(path: Path) -> Items:
             what = "line"
     except (pa.ArrowException, OSError, UnicodeError) as error:
         words = " ".join(str(error).split())[:200]
-        raise DataError(f"data.path: {path} is not a readable table ({words}); write it again, as UTF-8") from error
+        raise DataError("data.path", f"{path} is not a readable table ({words}); write it again, as UTF-8") from error
     names = tuple(table.column_names)
     if not table.num_rows or not names:
-        raise DataError(f"data.path: {path} has {table.num_rows} rows of {len(names)} columns; give a table with numbers")
+        raise DataError("data.path", f"{path} has {table.num_rows} rows of {len(names)} columns; give a table with numbers")
     _refuse(path, "no numbers", [_no_number(table, k, first_line, what) for k in range(len(names))], _cure_of_words)
     values = np.empty((table.num_rows, len(names)))
     for k in range(len(names)):
@@ -83,12 +83,13 @@ def _text(path: Path) -> tuple[pa.Table, int]:
     header = any(not _is_number(name, comma) and name.lower() not in MISSING for name in names) or _counts(names)
     if header and names and not names[0] and len(names) > 1:
         raise DataError(
-            f"data.path: the first column of {path} has no name, as pandas writes its index; write the table again with"
-            " index=False, or name the column"
+            "data.path",
+            f"the first column of {path} has no name, as pandas writes its index; write the table again with"
+            " index=False, or name the column",
         )
     twice = sorted({name for name in names if header and names.count(name) > 1})
     if twice:
-        raise DataError(f"data.path: {path} has several columns {twice[0]!r}; give each a name of its own")
+        raise DataError("data.path", f"{path} has several columns {twice[0]!r}; give each a name of its own")
     shown = names if header else [str(k) for k in range(len(names))]
     table = pa_csv.read_csv(
         str(path),
@@ -136,7 +137,9 @@ def _of_lists(column: pa.Array, name: str, path: Path) -> dict[str, pa.Array]:
     rows = column.to_pylist()
     lengths = {len(row) if row is not None else 0 for row in rows}
     if len(lengths) != 1 or lengths == {0}:
-        raise DataError(f"data.path: column {name!r} of {path} has lists of several lengths, or none; bring all to one length")
+        raise DataError(
+            "data.path", f"column {name!r} of {path} has lists of several lengths, or none; bring all to one length"
+        )
     return {f"{name}[{k}]": pa.array([row[k] for row in rows]) for k in range(lengths.pop())}
 
 
@@ -184,7 +187,7 @@ def _refuse(path: Path, what: str, found: Sequence[tuple[str, str] | None], cure
     if bad:
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         shown = ", ".join(text for text, _ in bad[:NAMED])
-        raise DataError(f"data.path: {path} has columns with {what}: {shown}{more}; {cure({kind for _, kind in bad})}")
+        raise DataError("data.path", f"{path} has columns with {what}: {shown}{more}; {cure({kind for _, kind in bad})}")
 
 
 def _notes(values: np.ndarray, names: Sequence[str], path: Path) -> list[str]:

@@ -24,7 +24,7 @@ def toy_reader(name: str) -> Callable[[DataConfig], Items]:
     def generate(config: DataConfig) -> Items:
         dim = config.dim or 2
         if planar and dim != 2:
-            raise DataError(f"data.dim: {config.name} lies in the plane, got dim {dim}; remove dim")
+            raise DataError("data.dim", f"{config.name} lies in the plane, got dim {dim}; remove dim")
         return Items(draw(_stream(), config.n or 2000, dim).astype(np.float32))
 
     return generate

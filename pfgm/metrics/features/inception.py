@@ -26,6 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pfgm.mistakes import Mistake
+
 logger = logging.getLogger(__name__)
 
 LIBRARY, MODULE = "torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"
@@ -65,16 +67,16 @@ def _library() -> Any:
         return importlib.import_module(MODULE)
     spec = importlib.util.find_spec(LIBRARY)  # which imports nothing
     if spec is None or spec.submodule_search_locations is None:
-        raise ValueError("features: inception needs the package torch-fidelity; pip install torch-fidelity")
+        raise Mistake("features", "inception needs the package torch-fidelity; pip install torch-fidelity")
     package = types.ModuleType(LIBRARY)
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules[LIBRARY] = package  # where the module's own imports look
     try:
         return importlib.import_module(MODULE)
     except (ImportError, RuntimeError) as error:
-        raise ValueError(
-            f"features: inception needs torch-fidelity, whose network does not import ({error});"
-            " pip install 'torch-fidelity>=0.3,<0.5'"
+        raise Mistake(
+            "features",
+            f"inception needs torch-fidelity, whose network does not import ({error}); pip install 'torch-fidelity>=0.3,<0.5'",
         ) from error
     finally:  # so that an import of the whole package elsewhere is a real one
         for name in [name for name in sys.modules if name.partition(".")[0] == LIBRARY]:
@@ -93,9 +95,9 @@ def inception_network(shape: tuple[int, ...], weights: str | None = None) -> tup
         content = path.read_bytes()
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ValueError(f"weights: cannot read {path} ({error.strerror}); give the path of the Inception weights") from error
+        raise Mistake("weights", f"cannot read {path} ({error.strerror}); give the path of the Inception weights") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:  # whatever it is
-        raise ValueError(f"weights: {path} does not hold plain tensors; give pt_inception-2015-12-05-6726825d.pth") from error
+        raise Mistake("weights", f"{path} does not hold plain tensors; give pt_inception-2015-12-05-6726825d.pth") from error
     digest = hashlib.sha256(content).hexdigest()[: len(STANDARD)]
     network = InceptionFeatures(shape, _extractor(fidelity, state, path)).eval().requires_grad_(False)
     return network, "inception" if digest == STANDARD else f"inception-{digest}"
@@ -110,7 +112,7 @@ def _extractor(fidelity: Any, state: object, path: Path) -> nn.Module:
             extractor: nn.Module = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], copy)
         except (RuntimeError, TypeError) as error:
             what = str(error).splitlines()[0]
-            raise ValueError(f"weights: {path} are not Inception-v3's ({what}); give torch-fidelity's file") from error
+            raise Mistake("weights", f"{path} are not Inception-v3's ({what}); give torch-fidelity's file") from error
     return extractor
 
 
@@ -123,8 +125,9 @@ def _downloaded(url: str) -> Path:
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=STANDARD, progress=False)
         except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"weights: the Inception weights could not be downloaded from {url} ({error});"
-                " download them elsewhere and give evaluate.weights: <path>"
+            raise Mistake(
+                "weights",
+                f"the Inception weights could not be downloaded from {url} ({error});"
+                " download them elsewhere and give evaluate.weights: <path>",
             ) from error
     return path

@@ -25,6 +25,7 @@ from pfgm.field.sources import Sources
 from pfgm.memory import ByRows
 from pfgm.metrics.features.classifiers import CLASSIFIERS, shipped_classifier
 from pfgm.metrics.features.inception import inception_network
+from pfgm.mistakes import Mistake
 
 CHUNK = 250
 """Images that a network is called on at once."""
@@ -74,19 +75,20 @@ def check_features(name: str, shape: tuple[int, ...], weights: str | None = None
         ValueError: unknown features, the wrong shape, or weights for a network that ships its own.
     """
     if name not in FEATURES:
-        raise ValueError(f"features: unknown '{name}'; use one of {', '.join(FEATURES)}")
+        raise Mistake("features", f"unknown '{name}'; use one of {', '.join(FEATURES)}")
     if name in CLASSIFIERS and shape != CLASSIFIERS[name].shape and prod(shape) != prod(CLASSIFIERS[name].shape):
         wanted = " × ".join(map(str, CLASSIFIERS[name].shape[1:]))
-        raise ValueError(
-            f"features: the {name} network needs {wanted} grey images, the data have shape {shape};"
-            f" use {'random or inception' if len(shape) == 3 else 'pixels'}"
+        raise Mistake(
+            "features",
+            f"the {name} network needs {wanted} grey images, the data have shape {shape};"
+            f" use {'random or inception' if len(shape) == 3 else 'pixels'}",
         )
     if name in ("random", "inception") and len(shape) != 3:
-        raise ValueError(f"features: {name} needs images, the data are vectors of shape {shape}; use pixels")
+        raise Mistake("features", f"{name} needs images, the data are vectors of shape {shape}; use pixels")
     if name == "inception" and shape[0] not in (1, 3):
-        raise ValueError(f"features: inception needs grey or RGB images, the data have {shape[0]} channels; use random")
+        raise Mistake("features", f"inception needs grey or RGB images, the data have {shape[0]} channels; use random")
     if weights is not None and name != "inception":
-        raise ValueError(f"weights: belongs to features inception, this run uses {name}; remove it")
+        raise Mistake("weights", f"belongs to features inception, this run uses {name}; remove it")
 
 
 def feature_network(

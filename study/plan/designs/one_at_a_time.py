@@ -9,6 +9,7 @@ from study.config.study import StudyConfig, moved
 from study.plan.designs.design import Design
 from study.plan.points import Declared
 from study.plan.reach import level_lines
+from study.plan.role import Role
 
 if TYPE_CHECKING:
     from study.plan.reach import Identity, Joint
@@ -23,7 +24,7 @@ class OneAtATime(Design):
     def points(self, config: StudyConfig, group: str) -> list[Declared]:
         """Return the arms, one parameter after another."""
         return [
-            (f"arm:{key}", moved(config, group, key, value))
+            (Role.arm(key), moved(config, group, key, value))
             for key, distribution in config.searched(group).items()
             for value in distribution.grid()
         ]

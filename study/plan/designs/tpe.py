@@ -22,6 +22,7 @@ from study.plan.designs.design import GrowingDesign
 from study.plan.identity import digest
 from study.plan.points import PlanError, Point, read_point
 from study.plan.reach import Identity, Joint, identities
+from study.plan.role import Role
 from study.plan.trial import Trial, make_trial, train_seeds
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -120,8 +121,9 @@ def _ask_once(
     return _trials_of(config, "tpe", index, train, sampling)
 
 
-def _trials_of(config: StudyConfig, role: str, index: int, train: Point, sampling: Point) -> list[Trial]:
+def _trials_of(config: StudyConfig, why: str, index: int, train: Point, sampling: Point) -> list[Trial]:
     """The trials of point number ``index``: one a train seed, with one sampler point."""
+    role = Role(why)
     return [make_trial(config, role, train, seed, [(role, sampling)]) for seed in train_seeds(config, role, index)]
 
 

@@ -55,7 +55,7 @@ def test_samples_and_metrics_do_not_know_of_the_offset(tmp_path):
     assert float((y - 1e7 - x).abs().max()) < 1e-4
     assert float((y.float().double() - 1e7 - x).abs().max()) > 0.1  # float32 would not have told them apart
     config = EvaluateConfig(samples=200, metrics=("fid", "kid", "precision_recall", "neighbours", "energy", "solver_error"))
-    rows = [Evaluator(data, config).measure(f, SamplerConfig(**SAMPLER), 0).row for data, f in ((plain, a), (moved, b))]
+    rows = [Evaluator(data, config).of(f).at(SamplerConfig(**SAMPLER), 0).row for data, f in ((plain, a), (moved, b))]
     for key in (
         "metric_fid",
         "metric_fid_floor",

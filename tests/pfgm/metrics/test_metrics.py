@@ -217,25 +217,25 @@ def small_field(steps: int = 30) -> tuple:
 def test_evaluation_row():
     data, field = small_field()
     metrics = ("fid", "precision_recall", "neighbours", "solver_error", "sliced_wasserstein")
-    evaluator = Evaluator(data, EvaluateConfig(samples=120, metrics=metrics, solver_error_samples=50))
+    measurement = Evaluator(data, EvaluateConfig(samples=120, metrics=metrics, solver_error_samples=50)).of(field)
     errors = []
     for rtol in (1e-1, 1e-3, 1e-5):
-        row = evaluator.measure(field, SamplerConfig(rtol=rtol, batch_size=60), seed=0).row
+        row = measurement.at(SamplerConfig(rtol=rtol, batch_size=60), seed=0).row
         assert row["status"] == "complete"
         assert row["metric_features"] == "pixels"
         errors.append(row["metric_solver_error"])
     assert errors[0] > errors[1] > errors[2] > 0
-    assert sum(key[0] == "solution" for key in evaluator._of_field) == 1, "one reference solution serves every tolerance"
+    assert sum(key[0] == "solution" for key in measurement.kept) == 1, "one reference solution serves every tolerance"
     assert 0 < row["diag_coverage"] < 1
     assert row["diag_prior_truncated"] == 0
-    cut = evaluator.measure(field, SamplerConfig(rtol=1e-3, max_radius_ratio=5.0, batch_size=60), seed=0).row
+    cut = measurement.at(SamplerConfig(rtol=1e-3, max_radius_ratio=5.0, batch_size=60), seed=0).row
     assert cut["diag_prior_truncated"] == pytest.approx(1 / np.sqrt(26))  # P(R > 5 T) = 1/√(1 + 25) in the plane
 
 
 def test_same_latents_give_the_same_row():
     data, field = small_field(5)
     config = EvaluateConfig(samples=60, metrics=("fid", "sliced_wasserstein"))
-    rows = [Evaluator(data, config).measure(field, SamplerConfig(solver="heun2", steps=4), seed=1).row for _ in range(2)]
+    rows = [Evaluator(data, config).of(field).at(SamplerConfig(solver="heun2", steps=4), seed=1).row for _ in range(2)]
     kept = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
     assert kept[0] == kept[1]
 
@@ -245,7 +245,7 @@ def test_a_diverged_solve_is_a_row_without_metrics():
     for p in field.network.parameters():
         p.fill_(torch.nan)
     evaluator = Evaluator(data, EvaluateConfig(samples=60, metrics=("fid", "neighbours")))
-    measured = evaluator.measure(field, SamplerConfig(solver="euler", steps=3), seed=0)
+    measured = evaluator.of(field).at(SamplerConfig(solver="euler", steps=3), seed=0)
     assert measured.row["status"] == "diverged"
     assert measured.row["metric_nonfinite_fraction"] == 1.0
     assert "metric_fid" not in measured.row

@@ -277,8 +277,8 @@ def test_the_metric_of_a_known_law() -> None:
     """The toy `gaussians` and its exact field: nats/dim are the law's own entropy per dimension to 0.01, and no bits."""
     data = load_data(DataConfig(name="gaussians", n=600, holdout=0.5))
     flow = exact_field("gaussian_mixture", data, exact_train(math.inf, data.info))
-    evaluator = Evaluator(data, EvaluateConfig(samples=50, metrics=("likelihood",), likelihood_samples=100))
-    row = evaluator.measure(flow, SamplerConfig(solver="heun2", steps=4, t_min=0.005), seed=0).row
+    measurement = Evaluator(data, EvaluateConfig(samples=50, metrics=("likelihood",), likelihood_samples=100)).of(flow)
+    row = measurement.at(SamplerConfig(solver="heun2", steps=4, t_min=0.005), seed=0).row
     x = some_points(data, 100) - data.info.mean.double()
     assert row["metric_nats_per_dim"] == pytest.approx(float(-flow.law.log_prob(x, 0.005).mean() / 2), abs=0.01)
     assert (row["metric_n_likelihood"], row["metric_divergence"], row["metric_dequantization"]) == (100, "exact", "none")
@@ -298,18 +298,18 @@ def test_the_metric_of_grey_levels_is_of_held_out_points(caplog: pytest.LogCaptu
     held_out = {tuple(row) for row in data.test[:].double().tolist()}
     assert all(tuple(row) in held_out for row in taken.tolist())
     flow = exact_field("gaussian_mixture", data, exact_train(math.inf, data.info))
-    evaluator = Evaluator(data, EvaluateConfig(samples=50, metrics=("likelihood",), likelihood_samples=30))
-    rows = [evaluator.measure(flow, SamplerConfig(solver="euler", steps=n, t_min=0.1), seed=0).row for n in (2, 3)]
+    measurement = Evaluator(data, EvaluateConfig(samples=50, metrics=("likelihood",), likelihood_samples=30)).of(flow)
+    rows = [measurement.at(SamplerConfig(solver="euler", steps=n, t_min=0.1), seed=0).row for n in (2, 3)]
     assert rows[0]["metric_nats_per_dim"] == rows[1]["metric_nats_per_dim"]
     assert (rows[0]["metric_divergence"], rows[0]["metric_dequantization"]) == ("hutchinson", "(v + u)/8 − 1")
     assert rows[0]["metric_bits_per_dim"] == pytest.approx(rows[0]["metric_nats_per_dim"] / math.log(2) + 3, abs=1e-12)
     exact = flow.law.log_prob(dequantize(taken, 8.0, 0) - data.info.mean.double(), 0.1)
     assert abs(rows[0]["metric_bits_per_dim"] - float(bits_per_dim(exact, 64, 8.0).mean())) < 0.1
     assert 0 < rows[0]["metric_bits_per_dim_se"] < 1
-    low, half = (evaluator.measure(flow, SamplerConfig(solver="euler", steps=2, t_min=t), seed=0).row for t in (1e-3, 1 / 16))
+    low, half = (measurement.at(SamplerConfig(solver="euler", steps=2, t_min=t), seed=0).row for t in (1e-3, 1 / 16))
     assert [row["metric_likelihood_t"] for row in (rows[0], low, half)] == [0.1, 1 / 16, 1 / 16]
     assert low["metric_bits_per_dim"] == half["metric_bits_per_dim"] != rows[0]["metric_bits_per_dim"]
-    under = evaluator.measure(flow, SamplerConfig(solver="euler", steps=2, T=0.06), seed=0).row
+    under = measurement.at(SamplerConfig(solver="euler", steps=2, T=0.06), seed=0).row
     assert "metric_bits_per_dim" not in under and "not above half a grey level, 0.0625" in caplog.text
 
 
@@ -327,8 +327,8 @@ def test_a_likelihood_that_fails_leaves_nulls(caplog: pytest.LogCaptureFixture) 
             return torch.nan * x
 
     flow = Broken(lambda x, t: 0.5 * torch.tanh(x), process_of(2))
-    evaluator = Evaluator(data, EvaluateConfig(samples=50, metrics=("likelihood",)))
-    row = evaluator.measure(flow, SamplerConfig(solver="heun2", steps=4), seed=0).row
+    measurement = Evaluator(data, EvaluateConfig(samples=50, metrics=("likelihood",))).of(flow)
+    row = measurement.at(SamplerConfig(solver="heun2", steps=4), seed=0).row
     assert row["status"] == "complete"
     assert "metric_nats_per_dim" not in row
     assert "no likelihood at T" in caplog.text

@@ -358,7 +358,7 @@ def test_the_report_of_an_exact_field(folder: Folder) -> None:
     assert "over 2 samplings of the given field" in text
     assert "## Likelihood and prior error" in text and "KL of the law at T to the prior (nats)" in text
     (folder.path / "again.yaml").write_text(run_yaml(frame, frame.iloc[0], "again"))
-    assert load_study_config(folder.path / "again.yaml").given is not None
+    assert load_study_config(folder.path / "again.yaml").field_source.exact
 
 
 @pytest.mark.parametrize("n_aug", [8.0, math.inf])
