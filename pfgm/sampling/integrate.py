@@ -105,11 +105,11 @@ def _levels(
         return shared[::-1] if upwards else shared
     if not SOLVERS[solver].own_levels:
         able = ", ".join(name for name, kind in SOLVERS.items() if kind.own_levels)
-        raise ValueError(f"grid: own has other levels for each sample, which solver {solver} cannot follow; use {able}")
+        raise Mistake("grid", f"own has other levels for each sample, which solver {solver} cannot follow; use {able}")
     if width is None:
-        raise ValueError("width: grid own needs the width of the data; give width, or use grid rho")
+        raise Mistake("width", "grid own needs the width of the data; give width, or use grid rho")
     if upwards or ode.disturb is not None:
-        raise ValueError("grid: own is known for the undisturbed way down only, where a line starts; use grid rho")
+        raise Mistake("grid", "own is known for the undisturbed way down only, where a line starts; use grid rho")
     own = own_levels(x, *ends, steps, width)
     ode.far = own.far
     return own.t
