@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-from analysis import load_study, summarize
+from analysis import load_study, plot_summary, summarize, to_optuna
+from analysis.rows.facts import column_of
 
 PARTS = {
     "own_network.py": """
@@ -62,7 +63,8 @@ RALSTON = Solver(one_step(ralston), calls=2)
 """,
     "own_metric.py": """
 from pfgm.metrics.card import Column, Metric
-SPREAD = Metric(lambda seen: {"metric_spread": float(seen.x.std())}, columns=(Column("metric_spread"),))
+COLUMN = Column("metric_spread", label="spread of the samples", unit="data units", log=True, higher_is_better=True, shown=True)
+SPREAD = Metric(lambda seen: {"metric_spread": float(seen.x.std())}, columns=(COLUMN,))
 """,
 }
 RUN = """
@@ -107,6 +109,10 @@ def test_a_study_runs_with_a_network_a_process_a_solver_and_a_metric_of_ones_own
     assert rows["metric_spread"].gt(0).all() and rows["cost_nfe"].eq(9).all(), "two calls a step, and one to denoise"
     assert rows["network_rank"].eq(4).all() and rows["train_process"].eq("flat").all()
     assert len(summarize(rows, metric="spread")) == 2
+    spread = column_of(rows, "spread")  # registered in the other process alone: the rows tell of it
+    assert spread.log and spread.higher_is_better and spread.shown and spread.metric == "spread"
+    assert plot_summary(rows, "spread").get_xlabel() == "spread of the samples (data units)"
+    assert to_optuna(rows, "spread").direction.name == "MAXIMIZE"
     manifest = pq.read_schema(tmp_path / "results" / "own" / "manifest.parquet")
     assert {"train_top", "network_rank"} <= set(manifest.names)
 
