@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
+    from pfgm.data.items import Reader
     from pfgm.kinds import NetworkKind
     from pfgm.metrics.card import Metric
+    from pfgm.metrics.features.kind import FeatureKind
     from pfgm.process.base import Process
+    from pfgm.sampling.grids import Grid
     from pfgm.sampling.solvers import Solver
     from pfgm.training.objectives import Objective
 
@@ -79,6 +82,21 @@ class Registry(Generic[T]):
         return f"{self.kind}: unknown '{name}'; {hint}"
 
 
+READERS: Registry[Reader] = Registry(
+    "data set",
+    digits="pfgm.data.readers.digits:DIGITS",
+    fashion_mnist="pfgm.data.readers.idx:FASHION_MNIST",
+    cifar10="pfgm.data.readers.cifar:CIFAR10",
+    images="pfgm.data.readers.images:IMAGES",
+    parquet="pfgm.data.readers.parquet:PARQUET",
+    npz="pfgm.data.readers.arrays:NPZ",
+    vectors="pfgm.data.readers.arrays:VECTORS",
+    rings="pfgm.data.readers.toys:RINGS",
+    spiral="pfgm.data.readers.toys:SPIRAL",
+    two_moons="pfgm.data.readers.toys:TWO_MOONS",
+    gaussians="pfgm.data.readers.toys:GAUSSIANS",
+    shell="pfgm.data.readers.toys:SHELL",
+)
 NETWORKS: Registry[NetworkKind] = Registry(
     "network",
     mlp="pfgm.networks.mlp:MLP",
@@ -110,6 +128,20 @@ SOLVERS: Registry[Solver] = Registry(
     heun2="pfgm.sampling.solvers:HEUN2",
     rk4="pfgm.sampling.solvers:RK4",
     multistep2="pfgm.sampling.solvers:MULTISTEP2",
+)
+GRIDS: Registry[Grid] = Registry(
+    "grid",
+    log="pfgm.sampling.grids:log",
+    rho="pfgm.sampling.grids:rho",
+    time="pfgm.sampling.grids:time",
+)
+FEATURES: Registry[FeatureKind] = Registry(
+    "features",
+    digits="pfgm.metrics.features.classifiers:DIGITS",
+    fashion_mnist="pfgm.metrics.features.classifiers:FASHION_MNIST",
+    inception="pfgm.metrics.features.inception:INCEPTION",
+    random="pfgm.metrics.features.random_features:RANDOM",
+    pixels="pfgm.metrics.features.pixels:PIXELS",
 )
 METRICS: Registry[Metric] = Registry(
     "metric",

@@ -30,6 +30,7 @@ from study.describe import describe_plan
 from study.plan.identity import evaluation
 from study.plan.make import make_plan
 from study.plan.worklist import Worklist
+from study.rows.records import MEASUREMENTS
 
 F64 = torch.float64
 pytestmark = pytest.mark.usefixtures("one_thread")
