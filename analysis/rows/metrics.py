@@ -103,21 +103,21 @@ def on_scale(frame: pd.DataFrame, metric: str | None = None) -> Measured:
     return Measured(metric, main, log, raw, values.map(math.log, na_action="ignore") if log else values)
 
 
-def skipped_rows(rows: pd.DataFrame, raw: pd.Series, metric: str, perturbed: bool = False) -> dict[str, int]:
+def skipped_rows(rows: pd.DataFrame, raw: pd.Series, measured: Measured, perturbed: bool = False) -> dict[str, int]:
     """Count the rows that have no value, by reason.
 
     Args:
         rows: the rows.
         raw: their metric as measured.
-        metric: its name.
+        measured: which metric it is, and its scale.
         perturbed: rows of disturbed fields are wanted, so they are not counted.
     """
     skipped = {f"status {s}": int(n) for s, n in rows["status"].value_counts().sort_index().items() if s != "complete"}
     complete, finite = rows["status"].eq("complete"), np.isfinite(raw)
     if n := int((complete & ~finite).sum()):
-        skipped[f"{metric} missing"] = n
-    if n := int((complete & finite & (raw <= 0)).sum()) if is_log(rows, metric) else 0:
-        skipped[f"{metric} not positive"] = n
+        skipped[f"{measured.metric} missing"] = n
+    if n := int((complete & finite & (raw <= 0)).sum()) if measured.log else 0:
+        skipped[f"{measured.metric} not positive"] = n
     disturbed = int(rows["perturb_kind"].notna().sum()) if "perturb_kind" in rows else 0
     if (n := disturbed + int(rows.attrs.get("disturbed", 0))) and not perturbed:
         skipped["row of a disturbed field"] = n
@@ -136,7 +136,7 @@ def metric_values(frame: pd.DataFrame, metric: str, perturbed: bool = False) -> 
     """
     measured = on_scale(frame, metric)
     y = measured.y.where(frame["perturb_kind"].isna()) if "perturb_kind" in frame and not perturbed else measured.y
-    return y, skipped_rows(frame, measured.raw, metric, perturbed)
+    return y, skipped_rows(frame, measured.raw, measured, perturbed)
 
 
 OUTCOMES = {"n_failed": ["failed", "timeout"], "n_diverged": ["diverged", "solver_limit"], "n_pending": ["pending"]}
