@@ -11,21 +11,21 @@ from pydantic import BeforeValidator, Field, StrictBool, ValidationError, field_
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt, joined, whole, with_defaults
 from pfgm.mistakes import Mistake, raised
-from pfgm.registry import METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
-
-FEATURES = ("digits", "fashion_mnist", "inception", "random", "pixels")
+from pfgm.registry import FEATURES, GRIDS, METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
 
 if TYPE_CHECKING:
     NetworkName: TypeAlias = str
     ProcessName: TypeAlias = str
     ObjectiveName: TypeAlias = str
     SolverName: TypeAlias = str
+    GridName: TypeAlias = str
     MetricName: TypeAlias = str
     FeaturesName: TypeAlias = str
 else:  # names as they stand in the registry when this module is loaded
     NetworkName, ProcessName = Literal[NETWORKS.names()], Literal[PROCESSES.names()]
     ObjectiveName, SolverName = Literal[OBJECTIVES.names()], Literal[SOLVERS.names()]
-    MetricName, FeaturesName = Literal[METRICS.names()], Literal[FEATURES]
+    GridName = Literal[(*GRIDS.names(), "native", "own")]
+    MetricName, FeaturesName = Literal[METRICS.names()], Literal[FEATURES.names()]
 
 REFERENCE_OBJECTIVES = ("normalized", "reference")
 """Objectives whose target is computed over a reference batch."""
@@ -209,7 +209,7 @@ class SamplerConfig(Model):
     """Absolute tolerance of the state that is solved for, in data units (vp: x/√(1 + t²)); `same` (default): equal to rtol."""
     steps: PositiveInt | None = None
     """Steps of a fixed-step solver (default 16)."""
-    grid: Literal["log", "rho", "time", "native", "own"] | None = None
+    grid: GridName | None = None
     """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), time (equal steps of its own time), native, as the
     process was published (log for pfgm and ve, rho for pfgmpp, time for vp), or own: heights of each sample's own, for solvers
     pc2, pc3, multistep2 and ipndm4."""

@@ -12,10 +12,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from pfgm.mistakes import Mistake
+
 if TYPE_CHECKING:
+    from pfgm.data.items import Reader
     from pfgm.kinds import NetworkKind
     from pfgm.metrics.card import Metric
+    from pfgm.metrics.features.kind import FeatureKind
     from pfgm.process.base import Process
+    from pfgm.sampling.grids import Grid
     from pfgm.sampling.solvers import Solver
     from pfgm.training.objectives import Objective
 
@@ -36,7 +41,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._parts:
-            raise KeyError(self.unknown(name))
+            raise KeyError(str(self.mistake(name)))
         if name not in self._loaded:
             module, _, attribute = self._parts[name].partition(":")
             self._loaded[name] = cast(T, getattr(import_module(module), attribute))
@@ -72,13 +77,28 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind}: the name '{name}' is taken by {self._parts[name]}; choose another")
         self._parts[name] = part
 
-    def unknown(self, name: str) -> str:
-        """Return what to say of a name that is not there: all names, the nearest first."""
+    def mistake(self, name: str) -> Mistake:
+        """Return what to say of a name that is not there: all names, or the nearest."""
         near = difflib.get_close_matches(name, self._parts, n=1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(self._parts)}"
-        return f"{self.kind}: unknown '{name}'; {hint}"
+        return Mistake(self.kind, f"unknown '{name}'; {hint}")
 
 
+READERS: Registry[Reader] = Registry(
+    "data set",
+    digits="pfgm.data.readers.digits:DIGITS",
+    fashion_mnist="pfgm.data.readers.idx:FASHION_MNIST",
+    cifar10="pfgm.data.readers.cifar:CIFAR10",
+    images="pfgm.data.readers.images:IMAGES",
+    parquet="pfgm.data.readers.parquet:PARQUET",
+    npz="pfgm.data.readers.arrays:NPZ",
+    vectors="pfgm.data.readers.arrays:VECTORS",
+    rings="pfgm.data.readers.toys:RINGS",
+    spiral="pfgm.data.readers.toys:SPIRAL",
+    two_moons="pfgm.data.readers.toys:TWO_MOONS",
+    gaussians="pfgm.data.readers.toys:GAUSSIANS",
+    shell="pfgm.data.readers.toys:SHELL",
+)
 NETWORKS: Registry[NetworkKind] = Registry(
     "network",
     mlp="pfgm.networks.mlp:MLP",
@@ -113,6 +133,20 @@ SOLVERS: Registry[Solver] = Registry(
     pc2="pfgm.sampling.multistep:PC2",
     pc3="pfgm.sampling.multistep:PC3",
     ipndm4="pfgm.sampling.multistep:IPNDM4",
+)
+GRIDS: Registry[Grid] = Registry(
+    "grid",
+    log="pfgm.sampling.grids:log",
+    rho="pfgm.sampling.grids:rho",
+    time="pfgm.sampling.grids:time",
+)
+FEATURES: Registry[FeatureKind] = Registry(
+    "features",
+    digits="pfgm.metrics.features.classifiers:DIGITS",
+    fashion_mnist="pfgm.metrics.features.classifiers:FASHION_MNIST",
+    inception="pfgm.metrics.features.inception:INCEPTION",
+    random="pfgm.metrics.features.random_features:RANDOM",
+    pixels="pfgm.metrics.features.pixels:PIXELS",
 )
 METRICS: Registry[Metric] = Registry(
     "metric",

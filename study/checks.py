@@ -10,8 +10,7 @@ from collections.abc import Mapping
 import torch
 
 from pfgm.config import foreign_train_keys
-from pfgm.metrics.features.inception import check_inception
-from pfgm.metrics.features.networks import check_features, default_features
+from pfgm.metrics.features.networks import check_ready, default_features
 from pfgm.mistakes import Mistake
 from pfgm.networks.build import build_network, check_network
 from pfgm.process.make import make_process
@@ -114,9 +113,7 @@ def _check_features(source: Source, config: StudyConfig) -> None:
     """The feature network and the architecture must take the data."""
     features = config.evaluate.features or default_features(config.data.name, config.info.shape)
     try:
-        check_features(features, config.info.shape, config.evaluate.weights)
-        if features == "inception":
-            check_inception(config.info.shape, config.evaluate.weights)
+        check_ready(features, config.info.shape, config.evaluate.weights)
     except Mistake as error:
         raise source.error(("evaluate", *error.path), error.text) from None
     searched = config.search_train.get("process")

@@ -61,7 +61,9 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
         draw_curve(ax, drawn, question.setting.axis)
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), log)
         _draw_reference(ax, question, drawn)
-    mark_failures(ax, curve["x"], curve["n_failed"] + curve["n_diverged"])
+    bad = curve["n_failed"] + curve["n_diverged"]
+    if bad.any():
+        mark_failures(ax, curve["x"], bad)
     if drawn.empty:
         note(ax, "no complete row")
     return ax

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.plots.style import FAILURE_COLOUR, PALETTE, draw_legend, new_axes, note, plain_log_ticks
+from analysis.rows.facts import column_of
 from analysis.rows.meta import tolerance_of
 from analysis.rows.metrics import default_metric, is_log
 from analysis.rows.question import MAIN, statistic
@@ -49,7 +50,11 @@ def plot_summary(frame: pd.DataFrame, metric: str = MAIN, *, ax: Axes | None = N
         metric: default ``fid``.
         ax: axes to draw on; new ones if None.
     """
-    table = summarize(frame, metric).dropna(subset=["mean"]).sort_values("mean", ascending=is_log(metric))
+    table = (
+        summarize(frame, metric)
+        .dropna(subset=["mean"])
+        .sort_values("mean", ascending=not column_of(frame, metric).higher_is_better)
+    )
     ax = ax or new_axes()
     ax.set_xlabel(metric_label(frame, metric))
     if table.empty:
@@ -59,7 +64,7 @@ def plot_summary(frame: pd.DataFrame, metric: str = MAIN, *, ax: Axes | None = N
         ax.set_title(f"the best {MAX_LINES} of {len(table)} configurations", fontsize=8)
     table = table.head(MAX_LINES).reset_index(drop=True)
     draw_lines(ax, [configuration_name(frame, row) for row in table.to_dict("records")], table, "mean")
-    if is_log(metric):
+    if is_log(frame, metric):
         ax.set_xscale("log")
         plain_log_ticks(ax, "x")
     return ax

@@ -25,6 +25,7 @@ from analysis.plots.style import (
     pad_log,
     plain_log_ticks,
 )
+from analysis.rows.facts import column_of
 from analysis.rows.meta import design_of, tolerance_of
 from analysis.rows.metrics import anchors, default_metric, is_log
 from analysis.rows.question import MAIN, statistic
@@ -138,7 +139,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axes | Non
 
     Args:
         frame: rows of `analysis.load_study`.
-        metric: default ``fid``; ``precision`` and ``recall`` stay linear, without front.
+        metric: default ``fid``; shares such as ``precision`` stay linear, without front.
         ax: axes to draw on; new ones if None.
     """
     fronts = seed_fronts(frame, metric)
@@ -148,18 +149,18 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axes | Non
     ax.set_xlabel("NFE (network calls an image)")
     ax.set_ylabel(metric_label(frame, metric))
     ax.set_xscale("log", base=2)
-    if is_log(metric):
+    if is_log(frame, metric):
         ax.set_yscale("log")
     curves = solver_curves(drawn, design_of(frame) == "one_at_a_time")
     handles = draw_cloud(ax, drawn, faint=len(curves) > 1)
-    handles += draw_curves(ax, curves, sorted(drawn["solver"].dropna().unique()), dots=is_log(metric))
+    handles += draw_curves(ax, curves, sorted(drawn["solver"].dropna().unique()), dots=is_log(frame, metric))
     if metric == default_metric(frame):
         handles += draw_front(ax, drawn, fronts, tolerance_of(frame))
     if len(drawn):
-        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(metric))
+        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(float), is_log(frame, metric))
         nfe_ticks(ax, drawn["nfe"])
-        if metric.removeprefix("metric_") in ("precision", "recall"):
-            ax.set_ylim(top=min(ax.get_ylim()[1], 1.03))  # a share
+        if column_of(frame, metric).high == 1:  # a share
+            ax.set_ylim(top=min(ax.get_ylim()[1], 1.03))
     else:
         note(ax, "no complete row")
     if metric == "fid":

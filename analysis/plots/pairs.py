@@ -43,7 +43,7 @@ def plot_interaction(
     )
     if len(done):
         low, high = float(done["mean"].min()), float(done["mean"].max()) * 1.0001
-        norm = LogNorm(low, high) if is_log(metric) else Normalize(low, high)
+        norm = LogNorm(low, high) if is_log(frame, metric) else Normalize(low, high)
         some = (done["n_failed"] + done["n_diverged"]).gt(0)
         sound = "0.3" if len(cells) <= 1000 else "none"  # above, edges would hide the colours
         edges = [FAILURE_COLOUR if failed else sound for failed in some]
@@ -52,7 +52,7 @@ def plot_interaction(
             done["x"], done["y"], c=done["mean"], norm=norm, cmap="cividis", s=size, edgecolors=edges, linewidths=edge
         )
         subs = (1.0, 2.0, 5.0) if high / low > 3 else (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)
-        ticks = LogLocator(10, subs=subs) if is_log(metric) else None
+        ticks = LogLocator(10, subs=subs) if is_log(frame, metric) else None
         bar = ax.figure.colorbar(
             marks, ax=ax, label=metric_label(frame, metric), ticks=ticks, format=FuncFormatter(plain_number)
         )

@@ -30,7 +30,7 @@ def plot_variance_components(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axe
     ax = ax or new_axes()
     known = table.dropna(subset=["share"]).reset_index(drop=True)
     ax.set_xlim(0, 1)
-    ax.set_xlabel(f"share of the variance of {'log ' * is_log(metric)}{metric_label(frame, metric)}")
+    ax.set_xlabel(f"share of the variance of {'log ' * is_log(frame, metric)}{metric_label(frame, metric)}")
     if known.empty:
         note(ax, "one field and one sample seed: no variance to divide")
         return ax

@@ -121,7 +121,7 @@ def plot_theory_curves(
     curve, measured = (table.loc[table["kind"].eq(kind)] for kind in ("curve", "measured"))
     _draw_measured(ax, measured, "samplings" if is_given(frame) else "fields")
     if which == "prior_error":
-        _draw_prior_error(ax, curve, measured, every.attrs["valid_from"], every.attrs["metric"])
+        _draw_prior_error(ax, every, curve, measured)
     else:
         ax.plot(curve["x"], curve["y"], "--", color="0.25", lw=1.1, label="theory", zorder=1)
     if which == "tau_null":
@@ -142,8 +142,9 @@ def _draw_measured(ax: Axes, measured: pd.DataFrame, unit: str) -> None:
                 label=f"measured, 95 % over {unit}" if has.any() else "measured")  # fmt: skip
 
 
-def _draw_prior_error(ax: Axes, curve: pd.DataFrame, measured: pd.DataFrame, valid: float | None, metric: str) -> None:
-    log = is_log(metric)
+def _draw_prior_error(ax: Axes, every: pd.DataFrame, curve: pd.DataFrame, measured: pd.DataFrame) -> None:
+    valid, metric = every.attrs["valid_from"], every.attrs["metric"]
+    log = is_log(every, metric)
     if log:
         ax.set_yscale("log")
     pad_log(ax, measured[["y"]].to_numpy(float), log)

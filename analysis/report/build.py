@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,53 +14,35 @@ from pyarrow import csv
 from analysis.report.blocks import Section, TableBlock
 from analysis.report.html import to_html
 from analysis.report.markdown import to_markdown
-from analysis.report.sections import (
-    box,
-    degradation,
-    design,
-    equivalence,
-    failures,
-    importance,
-    interaction,
-    likelihood,
-    methods,
-    noise,
-    parameters,
-    runnable,
-    runs,
-    sampler,
-    short,
-    table,
-    theory,
-    verdict,
-)
 from analysis.report.study import Study
+from pfgm.registry import Registry
 from study.rows.records import write_text
 
 logger = logging.getLogger("analysis.report")
 
 
-SECTIONS: Mapping[str, Callable[[Study], Section | None]] = {
-    "short": short.section,
-    "design": design.section,
-    "verdict": verdict.section,
-    "noise": noise.section,
-    "training": parameters.section,
-    "sampler": sampler.section,
-    "likelihood": likelihood.section,
-    "interaction": interaction.section,
-    "box": box.section,
-    "importance": importance.section,
-    "theory": theory.section,
-    "degradation": degradation.section,
-    "equivalence": equivalence.section,
-    "failures": failures.section,
-    "learning": runs.learning,
-    "samples": runs.samples,
-    "yaml": runnable.section,
-    "rows": table.section,
-    "methods": methods.section,
-}
+SECTIONS: Registry[Callable[[Study], Section | None]] = Registry(
+    "section",
+    short="analysis.report.sections.short:section",
+    design="analysis.report.sections.design:section",
+    verdict="analysis.report.sections.verdict:section",
+    noise="analysis.report.sections.noise:section",
+    training="analysis.report.sections.parameters:section",
+    sampler="analysis.report.sections.sampler:section",
+    likelihood="analysis.report.sections.likelihood:section",
+    interaction="analysis.report.sections.interaction:section",
+    box="analysis.report.sections.box:section",
+    importance="analysis.report.sections.importance:section",
+    theory="analysis.report.sections.theory:section",
+    degradation="analysis.report.sections.degradation:section",
+    equivalence="analysis.report.sections.equivalence:section",
+    failures="analysis.report.sections.failures:section",
+    learning="analysis.report.sections.runs:learning",
+    samples="analysis.report.sections.runs:samples",
+    yaml="analysis.report.sections.runnable:section",
+    rows="analysis.report.sections.table:section",
+    methods="analysis.report.sections.methods:section",
+)
 """The sections in reading order; one that returns None has nothing to say about a study."""
 
 

@@ -59,7 +59,7 @@ def curve_of(question: Question) -> pd.DataFrame:
         drawn, held = drawn.loc[at_default], f"{held}; drawn at the default training point"
         units = unit_values(drawn)
     ratios = compare_levels(question, cells).set_index("level")
-    skipped = {**cells.skipped, **skipped_rows(drawn, drawn["raw"], question.measured.metric)}
+    skipped = {**cells.skipped, **skipped_rows(drawn, drawn["raw"], question.measured)}
     counted = ratios[["n_failed", "n_diverged", "n_pending"]].fillna(0).astype(int)
     bounds = _bounds(question)
     of_level = dict(list(units.groupby("level")["y"]))

@@ -94,7 +94,7 @@ def _change(frame: pd.DataFrame, axis: Axis, value: Value, quantity: str) -> dic
     here = levels.loc[levels["level"].eq(value)]
     if reference.empty or here.empty or not {reference.iloc[0], value} <= set(means.index):
         return None
-    back: Callable[[float], float] = np.exp if is_log(quantity) else float
+    back: Callable[[float], float] = np.exp if is_log(frame, quantity) else float
     d, low, high = (here[name].astype(float).item() for name in ("d", "low", "high"))
     ends = {"default": means[reference.iloc[0]], "mean": means[value], "change": d, "low": low, "high": high}
     change: dict[str, object] = {name: float(back(float(number))) for name, number in ends.items()}

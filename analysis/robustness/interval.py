@@ -77,7 +77,7 @@ def tolerance_interval(
     """
     question = ask(frame, parameter, metric)
     setting, axis, metric = question.setting, question.setting.axis, question.measured.metric
-    need_ratio_metric(metric, "tolerance_interval")
+    need_ratio_metric(frame, metric, "tolerance_interval")
     limit = _positive(setting.tolerance if tolerance is None else tolerance)
     levels = level_ratios(question)
     failed = levels["n_failed"].fillna(0) + levels["n_diverged"].fillna(0)

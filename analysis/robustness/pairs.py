@@ -41,7 +41,7 @@ def interaction(frame: pd.DataFrame, p1: str | Axis, p2: str | Axis, metric: str
     of_field = cells.dropna(subset=["y"]).groupby([*pair, "field"], sort=False)["y"].mean().groupby(level=pair, sort=False)
     result = cells.groupby(pair, sort=True)[list(OUTCOMES)].sum()
     mean = of_field.mean().reindex(result.index)
-    result.insert(0, "mean", np.exp(mean.clip(upper=700.0)) if is_log(metric) else mean)
+    result.insert(0, "mean", np.exp(mean.clip(upper=700.0)) if is_log(frame, metric) else mean)
     result.insert(1, "n_fields", of_field.size().reindex(result.index, fill_value=0))
     result = result.reset_index()
     result.attrs = {**frame.attrs, "skipped": {**skipped, **missed}, "axes": (first, second), "held_fixed": held}

@@ -33,7 +33,7 @@ def level_ratios(question: Question) -> pd.DataFrame:
     """
     cells = axis_cells(question)
     result = compare_levels(question, cells)
-    missed = skipped_rows(cells.rows, cells.rows["raw"], question.measured.metric)
+    missed = skipped_rows(cells.rows, cells.rows["raw"], question.measured)
     result.attrs["skipped"] = {**cells.skipped, **missed, **result.attrs["skipped"]}
     return result
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.rows.facts import column_of
 from analysis.rows.load import load_study
 from analysis.rows.meta import AnalysisError, Shared, study_of
-from analysis.rows.metrics import HIGHER_IS_BETTER, is_log, metric_values
+from analysis.rows.metrics import is_log, metric_values
 from analysis.rows.optuna_trials import declared_points, distributions, frozen_trial, trial_facts
 from analysis.rows.question import MAIN, statistic
 from study.rows.storage import Place
@@ -115,7 +116,7 @@ def to_optuna(
 
     Args:
         frame: rows of `analysis.load_study`.
-        metric: default ``fid``; precision and recall are maximised, all else minimised.
+        metric: default ``fid``; maximised where more is better, as of precision, else minimised.
         unit: ``configuration`` or ``row``.
         storage: an Optuna storage URL such as ``sqlite:///study.db``; in memory if None.
         name: name of the Optuna study (default: the study's).
@@ -131,11 +132,11 @@ def to_optuna(
     points = declared_points(frame)
     space, widened = distributions(frame, points)
     best = optuna.study.StudyDirection
-    direction = best.MAXIMIZE if metric.removeprefix("metric_") in HIGHER_IS_BETTER else best.MINIMIZE
+    direction = best.MAXIMIZE if column_of(frame, metric).higher_is_better else best.MINIMIZE
     title = name or str(study_of(frame).get("name") or "study")
     study = optuna.create_study(storage=storage, study_name=title, direction=direction)
     values, skipped = metric_values(frame, metric)
-    found = trial_facts(frame, values, ["cell_id"] if unit == "row" else ["point_id", "sampler_id"], is_log(metric))
+    found = trial_facts(frame, values, ["cell_id"] if unit == "row" else ["point_id", "sampler_id"], is_log(frame, metric))
     study.add_trials(frozen_trial(facts, points[facts.row], space) for facts in found if facts.statuses)
     empty = sum(not facts.statuses for facts in found)
     if empty:

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import yaml
 
 from analysis.rows.meta import AnalysisError, Shared
-from study.rows.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION, DamagedFile, own_fields, read_arrow, read_folder
+from study.rows.facts import carried_facts, own_fields
+from study.rows.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION, DamagedFile, read_arrow, read_folder
 from study.rows.storage import Place, StorageError
 
 
@@ -29,14 +30,17 @@ def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFram
         perturbed: keep the rows of disturbed fields (``perturb_kind`` not null) for `analysis.perturbation_robustness`;
             they answer another question, so without it they are left out and counted.
     Returns:
-        Columns of ``study.rows.records.EVALS``; ``attrs``: ``study`` (dict), ``path`` (str), ``skipped`` ({reason: count}).
+        Columns of ``study.rows.records.EVALS``; ``attrs``: ``study`` (dict), ``path`` (str), ``skipped``
+        ({reason: count}), ``columns`` (what the row files say of their columns; `analysis.rows.facts` reads it).
     Raises:
         AnalysisError: no study there, or an unreadable file.
     """
     folder = place_of(path)
     study = _read_yaml(folder)
     skipped: dict[str, int] = {}
-    measured = _concat(_read_all(folder / "evals", EVALS, skipped), EVALS)
+    tables = _read_all(folder / "evals")
+    facts = carried_facts(table.schema for table in tables)
+    measured = _concat(_fit_all(tables, folder / "evals", EVALS, skipped), EVALS)
     planned = _read_manifest(folder, skipped)
     if not planned.num_rows and not measured.num_rows:
         raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
@@ -46,7 +50,7 @@ def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFram
     if disturbed.any() and not perturbed:
         _count(skipped, "perturbed field (load_study(…, perturbed=True) keeps it)", int(disturbed.sum()))
         frame = frame.loc[~disturbed].reset_index(drop=True)
-    frame.attrs = {"study": Shared(study), "path": folder.uri, "skipped": skipped}
+    frame.attrs = {"study": Shared(study), "path": folder.uri, "skipped": skipped, "columns": Shared(facts)}
     return frame
 
 
@@ -64,7 +68,9 @@ def load_history(path: str | Path | Place) -> pd.DataFrame:
     if not folder.remote and not folder.local.is_dir():
         raise AnalysisError(f"no study at {folder}: run python -m study.run search.yaml")
     skipped: dict[str, int] = {}
-    history: pd.DataFrame = _concat(_read_all(folder / "history", HISTORY, skipped), HISTORY).to_pandas()
+    history: pd.DataFrame = _concat(
+        _fit_all(_read_all(folder / "history"), folder / "history", HISTORY, skipped), HISTORY
+    ).to_pandas()
     frame = history.sort_values(["train_id", "seed_train", "step"], kind="stable").reset_index(drop=True)
     frame.attrs = {"path": folder.uri, "skipped": skipped}
     return frame
@@ -106,11 +112,15 @@ def _read_manifest(folder: Place, skipped: dict[str, int]) -> pa.Table:
     return _one_row_a_cell(_fit(table, path, MANIFEST, skipped), skipped, "planned twice")
 
 
-def _read_all(folder: Place, schema: pa.Schema, skipped: dict[str, int]) -> list[pa.Table]:
+def _read_all(folder: Place) -> list[pa.Table]:
     try:
-        return [_fit(table, folder, schema, skipped) for table in read_folder(folder)]
+        return read_folder(folder)
     except (DamagedFile, StorageError) as error:
         raise AnalysisError(f"{error}; run the study again, which mends it") from error
+
+
+def _fit_all(tables: list[pa.Table], folder: Place, schema: pa.Schema, skipped: dict[str, int]) -> list[pa.Table]:
+    return [_fit(table, folder, schema, skipped) for table in tables]
 
 
 def _fit(table: pa.Table, path: Place, schema: pa.Schema, skipped: dict[str, int]) -> pa.Table:

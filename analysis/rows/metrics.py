@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.rows.facts import column_of
 from analysis.rows.meta import AnalysisError, undisturbed
 from analysis.rows.words import ANCHORS
-
-LOG_METRICS = (
-    "fid", "fid_test", "sliced_wasserstein", "energy", "nn_ratio", "nn_gap", "solver_error", "solver_error_95", "nfe",
-    "nfe_max", "prior_kl", "sample_s",
-)  # fmt: skip
-"""Metrics whose noise is multiplicative: averaged on the log. All others are averaged as they are."""
+from study.rows.facts import PREFIXES
 
 
 def metric_column(frame: pd.DataFrame, metric: str) -> str:
@@ -24,27 +20,21 @@ def metric_column(frame: pd.DataFrame, metric: str) -> str:
     Raises:
         ValueError: no such column; the message lists the metrics.
     """
-    for column in (metric, f"metric_{metric}", f"cost_{metric}", f"diag_{metric}"):
+    for column in (prefix + metric for prefix in PREFIXES):
         if column in frame.columns:
             return column
-    names = [c.removeprefix("metric_") for c in frame.columns if c.startswith("metric_")]
-    known = sorted(set(names) - NO_METRICS, key=_fid_first)
+    names = [c for c in frame.columns if c.startswith("metric_") and not column_of(frame, c).companion]
+    known = sorted({name.removeprefix("metric_") for name in names}, key=_fid_first)
     raise AnalysisError(f"{metric}: no such metric; use one of {', '.join(known)}, nfe")
-
-
-NO_METRICS = {
-    "n", "n_test", "n_likelihood", "features", "names", "pr_space", "pr_k", "pr_n", "pr_n_data", "divergence", "dequantization",
-}  # fmt: skip
-"""Columns that say how something was measured."""
 
 
 def _fid_first(name: str) -> tuple[bool, str]:
     return name != "fid", name
 
 
-def is_log(metric: str) -> bool:
+def is_log(frame: pd.DataFrame, metric: str) -> bool:
     """Return whether a metric is averaged on the log."""
-    return metric.removeprefix("metric_").removeprefix("cost_") in LOG_METRICS
+    return column_of(frame, metric).log
 
 
 def default_metric(frame: pd.DataFrame) -> str:
@@ -64,15 +54,17 @@ BAD = ("failed", "timeout", "diverged", "solver_limit")
 """Statuses that are outcomes: measured, and not good."""
 
 
-def need_ratio_metric(metric: str, statistic: str) -> None:
-    """Refuse a metric that is not averaged on the log: of a share such as precision, more is better and ratios say little.
+def need_ratio_metric(frame: pd.DataFrame, metric: str, statistic: str) -> None:
+    """Refuse a metric that is not averaged on the log, and one of which more is better: its ratios say little.
 
     Raises:
         AnalysisError: naming the metrics that do.
     """
-    if not is_log(metric):
+    column = column_of(frame, metric)
+    if not column.is_ratio:
+        why = f"of {metric} more is better" if column.log else f"{metric} is averaged as it is"
         raise AnalysisError(
-            f"metric: {statistic} is for ratios, and less must be better; {metric} is averaged as it is."
+            f"metric: {statistic} is for ratios, and less must be better; {why}."
             " Use fid, sliced_wasserstein, solver_error or nfe"
         )
 
@@ -105,27 +97,27 @@ def on_scale(frame: pd.DataFrame, metric: str | None = None) -> Measured:
         raise AnalysisError("these are rows of several studies; take one with analysis.of_study(rows, name)")
     main = _main_metric(frame)
     metric = metric or main
-    log, raw = is_log(metric), pd.to_numeric(frame[metric_column(frame, metric)]).astype(float)
+    log, raw = is_log(frame, metric), pd.to_numeric(frame[metric_column(frame, metric)]).astype(float)
     usable = frame["status"].eq("complete") & np.isfinite(raw) & ((raw > 0) | (not log))
     values = raw.where(usable)
     return Measured(metric, main, log, raw, values.map(math.log, na_action="ignore") if log else values)
 
 
-def skipped_rows(rows: pd.DataFrame, raw: pd.Series, metric: str, perturbed: bool = False) -> dict[str, int]:
+def skipped_rows(rows: pd.DataFrame, raw: pd.Series, measured: Measured, perturbed: bool = False) -> dict[str, int]:
     """Count the rows that have no value, by reason.
 
     Args:
         rows: the rows.
         raw: their metric as measured.
-        metric: its name.
+        measured: which metric it is, and its scale.
         perturbed: rows of disturbed fields are wanted, so they are not counted.
     """
     skipped = {f"status {s}": int(n) for s, n in rows["status"].value_counts().sort_index().items() if s != "complete"}
     complete, finite = rows["status"].eq("complete"), np.isfinite(raw)
     if n := int((complete & ~finite).sum()):
-        skipped[f"{metric} missing"] = n
-    if n := int((complete & finite & (raw <= 0)).sum()) if is_log(metric) else 0:
-        skipped[f"{metric} not positive"] = n
+        skipped[f"{measured.metric} missing"] = n
+    if n := int((complete & finite & (raw <= 0)).sum()) if measured.log else 0:
+        skipped[f"{measured.metric} not positive"] = n
     disturbed = int(rows["perturb_kind"].notna().sum()) if "perturb_kind" in rows else 0
     if (n := disturbed + int(rows.attrs.get("disturbed", 0))) and not perturbed:
         skipped["row of a disturbed field"] = n
@@ -144,7 +136,7 @@ def metric_values(frame: pd.DataFrame, metric: str, perturbed: bool = False) -> 
     """
     measured = on_scale(frame, metric)
     y = measured.y.where(frame["perturb_kind"].isna()) if "perturb_kind" in frame and not perturbed else measured.y
-    return y, skipped_rows(frame, measured.raw, metric, perturbed)
+    return y, skipped_rows(frame, measured.raw, measured, perturbed)
 
 
 OUTCOMES = {"n_failed": ["failed", "timeout"], "n_diverged": ["diverged", "solver_limit"], "n_pending": ["pending"]}
@@ -161,10 +153,6 @@ def anchors(frame: pd.DataFrame) -> dict[str, float]:
     frame = frame.loc[frame["perturb_kind"].isna()] if "perturb_kind" in frame else frame
     found = {name: frame[f"metric_{name}"].median() for name in ANCHORS if f"metric_{name}" in frame.columns}
     return {name: float(value) for name, value in found.items() if pd.notna(value)}
-
-
-HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage")
-"""Metrics that a study maximises; all others are minimised."""
 
 
 def measured(frame: pd.DataFrame, *metrics: str) -> list[str]:

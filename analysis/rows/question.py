@@ -51,7 +51,7 @@ def statistic(*, ratio: bool = False, perturbed: bool = False) -> Callable[[Stat
             if fills and bound.arguments.get("metric") is None:
                 bound.arguments["metric"] = default_metric(rows)
             if ratio:
-                need_ratio_metric(bound.arguments["metric"], function.__name__)
+                need_ratio_metric(rows, bound.arguments["metric"], function.__name__)
             result = function(*bound.args, **bound.kwargs)
             if isinstance(result, pd.DataFrame | pd.Series):
                 result.attrs.pop(_DECIDED, None)

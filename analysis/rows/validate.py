@@ -14,28 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.rows.facts import measured_columns
 from analysis.rows.load import load_study
 from analysis.rows.meta import as_number, study_of
-from study.rows.records import EVALS, METRIC_COLUMNS, STATUSES
+from study.rows.records import EVALS, STATUSES
 from study.rows.storage import Place
 
 COLUMNS = ["problem", "column", "n", "example", "detail"]
 DISJOINT_STRIDE = 10_000
 """Distance of train seeds: with ``seeds.disjoint``, training point i has its train seeds from i times this on."""
-SHARES = ("precision", "recall", "coverage", "outlier_fraction", "nonfinite_fraction", "solver_switched")
-NOT_NEGATIVE = (
-    "fid",
-    "nn_ratio",
-    "solver_error",
-    "solver_error_95",
-    "sliced_wasserstein",
-    "fid_test",
-    "energy",
-    "nn_gap",
-    "density",
-    "kid_se",
-)
-
 Problem = dict[str, object]
 
 
@@ -68,7 +55,7 @@ def _counted(frame: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _columns(frame: pd.DataFrame) -> Iterator[Problem]:
-    for column in sorted(set(frame.columns) - set(EVALS.names)):
+    for column in sorted(set(frame.columns) - set(EVALS.names) - set(frame.attrs.get("columns") or {})):
         yield _problem(frame, "unknown column", column, "not in study/rows/records.py")
     for column in sorted(set(EVALS.names) - set(frame.columns)):
         yield _problem(frame, "missing column", column)
@@ -97,27 +84,23 @@ def _statuses(frame: pd.DataFrame) -> Iterator[Problem]:
             yield _problem(frame.loc[silent], f"{status} without a reason", "error")
 
 
-OF_THE_FIELD = ("solver_error", "likelihood", "prior_error")
-"""Metrics that rows of a disturbed field do not have."""
-
-
 def _metrics(frame: pd.DataFrame) -> Iterator[Problem]:
     complete = frame.loc[frame["status"].eq("complete")]
     wanted = (study_of(frame).get("evaluate") or {}).get("metrics") or []
-    for name in wanted:
-        column = METRIC_COLUMNS.get(name)
-        if column in complete:
-            asked = complete["perturb_kind"].isna() | (name not in OF_THE_FIELD)
-            lost = asked & ~np.isfinite(complete[column].astype(float))
+    for column in measured_columns(frame):
+        if column.filled and column.metric in wanted and column.name in complete:
+            asked = complete["perturb_kind"].isna() | (not column.of_field)
+            lost = asked & ~np.isfinite(complete[column.name].astype(float))
             if lost.any():
-                yield _problem(complete.loc[lost], "complete row without a number", str(column), f"evaluate.metrics: {name}")
-    for name, high in [*((n, 1.0) for n in SHARES), *((n, np.inf) for n in NOT_NEGATIVE)]:
-        column = f"metric_{name}"
-        if column in frame:
-            values = frame[column].astype(float)
-            wrong = values.lt(0) | values.gt(high)
+                told = f"evaluate.metrics: {column.metric}"
+                yield _problem(complete.loc[lost], "complete row without a number", column.name, told)
+    for column in measured_columns(frame):
+        if column.name in frame and not column.low is column.high is None:
+            low, high = -np.inf if column.low is None else column.low, np.inf if column.high is None else column.high
+            values = frame[column.name].astype(float)
+            wrong = values.lt(low) | values.gt(high)
             if wrong.any():
-                yield _problem(frame.loc[wrong], "impossible value", column, f"must lie in [0, {high:g}]")
+                yield _problem(frame.loc[wrong], "impossible value", column.name, f"must lie in [{low:g}, {high:g}]")
 
 
 def _box(frame: pd.DataFrame) -> Iterator[Problem]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from analysis.rows.facts import column_of
+
 LABELS = {
     "sigma": "σ (data units)",
     "tau": "τ",
@@ -34,26 +36,6 @@ LABELS = {
     "depth": "network depth (blocks)",
 }
 
-METRIC_LABELS = {
-    "precision": "precision (share of samples)",
-    "recall": "recall (share of data)",
-    "density": "density (balls of the data a sample, over k)",
-    "coverage": "coverage (share of the data's balls)",
-    "kid": "KID (cubic kernel on features)",
-    "energy": "energy distance (√ data units)",
-    "nn_gap": "distance to training over held-out data (×)",
-    "nn_ratio": "nearest-neighbour ratio (×)",
-    "outlier_fraction": "outliers (share of samples)",
-    "nonfinite_fraction": "non-finite samples (share)",
-    "solver_error": "solver error, median RMS (data units)",
-    "solver_error_95": "solver error, 95 % RMS (data units)",
-    "solver_switched": "samples with another source (share)",
-    "bits_per_dim": "bits a dimension (upper bound)",
-    "nats_per_dim": "negative log-likelihood (nats a dimension)",
-    "prior_kl": "KL of the law at T to the prior (nats)",
-    "sliced_wasserstein": "sliced Wasserstein (data units)",
-    "nfe": "NFE (network calls an image)",
-}
 ANCHORS = {
     "fid_floor": "bootstrap of the data",
     "fid_half": "half of the data against half",
@@ -67,7 +49,7 @@ def metric_label(frame: pd.DataFrame, metric: str) -> str:
     if metric in ("fid_test", "metric_fid_test"):
         return metric_label(frame, "fid").replace("FID (", "FID against held-out data (")
     if metric not in ("fid", "metric_fid"):
-        return METRIC_LABELS.get(metric.removeprefix("metric_"), metric.replace("_", " "))
+        return column_of(frame, metric).words or metric.replace("_", " ")
     known = frame.loc[frame["metric_fid"].notna()]
     names = [_feature_name(str(v)) for v in sorted(known["metric_features"].dropna().unique())]
     counts = [f"{int(v)}" for v in sorted(known["metric_n"].dropna().unique())]

@@ -52,7 +52,7 @@ def need_box(frame: pd.DataFrame, metric: str, statistic: str, force: bool) -> N
             f"{statistic} needs an iid or Sobol' design; this study used {' and '.join(wrong)} (search.yaml: design.name)."
             " Use design: sobol, or pass force=True."
         )
-    need_ratio_metric(metric, statistic)
+    need_ratio_metric(frame, metric, statistic)
 
 
 def searched_points(frame: pd.DataFrame, metric: str, skipped: dict[str, int]) -> Iterator[Points]:

@@ -14,6 +14,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from analysis.rows.facts import column_of
 from analysis.rows.meta import (
     design_of,
     find_axis,
@@ -24,7 +25,7 @@ from analysis.rows.meta import (
     study_of,
     tolerance_of,
 )
-from analysis.rows.metrics import BAD, default_metric, is_log, metric_column, metric_values, outcome_counts
+from analysis.rows.metrics import BAD, default_metric, metric_column, metric_values, outcome_counts
 from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
 from analysis.statistics.summary import summarize, t_interval
@@ -82,15 +83,15 @@ def flagged(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.DataFr
     frame = _slim(frame, metric)
     table = summarize(frame, metric, by=_KEY)
     skipped = dict(table.attrs["skipped"])  # lost by the join
-    values, _ = metric_values(frame, metric)
-    rows = frame[[*_KEY, "cost_nfe"]].assign(_y=np.exp(values) if is_log(metric) else values, solver=frame["sampler_solver"])
+    column, (values, _) = column_of(frame, metric), metric_values(frame, metric)
+    rows = frame[[*_KEY, "cost_nfe"]].assign(_y=np.exp(values) if column.log else values, solver=frame["sampler_solver"])
     rows.attrs = {}
     extra = rows.groupby(_KEY, sort=False, dropna=False).agg(
         nfe=("cost_nfe", "mean"), min=("_y", "min"), max=("_y", "max"), solver=("solver", "first")
     )
     table = table.join(extra, on=_KEY)
     table["is_default"] = table["design_role"].eq("default") & table["design_sampler_role"].eq("default")
-    sound = (table["n_failed"] + table["n_diverged"]).eq(0) & is_log(metric)
+    sound = (table["n_failed"] + table["n_diverged"]).eq(0) & column.is_ratio
     table["on_front"] = non_dominated(table["nfe"].to_numpy(float), table["mean"].where(sound).to_numpy(float))
     table["knee"] = table.index == knee_of(table.loc[table["on_front"]])
     of_seeds = fronts.groupby(_KEY).size().reindex(pd.MultiIndex.from_frame(table[_KEY]), fill_value=0)
@@ -104,7 +105,7 @@ def flagged(frame: pd.DataFrame, metric: str, fronts: pd.DataFrame) -> pd.DataFr
     unmeasured = int(result["mean"].isna().sum())
     if unmeasured:
         skipped["configuration without a complete row"] = unmeasured
-    if not is_log(metric):
+    if not column.is_ratio:
         skipped[_NO_FRONT.format(metric)] = len(result) - unmeasured
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric}
     return result
@@ -151,7 +152,7 @@ def seed_fronts(frame: pd.DataFrame, metric: str = MAIN) -> pd.DataFrame:
     rows["cell"] = rows.groupby(["seed_rank", *_KEY], sort=True).ngroup()
     broken = rows.loc[rows["bad"], "cell"]
     known = rows.loc[~rows["cell"].isin(broken)].dropna(subset=["y", "cost_nfe"])
-    if not is_log(metric):
+    if not column_of(frame, metric).is_ratio:
         skipped[_NO_FRONT.format(metric)] = len(known)
         known = known.iloc[:0]
     cells = known.groupby("cell").agg(
@@ -206,7 +207,7 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
     for source in ("solver_error", metric, "nfe"):
         skipped |= metric_values(rows, source)[1]
     rows = rows.assign(_rtol=_rtol_levels(rows["sampler_rtol"]), _field=unit_key(rows))
-    rows.attrs = {}
+    rows.attrs = {"columns": frame.attrs.get("columns")}
     table = [_tolerance_row(key, group, metric) for key, group in rows.groupby(["sampler_solver", "_rtol"], sort=True)]
     result = pd.DataFrame(table, columns=_TOLERANCE_COLUMNS)
     result.attrs = {**frame.attrs, "skipped": skipped, "metric": metric, "held_fixed": held}

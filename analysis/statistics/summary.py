@@ -88,7 +88,7 @@ def summarize(
     rows.attrs = {}  # grouping would copy them once a group
     keep = [axis.column for axis in searched_axes(frame) if axis.column in frame.columns]
     keep = [column for column in ["design_role", "design_sampler_role", *keep] if column not in by]
-    table = configuration_means(rows, by, keep, log=is_log(metric), confidence=confidence)
+    table = configuration_means(rows, by, keep, log=is_log(frame, metric), confidence=confidence)
     for name, statuses in OUTCOMES.items():
         table[name] = rows["status"].isin(statuses).groupby(rows["config"]).sum()
     if is_given(frame):  # whose units are its samplings: one field

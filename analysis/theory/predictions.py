@@ -47,7 +47,7 @@ def theory_curves(frame: pd.DataFrame, metric: str = MAIN, moments: DataMoments 
     pfgm = frame["train_process"].eq("pfgm")
     values, skipped = metric_values(frame, metric)
     every = frame.assign(_y=values, _field=unit_key(frame))
-    every.attrs = {}
+    every.attrs = {"columns": frame.attrs.get("columns")}
     rows, one = every.loc[pfgm], design_of(frame) == "one_at_a_time"
     none: tuple[list[Row], str] = ([], "no row of process pfgm")
     elsewhere = rows.empty and metric == "prior_kl" and bool(values.notna().any())
@@ -94,7 +94,7 @@ def _measured_error(rows: pd.DataFrame, one: bool, metric: str) -> tuple[list[Ro
     """Return the metric by T, and what was held fixed."""
     if one:
         rows = rows.loc[is_default(rows, "train") & has_role(rows["design_sampler_role"], "default", "arm:T_ratio", "arm:T")]
-    back = np.exp if is_log(metric) else np.asarray
+    back = np.exp if is_log(rows, metric) else np.asarray
     table = []
     keys = rows["sampler_T"].map(lambda T: float(f"{T:.6g}")) if len(rows) else rows["sampler_T"]
     for T, group in rows.dropna(subset=["_y"]).groupby(keys):
@@ -135,7 +135,7 @@ def _coverage(rows: pd.DataFrame) -> tuple[list[Row], str]:
 def _tau_null(rows: pd.DataFrame, metric: str) -> tuple[list[Row], str]:
     """Compare fields that differ from the default training point in τ and M only, at (nearly) its height."""
     base = rows.loc[is_default(rows, "train")]
-    if base.empty or not is_log(metric):
+    if base.empty or not is_log(rows, metric):
         return [], "no default training point" if base.empty else f"{metric} is not compared as a ratio"
     varying = {f"train_{name}" for name in ("id", "tau", "M", "height_ratio", "height_max", "R_max")}
     default: Any = base.iloc[0]

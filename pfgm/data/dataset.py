@@ -23,8 +23,8 @@ from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
 from pfgm.data.items import Items
 from pfgm.data.points import Points
-from pfgm.data.registry import READERS
 from pfgm.data.units import Units, stored, units_of
+from pfgm.registry import READERS
 
 IMAGE_RANGE = (-1.0, 1.0)
 MIN_POINTS = 4

@@ -19,8 +19,7 @@ from pfgm.data.readers.cifar import is_cifar_folder
 from pfgm.data.readers.idx import is_idx_folder
 from pfgm.data.readers.parquet import has_pictures
 from pfgm.data.readers.tables import is_table
-from pfgm.data.registry import READERS
-from pfgm.registry import PROCESSES
+from pfgm.registry import PROCESSES, READERS
 from pfgm.rules import height_max, rule_M, rule_R_max, rule_T
 
 AUTHORS = (0.01, 0.03)

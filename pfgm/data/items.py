@@ -26,9 +26,13 @@ class Items:
     """Names of the coordinates of vectors, where they have any."""
 
 
+PICTURE_KEYS = frozenset({"path", "size", "crop", "channels"})
+"""Keys of ``data`` that every reader of pictures has."""
+
+
 @dataclass(frozen=True)
 class Reader:
-    """A way to read a data set, and the keys of ``data`` that it has besides name, center, flip and holdout."""
+    """The card of a data set: how it is read, and the keys of ``data`` that it has besides name, center, flip and holdout."""
 
     read: Callable[[DataConfig], Items]
     keys: frozenset[str] = frozenset()

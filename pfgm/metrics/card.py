@@ -3,7 +3,7 @@
     def measure(seen: Seen) -> dict[str, object]:
         return {"metric_spread": float(seen.x.std())}
 
-    SPREAD = Metric(measure, columns=(Column("metric_spread"),))
+    SPREAD = Metric(measure, columns=(Column("metric_spread", label="spread of the samples", unit="data units"),))
 
 The line ``spread="my_package.spread:SPREAD"`` in `pfgm.registry` makes it a name of ``evaluate.metrics``.
 """
@@ -19,21 +19,13 @@ from torch import Tensor
 
 from pfgm.config import SamplerConfig
 from pfgm.flow.base import Flow
+from pfgm.metrics.columns import Column as Column
 from pfgm.sampling.integrate import Samples
 
 if TYPE_CHECKING:
     from pfgm.metrics.evaluator import Evaluator
 
 Kept = TypeVar("Kept")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A number that a metric leaves in a row."""
-
-    name: str
-    """With its prefix: ``metric_`` or ``diag_``."""
-    kind: type[float] | type[int] | type[str] = float
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,12 @@ class Metric:
 
     measure: Callable[[Seen], dict[str, object]]
     """Return the values of the columns; one that cannot be had may be left out."""
-    columns: tuple[Column, ...] = ()
-    """Columns that the row schema does not have yet."""
-    of_field: bool = False
-    """Whether it looks at the field or the solver: it is then measured on undisturbed fields alone."""
+    columns: tuple[Column, ...]
+    """All columns that it fills, with what is known of each."""
+    pairs: bool = False
+    """Whether it looks at all pairs of at most ``pr_samples`` samples and data: its time then grows with both."""
+
+    @property
+    def of_field(self) -> bool:
+        """Whether it looks at the field or the solver: it is then measured on undisturbed fields alone."""
+        return any(column.of_field for column in self.columns)

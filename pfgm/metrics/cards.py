@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pfgm.config import SamplerConfig
 from pfgm.metrics.card import Metric, Seen
+from pfgm.metrics.columns import columns_of
 from pfgm.metrics.frechet import frechet_distance, moments
 from pfgm.metrics.kernels import energy_distance, kernel_distance
 from pfgm.metrics.likelihood import likelihood
@@ -137,8 +138,12 @@ def _solver_error(seen: Seen) -> dict[str, object]:
     }
 
 
-FID, KID, PRECISION_RECALL = Metric(_fid), Metric(_kid), Metric(_precision_recall)
-NEIGHBOURS, SLICED_WASSERSTEIN, ENERGY = Metric(_neighbours), Metric(_sliced_wasserstein), Metric(_energy)
-PRIOR_ERROR = Metric(_prior_error, of_field=True)
-LIKELIHOOD = Metric(_likelihood, of_field=True)
-SOLVER_ERROR = Metric(_solver_error, of_field=True)
+FID = Metric(_fid, columns_of("fid"))
+KID = Metric(_kid, columns_of("kid"))
+PRECISION_RECALL = Metric(_precision_recall, columns_of("precision_recall"), pairs=True)
+NEIGHBOURS = Metric(_neighbours, columns_of("neighbours"))
+SLICED_WASSERSTEIN = Metric(_sliced_wasserstein, columns_of("sliced_wasserstein"))
+ENERGY = Metric(_energy, columns_of("energy"), pairs=True)
+PRIOR_ERROR = Metric(_prior_error, columns_of("prior_error"))
+LIKELIHOOD = Metric(_likelihood, columns_of("likelihood"))
+SOLVER_ERROR = Metric(_solver_error, columns_of("solver_error"))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pfgm.sampling.solvers import RHO
+from pfgm.sampling.grids import RHO
 
 FAR = 10.0
 """Above so many standard deviations of the data D is taken to be linear in 1/t."""

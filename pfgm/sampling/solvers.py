@@ -11,7 +11,6 @@ steps has.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,17 +20,13 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from pfgm.memory import ByRows
-from pfgm.mistakes import Mistake
 from pfgm.process.clock import HEIGHT, LOG_HEIGHT, Clock, VpClock
-from pfgm.registry import SOLVERS
+from pfgm.registry import GRIDS, SOLVERS
 
 MeanSource = Callable[[Tensor, Tensor], Tensor]
 """(x (B, d), t (B,)) → mean source D(x, t), shape (B, d)."""
 Disturb = Callable[[Tensor, float, int], Tensor]
 """(x (B, d) in data units, its noise level t, number k of the step) → x disturbed, shape (B, d)."""
-
-RHO = 7.0
-"""Exponent of EDM's grid."""
 
 
 class Diverged(Exception):
@@ -122,18 +117,11 @@ def heights(T: float, t_min: float, steps: int, grid: str = "log", clock: Clock 
     """The ``steps`` + 1 noise levels from T to t_min, float64.
 
     Args:
-        grid: ``log`` geometric, ``rho`` linear in t^(1/7), ``time`` linear in the clock's time.
+        grid: ``log`` geometric, ``rho`` linear in t^(1/7), ``time`` linear in the clock's time, or one that was registered.
     """
-    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    if grid == "log":
-        t = torch.exp(math.log(T) + u * (math.log(t_min) - math.log(T)))
-    elif grid == "rho":
-        t = (T ** (1 / RHO) + u * (t_min ** (1 / RHO) - T ** (1 / RHO))) ** RHO
-    elif grid == "time":
-        start, end = clock.time(T), clock.time(t_min)
-        t = torch.tensor([clock.level(start + share * (end - start)) for share in u.tolist()], dtype=torch.float64)
-    else:
-        raise Mistake("grid", f"unknown '{grid}'; use log, rho or time")
+    if grid not in GRIDS:
+        raise GRIDS.mistake(grid)
+    t = GRIDS[grid](T, t_min, steps, clock)
     t[0], t[-1] = T, t_min
     return t
 

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field, PlainSerializer, PlainValidator, StrictBool, ValidationInfo, field_validator
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt
+from pfgm.metrics.columns import MEASURED, all_columns
 from pfgm.mistakes import Mistake
 from pfgm.sampling.disturbances import KINDS, check_level
 from study.config.designs import DESIGNS
 
 Seeds = PositiveInt | Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
-Optimizable = Literal["fid", "nfe", "sliced_wasserstein"]
 
 
-def _registered(name: object) -> object:
-    """Return the name of a design that is registered now: outside modules may have added theirs."""
-    if name not in DESIGNS.names():
-        *others, last = map(repr, DESIGNS.names())
+def optimizable() -> dict[str, str]:
+    """Return what design tpe may optimise, outside metrics too: its name and its column."""
+    return {column.short: name for name, column in all_columns().items() if column.optimizable}
+
+
+def _one_of(name: object, names: Sequence[object]) -> object:
+    if name not in names:
+        *others, last = map(repr, names)
         raise ValueError(f"must be {', '.join(others)} or {last}")
     return name
 
 
+def _registered(name: object) -> object:
+    """Return the name of a design that is registered now: outside modules may have added theirs."""
+    return _one_of(name, DESIGNS.names())
+
+
+def _optimizable(name: object) -> object:
+    """Return the name of a metric that may be optimised; it looks at the metrics that are registered now."""
+    return _one_of(name, sorted(optimizable()))
+
+
 if TYPE_CHECKING:
     DesignName: TypeAlias = str
+    Optimizable: TypeAlias = str
 else:
+    _BUILT_IN = tuple(sorted(column.short for column in MEASURED if column.optimizable))
+    Optimizable = Annotated[Literal[_BUILT_IN], PlainValidator(_optimizable), PlainSerializer(str)]
     DesignName = Annotated[Literal[DESIGNS.names()], PlainValidator(_registered), PlainSerializer(str)]
 
 

@@ -31,7 +31,7 @@ from pfgm.metrics.reference import N_ANCHORS, N_GAUSSIANS
 from pfgm.networks.cost import network_cost
 from pfgm.process.base import Process
 from pfgm.process.resolve import resolve_sampler
-from pfgm.registry import SOLVERS
+from pfgm.registry import METRICS, SOLVERS
 from pfgm.sampling.integrate import sample
 from pfgm.sampling.likelihood import EXACT_DIM
 from pfgm.training.history import TrainingDiverged
@@ -51,8 +51,6 @@ MAX_FLOPS = 5e11
 """Operations of the largest batch that is timed on the CPU: some ten seconds."""
 FEW, FEW_NUMBERS = 2000, 20_000_000
 """Most samples, and most data, that metrics are timed on; and most numbers of them, for items of many coordinates."""
-PAIRWISE = {"precision_recall", "energy"}
-"""Metrics of all pairs of at most ``pr_samples`` samples and data."""
 FLOPS_OF_A_STEP = 3
 """Operations of a training step over those of a call."""
 
@@ -167,9 +165,10 @@ def _metrics(config: StudyConfig, data: Dataset, device: torch.device) -> tuple[
         return _timed(lambda: evaluator.distances(x, torch.ones(n)), device)
 
     limit, wanted = config.evaluate.pr_samples, config.evaluate.samples
+    pairwise = {name for name in names if METRICS[name].pairs}
     pairs = min(wanted, limit) * min(total, limit) / (min(n, limit) * min(len(few.raw), limit))
     near_s = seconds(names & {"neighbours"}) * total / len(few.raw)
-    row_s = (seconds(names - {"fid", "neighbours", *PAIRWISE}) + near_s) * wanted / n + seconds(names & PAIRWISE) * pairs
+    row_s = (seconds(names - {"fid", "neighbours", *pairwise}) + near_s) * wanted / n + seconds(pairwise) * pairs
     network = Evaluator(few, config.evaluate, device, anchors=False).network
     network(x)  # the first call also prepares
     image_s = _timed(lambda: network(x), device) / n

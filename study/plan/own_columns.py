@@ -7,38 +7,33 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
-from pfgm.registry import METRICS, NETWORKS, PROCESSES
-from study.rows.records import COLUMNS, EVALS, MANIFEST, OWN
-
-TYPES: dict[type, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+from pfgm.metrics.columns import all_columns
+from pfgm.registry import NETWORKS, PROCESSES
+from study.rows.facts import OWN, TYPES, field_of
+from study.rows.records import COLUMNS, EVALS, MANIFEST
 
 
 def manifest_schema() -> pa.Schema:
     """Return the schema of a manifest: that of `study.rows.records`, and the keys of added parts."""
-    return _extended(MANIFEST, _keys())
+    return pa.schema([*MANIFEST, *_keys()])
 
 
 def evals_schema() -> pa.Schema:
     """Return the schema of a measured row: that of `study.rows.records`, and the keys and metrics of added parts."""
-    measured = {column.name: TYPES[column.kind] for _, metric in METRICS.items() for column in metric.columns}
-    return _extended(EVALS, {**_keys(), **measured})
+    measured = [field_of(column, own=True) for name, column in all_columns().items() if name not in COLUMNS]
+    return pa.schema([*EVALS, *_keys(), *measured])
 
 
-def _keys() -> dict[str, pa.DataType]:
+def _keys() -> list[pa.Field]:
     found: dict[str, pa.DataType] = {}
     for section, kinds in (("train", PROCESSES), ("network", NETWORKS)):
         for _, kind in kinds.items():
             for key, field in kind.Keys.model_fields.items():
                 found[f"{section}_{key}"] = TYPES.get(_scalar(field.annotation), pa.string())
-    return found
+    return [pa.field(name, kind, metadata=OWN) for name, kind in found.items() if name not in COLUMNS]
 
 
 def _scalar(annotation: Any) -> type:
     """Return the type of a key; a number where it may also be a word."""
     parts = [_scalar(part) for part in get_args(annotation) if part is not NoneType and not isinstance(part, str)]
     return parts[0] if parts else annotation if isinstance(annotation, type) else str
-
-
-def _extended(schema: pa.Schema, columns: dict[str, pa.DataType]) -> pa.Schema:
-    new = [(name, kind) for name, kind in columns.items() if name not in COLUMNS]
-    return pa.schema([*schema, *(pa.field(name, kind, metadata=OWN) for name, kind in new)])

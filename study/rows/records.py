@@ -2,7 +2,8 @@
 
 A study folder holds ``manifest.parquet`` (one row per planned cell: keys and parameters) and ``evals/*.parquet`` (one
 file per measured cell: keys, parameters, measurements). Both use the columns below, in this order; a column that does not
-apply is null. This module needs pyarrow alone, so that rows can be written and read without torch or ray.
+apply is null. What was measured is declared in `pfgm.metrics.columns`, and a row file carries those facts. Rows can be written
+and read without torch or ray.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pfgm.metrics.columns import MEASURED
+from study.rows.facts import TYPES, field_of
 from study.rows.storage import Place
 
 SCHEMA_VERSION = 1
@@ -48,24 +51,7 @@ PARAMETERS: dict[str, pa.DataType] = {
     "perturb_kind": _S, "perturb_level": _F,  # noise, weight_bits or weight_noise, and how much; null: unperturbed
 }  # fmt: skip
 
-MEASUREMENTS: dict[str, pa.DataType] = {
-    "metric_fid": _F, "metric_fid_floor": _F, "metric_fid_half": _F, "metric_fid_gaussian": _F,
-    "metric_fid_test": _F, "metric_n_test": _I,  # against held-out data, and how many of them
-    "metric_kid": _F, "metric_kid_se": _F,
-    "metric_precision": _F, "metric_recall": _F, "metric_density": _F, "metric_coverage": _F,
-    "metric_pr_space": _S, "metric_pr_k": _I, "metric_pr_n": _I, "metric_pr_n_data": _I,
-    "metric_nn_ratio": _F, "metric_nn_gap": _F, "metric_outlier_fraction": _F, "metric_nonfinite_fraction": _F,
-    "metric_solver_error": _F, "metric_solver_error_95": _F, "metric_solver_switched": _F,
-    "metric_prior_kl": _F, "metric_prior_kl_se": _F,  # nats, of starting an exact field at T
-    "metric_sliced_wasserstein": _F, "metric_energy": _F, "metric_n": _I, "metric_features": _S, "metric_names": _S,
-    "metric_bits_per_dim": _F, "metric_bits_per_dim_se": _F, "metric_nats_per_dim": _F, "metric_n_likelihood": _I,
-    "metric_likelihood_t": _F,  # the level whose density is meant: t_min, or half a grey level where that is higher
-    "metric_divergence": _S, "metric_dequantization": _S,  # exact or hutchinson; "(v + u)/8 − 1", none for data of floats
-    "cost_nfe": _F, "cost_nfe_max": _F, "cost_train_s": _F, "cost_compile_s": _F, "cost_sample_s": _F, "cost_metric_s": _F,
-    "cost_memory_mb": _F, "cost_memory_splits": _I,  # splits of work that was too big for memory, training's too
-    "diag_coverage": _F, "diag_prior_truncated": _F, "diag_outlier_radius": _F, "diag_train_loss": _F,
-    "status": _S, "error": _S, "error_log": _S,
-}  # fmt: skip
+OUTCOME: dict[str, pa.DataType] = {"status": _S, "error": _S, "error_log": _S}
 
 PROVENANCE: dict[str, pa.DataType] = {
     "prov_design": _S, "prov_training_version": _I, "prov_field_reused": _B, "prov_device": _S, "prov_host": _S,
@@ -73,12 +59,12 @@ PROVENANCE: dict[str, pa.DataType] = {
     "prov_finished_at": _S, "schema_version": _I,
 }  # fmt: skip
 
+MEASUREMENTS: dict[str, pa.DataType] = {**{column.name: TYPES[column.kind] for column in MEASURED}, **OUTCOME}
 COLUMNS: dict[str, pa.DataType] = {**KEYS, **PARAMETERS, **MEASUREMENTS, **PROVENANCE}
-EVALS = pa.schema(list(COLUMNS.items()))
+EVALS = pa.schema(
+    [*KEYS.items(), *PARAMETERS.items(), *(field_of(column) for column in MEASURED), *OUTCOME.items(), *PROVENANCE.items()]
+)
 MANIFEST = pa.schema([*KEYS.items(), *PARAMETERS.items(), ("prov_design", _S), ("schema_version", _I)])
-
-OWN = {b"column": b"of an added part"}
-"""Metadata of a column that a part outside this package brought: readers keep it though the schema lacks it."""
 
 HISTORY = pa.schema(
     [
@@ -97,11 +83,6 @@ def table(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
         if unknown:
             raise KeyError(f"columns not in the row schema: {', '.join(unknown)}; add them to study/rows/records.py")
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-
-
-def own_fields(schema: pa.Schema) -> list[pa.Field]:
-    """Return the columns of a table that an added part brought."""
-    return [field for field in schema if field.metadata and OWN.items() <= field.metadata.items()]
 
 
 Where = str | os.PathLike[str] | Place
@@ -188,12 +169,7 @@ def read_evals(study: Where, damaged: list[Place] | None = None) -> list[dict[st
     return [row for rows in read_folder(Place.of(study) / "evals", damaged) for row in rows.to_pylist()]
 
 
-METRIC_COLUMNS = {
-    "fid": "metric_fid", "kid": "metric_kid", "precision_recall": "metric_precision", "neighbours": "metric_outlier_fraction",
-    "solver_error": "metric_solver_error", "sliced_wasserstein": "metric_sliced_wasserstein", "energy": "metric_energy",
-    "prior_error": "metric_prior_kl", "likelihood": "metric_nats_per_dim",
-}  # fmt: skip
-"""A column that each name of ``evaluate.metrics`` fills, where it is not ``metric_<name>``."""
+_FILLED = {column.metric: column.name for column in MEASURED if column.filled}
 
 
 def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:
@@ -202,7 +178,7 @@ def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:
         return row["status"] in STATUSES
     if row.get("metric_names") is not None:
         return set(metrics) <= set(str(row["metric_names"]).split(","))
-    return all(row.get(METRIC_COLUMNS.get(name, f"metric_{name}")) is not None for name in metrics if name != "solver_error")
+    return all(row.get(_FILLED.get(name, f"metric_{name}")) is not None for name in metrics if name != "solver_error")
 
 
 def write_text(where: Where, text: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-from analysis import load_study, summarize
+from analysis import load_study, plot_summary, summarize, to_optuna
+from analysis.rows.facts import column_of
 
 PARTS = {
     "own_network.py": """
@@ -62,11 +63,42 @@ RALSTON = Solver(one_step(ralston), calls=2)
 """,
     "own_metric.py": """
 from pfgm.metrics.card import Column, Metric
-SPREAD = Metric(lambda seen: {"metric_spread": float(seen.x.std())}, columns=(Column("metric_spread"),))
+COLUMN = Column("metric_spread", label="spread of the samples", unit="data units", log=True, higher_is_better=True, shown=True)
+SPREAD = Metric(lambda seen: {"metric_spread": float(seen.x.std())}, columns=(COLUMN,))
+""",
+    "own_reader.py": """
+import numpy as np
+from pfgm.data.items import Items, Reader
+
+def read(config):
+    angle = np.linspace(0, 3, config.n or 100)
+    return Items(np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32))
+
+ARC = Reader(read, frozenset({"n"}))
+""",
+    "own_features.py": """
+from torch import cat, nn
+from pfgm.metrics.features.kind import FeatureKind
+
+class Squares(nn.Module):
+    def forward(self, x):
+        return cat([x, x.square()], 1)
+
+SQUARES = FeatureKind(lambda shape, weights: (Squares(), "squares"))
+""",
+    "own_grid.py": """
+from torch import float64, linspace
+
+def cubes(T, t_min, steps, clock):
+    share = linspace(0, 1, steps + 1, dtype=float64)
+    return (T ** (1 / 3) + share * (t_min ** (1 / 3) - T ** (1 / 3))) ** 3
 """,
 }
 RUN = """
-from pfgm.registry import METRICS, NETWORKS, PROCESSES, SOLVERS
+from pfgm.registry import FEATURES, GRIDS, METRICS, NETWORKS, PROCESSES, READERS, SOLVERS
+READERS.register("arc", "own_reader:ARC")
+FEATURES.register("squares", "own_features:SQUARES")
+GRIDS.register("cubes", "own_grid:cubes")
 NETWORKS.register("linear", "own_network:CARD")
 PROCESSES.register("flat", "own_process:Flat")
 SOLVERS.register("ralston", "own_solver:RALSTON")
@@ -77,11 +109,11 @@ sys.exit(main(["search.yaml", "--inline", "--no-report", *sys.argv[1:]]))
 """
 STUDY = {
     "name": "own",
-    "data": {"name": "rings", "n": 300},
+    "data": {"name": "arc", "n": 300},
     "network": {"name": "linear", "rank": 4},
     "train": {"process": "flat", "steps": 20, "batch_size": 32},
-    "sampler": {"solver": "ralston", "steps": 4},
-    "evaluate": {"samples": 60, "metrics": ["fid", "spread"]},
+    "sampler": {"solver": "ralston", "steps": 4, "grid": "cubes"},
+    "evaluate": {"samples": 60, "features": "squares", "metrics": ["fid", "spread"]},
     "search": {"train": {"top": {"choice": [4.0, 5.0]}}},
 }
 
@@ -98,15 +130,20 @@ def write(folder: Path, **sections: object) -> None:
     (folder / "search.yaml").write_text(yaml.safe_dump({**STUDY, **sections}), encoding="utf-8")
 
 
-def test_a_study_runs_with_a_network_a_process_a_solver_and_a_metric_of_ones_own(tmp_path: Path) -> None:
+def test_a_study_runs_with_a_part_of_ones_own_of_every_kind(tmp_path: Path) -> None:
     write(tmp_path)
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
     rows = load_study(tmp_path / "results" / "own")
     assert rows["status"].eq("complete").all() and sorted(rows["train_top"]) == [4.0, 5.0]
     assert rows["metric_spread"].gt(0).all() and rows["cost_nfe"].eq(9).all(), "two calls a step, and one to denoise"
-    assert rows["network_rank"].eq(4).all() and rows["train_process"].eq("flat").all()
+    assert rows["network_rank"].eq(4).all() and rows["train_process"].eq("flat").all() and rows["data_name"].eq("arc").all()
+    assert rows["metric_features"].eq("squares").all() and rows["sampler_grid"].eq("cubes").all()
     assert len(summarize(rows, metric="spread")) == 2
+    spread = column_of(rows, "spread")  # registered in the other process alone: the rows tell of it
+    assert spread.log and spread.higher_is_better and spread.shown and spread.metric == "spread"
+    assert plot_summary(rows, "spread").get_xlabel() == "spread of the samples (data units)"
+    assert to_optuna(rows, "spread").direction.name == "MAXIMIZE"
     manifest = pq.read_schema(tmp_path / "results" / "own" / "manifest.parquet")
     assert {"train_top", "network_rank"} <= set(manifest.names)
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.report.blocks import Section, TableBlock
 from analysis.report.study import Study
+from analysis.rows.facts import measured_columns
 from analysis.rows.meta import is_default, searched_axes
 from analysis.rows.words import format_value
 
@@ -14,11 +15,6 @@ PAGE_ROWS = 2000
 """Rows on the page: a browser sorts and filters so many at once, and prints them on some 40 sheets."""
 _KEYS = {"cell_id": "cell", "status": "status", "design_role": "training point", "design_sampler_role": "sampler point",
          "seed_train": "train seed", "seed_sample": "sample seed"}  # fmt: skip
-_METRICS = (
-    "metric_fid", "metric_fid_test", "metric_kid", "metric_sliced_wasserstein", "metric_energy", "metric_precision",
-    "metric_recall", "metric_density", "metric_coverage", "metric_nn_ratio", "metric_nn_gap", "metric_outlier_fraction",
-    "metric_solver_error", "metric_bits_per_dim", "metric_nats_per_dim", "metric_prior_kl", "cost_nfe",
-)  # fmt: skip
 
 
 def section(study: Study) -> Section:
@@ -26,7 +22,8 @@ def section(study: Study) -> Section:
     frame, disturbed = study.frame, study.disturbed
     columns = dict(_KEYS)
     columns |= {axis.column: axis.name for axis in searched_axes(frame) if axis.column in frame.columns}
-    columns |= {name: name.split("_", 1)[1] for name in _METRICS if frame[name].notna().any()}
+    told = [column for column in measured_columns(frame) if column.shown and column.name in frame.columns]
+    columns |= {column.name: column.short for column in told if frame[column.name].notna().any()}
     chosen = choose_rows(frame, PAGE_ROWS)
     shown = frame.iloc[chosen][list(columns)].rename(columns=columns)
     text = pd.DataFrame({column: [format_value(v) for v in shown[column].tolist()] for column in shown.columns})

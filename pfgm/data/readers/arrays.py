@@ -14,7 +14,7 @@ import numpy as np
 
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
-from pfgm.data.items import Items
+from pfgm.data.items import Items, Reader
 from pfgm.data.readers.kinds import WORDS, kind_of
 from pfgm.data.readers.tables import is_table, read_table
 
@@ -187,3 +187,7 @@ def _beyond(low: float, high: float) -> str:
 def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
     rows = max(1, CHUNK_VALUES // max(1, values[:1].size))
     return (values[start : start + rows] for start in range(0, len(values), rows))
+
+
+KEYS = frozenset({"path", "key", "standardize"})
+NPZ, VECTORS = Reader(read_npz, KEYS), Reader(read_vectors, KEYS)

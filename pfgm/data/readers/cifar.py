@@ -19,7 +19,7 @@ import numpy as np
 
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
-from pfgm.data.items import Items
+from pfgm.data.items import Items, Reader
 from pfgm.data.pictures.cache import Decoded, cache_folder, cached
 from pfgm.data.pictures.download import DownloadError, Remote, fetch
 
@@ -182,3 +182,6 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield name, content.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError("data.path", f"{path} is not a readable archive or folder ({error}); {_ways()}") from error
+
+
+CIFAR10 = Reader(read_cifar10, frozenset({"path", "download"}))

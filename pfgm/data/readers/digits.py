@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pfgm.config import DataConfig
-from pfgm.data.items import Items
+from pfgm.data.items import Items, Reader
 
 
 def read_digits(config: DataConfig) -> Items:
@@ -14,3 +14,6 @@ def read_digits(config: DataConfig) -> Items:
 
     images: np.ndarray = load_digits().images
     return Items((images / 8.0 - 1.0).astype(np.float32)[:, None])
+
+
+DIGITS = Reader(read_digits)

@@ -18,7 +18,7 @@ import numpy as np
 
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
-from pfgm.data.items import Items
+from pfgm.data.items import Items, Reader
 from pfgm.data.pictures.cache import cache_folder
 from pfgm.data.pictures.download import DownloadError, Remote, fetch
 
@@ -124,3 +124,6 @@ def _found(folder: Path, names: tuple[str, ...]) -> Path:
     path = _any(folder, names)
     assert path is not None  # the folder was chosen for it
     return path
+
+
+FASHION_MNIST = Reader(read_fashion_mnist, frozenset({"path", "download"}))

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
-from pfgm.data.items import Items
+from pfgm.data.items import PICTURE_KEYS, Items, Reader
 from pfgm.data.pictures.cache import cached
 from pfgm.data.pictures.gallery import Picture, decoded, shortened
 from pfgm.data.pictures.picture import BadPicture
@@ -208,3 +208,6 @@ def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
             return io.BytesIO(member.read(info.file_size + 1))  # a size is given, so no more is ever decompressed
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, EOFError, RuntimeError) as error:
         raise BadPicture(f"cannot be read from the zip ({error})") from error
+
+
+IMAGES = Reader(read_images, PICTURE_KEYS)

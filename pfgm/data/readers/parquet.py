@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
-from pfgm.data.items import Items
+from pfgm.data.items import PICTURE_KEYS, Items, Reader
 from pfgm.data.pictures.cache import cached
 from pfgm.data.pictures.gallery import Picture, decoded
 from pfgm.data.pictures.picture import BadPicture
@@ -115,3 +115,6 @@ def _open_value(value: bytes | dict[str, object] | None) -> BinaryIO:
         where = value.get("path") if isinstance(value, dict) else None
         raise BadPicture(f"no bytes, only the path {where!r}" if where else "null")
     return io.BytesIO(content)
+
+
+PARQUET = Reader(read_parquet, PICTURE_KEYS | {"column"})

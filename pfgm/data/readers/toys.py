@@ -11,15 +11,14 @@ import numpy as np
 
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
-from pfgm.data.items import Items
+from pfgm.data.items import Items, Reader
 
 CLUSTER_SD = 0.05
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]
 
 
-def toy_reader(name: str) -> Callable[[DataConfig], Items]:
-    """Reader of one toy: n points (2,000) of dim coordinates (2)."""
-    draw, planar = TOYS[name]
+def _toy(draw: Draw, planar: bool = False) -> Reader:
+    """Return the card of a toy: n points (2,000) of dim coordinates (2)."""
 
     def generate(config: DataConfig) -> Items:
         dim = config.dim or 2
@@ -27,7 +26,7 @@ def toy_reader(name: str) -> Callable[[DataConfig], Items]:
             raise DataError("data.dim", f"{config.name} lies in the plane, got dim {dim}; remove dim")
         return Items(draw(_stream(), config.n or 2000, dim).astype(np.float32))
 
-    return generate
+    return Reader(generate, frozenset({"n", "dim"}))
 
 
 def _stream() -> np.random.Generator:
@@ -80,11 +79,5 @@ def _shell(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     return points
 
 
-TOYS: dict[str, tuple[Draw, bool]] = {
-    "rings": (_rings, True),
-    "spiral": (_spiral, True),
-    "two_moons": (_two_moons, True),
-    "gaussians": (_gaussians, False),
-    "shell": (_shell, False),
-}
-"""Toy → (draw, whether it lies in the plane)."""
+RINGS, SPIRAL, TWO_MOONS = _toy(_rings, planar=True), _toy(_spiral, planar=True), _toy(_two_moons, planar=True)
+GAUSSIANS, SHELL = _toy(_gaussians), _toy(_shell)

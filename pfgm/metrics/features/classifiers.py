@@ -11,12 +11,15 @@ import hashlib
 import json
 from functools import cache
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 
 import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from pfgm.metrics.features.kind import FeatureKind, Shape
+from pfgm.mistakes import Mistake
 from pfgm.networks.order import channels_last
 
 HERE = Path(__file__).parent
@@ -96,3 +99,17 @@ def shipped_classifier(name: str) -> Classifier:
     network: Classifier = CLASSIFIERS[name]()
     network.load_state_dict(load(content))
     return channels_last(network.eval().requires_grad_(False))
+
+
+def _kind(name: str) -> FeatureKind:
+    def check(called: str, shape: Shape) -> None:
+        own = CLASSIFIERS[name].shape
+        if shape != own and prod(shape) != prod(own):
+            wanted, others = " × ".join(map(str, own[1:])), "random or inception" if len(shape) == 3 else "pixels"
+            text = f"the {called} network needs {wanted} grey images, the data have shape {shape}; use {others}"
+            raise Mistake("features", text)
+
+    return FeatureKind(lambda shape, weights: (shipped_classifier(name), name), check)
+
+
+DIGITS, FASHION_MNIST = _kind("digits"), _kind("fashion_mnist")

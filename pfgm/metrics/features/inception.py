@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pfgm.metrics.features.kind import FeatureKind, Shape, check_images
 from pfgm.mistakes import Mistake
 
 logger = logging.getLogger(__name__)
@@ -131,3 +132,12 @@ def _downloaded(url: str) -> Path:
                 " download them elsewhere and give evaluate.weights: <path>",
             ) from error
     return path
+
+
+def _check(name: str, shape: Shape) -> None:
+    check_images(name, shape)
+    if shape[0] not in (1, 3):
+        raise Mistake("features", f"{name} needs grey or RGB images, the data have {shape[0]} channels; use random")
+
+
+INCEPTION = FeatureKind(lambda shape, weights: inception_network(shape, weights), _check, check_inception, weights=True)

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from pfgm.metrics.columns import all_columns
+from study.config.sections import optimizable
 from study.config.space import Distribution, Value
 from study.config.study import StudyConfig, activate
 from study.plan.cell import Cell
@@ -29,7 +31,6 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 Direction = Literal["minimize", "maximize"]
 ATTEMPTS = 50
 """How often Optuna is asked for a point that was not proposed before: a small space of choices runs out of them."""
-COLUMNS = {"fid": "metric_fid", "sliced_wasserstein": "metric_sliced_wasserstein", "nfe": "cost_nfe"}
 
 
 class Tpe(GrowingDesign):
@@ -43,8 +44,10 @@ class Tpe(GrowingDesign):
         """Refuse a study with nothing to search, or one that does not measure what is optimised."""
         if not (config.search_train or config.search_sampler):
             raise PlanError(("design", "name"), "'tpe' needs something to search; add a parameter under `search`")
+        columns, known = optimizable(), all_columns()
         for metric in _wanted(config):
-            if metric != "nfe" and metric not in config.evaluate.metrics:
+            needed = known[columns[metric]].metric  # none: every row has it
+            if needed and needed not in config.evaluate.metrics:
                 raise PlanError(("design", "optimize"), f"{metric} is not measured; add it to evaluate.metrics")
 
     def reach_lines(self, config: StudyConfig, trials: Sequence[Trial], joint: Mapping[Identity, Joint] | None) -> list[str]:
@@ -170,7 +173,8 @@ def _known_trial(
     finished = [row for row in rows if row is not None]
     if len(finished) < len(rows):
         return optuna.trial.create_trial(params=params, distributions=distributions, state=optuna.trial.TrialState.RUNNING)
-    means = [_mean_log([row[COLUMNS[metric]] for row in finished]) for metric in wanted]
+    columns = optimizable()
+    means = [_mean_log([row.get(columns[metric]) for row in finished]) for metric in wanted]
     values = [v for v in means if v is not None]
     complete = all(row["status"] == "complete" for row in finished) and len(values) == len(means)
     return optuna.trial.create_trial(

@@ -7,7 +7,7 @@ import torch
 from pfgm.config import DataConfig
 from pfgm.data.dataset import load_data
 from pfgm.data.errors import DataError
-from pfgm.data.registry import READERS
+from pfgm.registry import READERS
 from study.config.yaml_source import ConfigError
 from study.load import load_study_config
 

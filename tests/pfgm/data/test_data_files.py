@@ -15,7 +15,7 @@ from pfgm.data.dataset import load_data
 from pfgm.data.errors import DataError
 from pfgm.data.readers import idx as idx_module
 from pfgm.data.readers.idx import DEBIAN
-from pfgm.data.registry import READERS
+from pfgm.registry import READERS
 
 pytestmark = pytest.mark.usefixtures("cache")
 
