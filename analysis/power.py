@@ -20,7 +20,7 @@ import pandas as pd
 
 from analysis.robustness.noise import paired_seed_variances, seed_variance
 from analysis.rows.load import load_study
-from analysis.rows.meta import AnalysisError, design_of, is_given, searched_axes, tolerance_of
+from analysis.rows.meta import AnalysisError, compares, is_given, searched_axes, tolerance_of
 from analysis.rows.question import MAIN, statistic
 from analysis.rows.words import percent
 from analysis.statistics.summary import sd_interval, seeds_needed
@@ -70,7 +70,7 @@ def noise_of(frame: pd.DataFrame, metric: str = MAIN) -> list[Noise]:
         )
     sd = math.sqrt(pooled.variance)
     found = [Noise("sample seeds" if is_given(frame) else "train seeds", sd, sd_interval(sd, pooled.df)[1], pooled.df, False)]
-    if design_of(frame) == "one_at_a_time":
+    if compares(frame):
         axes = [axis for axis in searched_axes(frame) if axis.group == "sampler"]
         values = [pooled for axis in axes for pooled in paired_seed_variances(frame, axis, metric)]
         if values:

@@ -26,7 +26,7 @@ from analysis.plots.style import (
     plain_log_ticks,
 )
 from analysis.rows.facts import column_of
-from analysis.rows.meta import design_of, tolerance_of
+from analysis.rows.meta import compares, tolerance_of
 from analysis.rows.metrics import anchors, default_metric, is_log
 from analysis.rows.question import MAIN, statistic
 from analysis.rows.words import metric_label
@@ -151,7 +151,7 @@ def plot_quality_cost(frame: pd.DataFrame, *, metric: str = MAIN, ax: Axes | Non
     ax.set_xscale("log", base=2)
     if is_log(frame, metric):
         ax.set_yscale("log")
-    curves = solver_curves(drawn, design_of(frame) == "one_at_a_time")
+    curves = solver_curves(drawn, compares(frame))
     handles = draw_cloud(ax, drawn, faint=len(curves) > 1)
     handles += draw_curves(ax, curves, sorted(drawn["solver"].dropna().unique()), dots=is_log(frame, metric))
     if metric == default_metric(frame):

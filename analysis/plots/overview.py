@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from analysis.plots.style import FAILURE_COLOUR, PALETTE, draw_legend, new_axes, note, plain_log_ticks
 from analysis.robustness.overview import parameter_overview
-from analysis.rows.meta import design_of
+from analysis.rows.meta import compares
 from analysis.rows.words import RATING_MARKS, format_value, metric_label
 
 RATING_COLOURS = {"robust": "#00674f", "sensitive": "#a33a00", "undetermined": "#555555", "not rated": "#555555"}
@@ -77,7 +77,7 @@ def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None =
     for text, rating in zip(ax.get_yticklabels(), ratings, strict=True):
         text.set_color(RATING_COLOURS[rating])
     _finish_right(right, frame, table)
-    default = "default" if design_of(frame) == "one_at_a_time" else "bin of the default"
+    default = "default" if compares(frame) else "bin of the default"
     draw_legend(ax, _handles(table, {**_WORDS, "default": default}), columns=4)
     return ax
 

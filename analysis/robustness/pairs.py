@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.rows.meta import Axis, design_of, find_axis, has_role, is_default, slim
+from analysis.rows.meta import Axis, compares, find_axis, has_role, is_default, slim
 from analysis.rows.metrics import OUTCOMES, is_log, metric_column, metric_values
 from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
@@ -60,12 +60,12 @@ def _rows(frame: pd.DataFrame, first: Axis, second: Axis) -> tuple[pd.DataFrame,
     for group, role in (("train", "design_role"), ("sampler", "design_sampler_role")):
         arms = [f"arm:{axis.name}" for axis in (first, second) if axis.group == group]
         default = is_default(frame, group)
-        if design_of(frame) == "one_at_a_time":
+        if compares(frame):
             keep &= has_role(frame[role], "default", *arms)
         elif not arms and default.any():
             keep &= default
         if not arms and default.any():
             held.append(f"{group} parameters at their defaults")
-    if design_of(frame) != "one_at_a_time":
+    if not compares(frame):
         held.append("the other searched parameters vary")
     return frame.loc[keep], "; ".join(held)

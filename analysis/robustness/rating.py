@@ -87,7 +87,7 @@ def rate(setting: Setting, levels: pd.DataFrame, limit: float) -> Rating:
 
 def _word_and_rule(setting: Setting, levels: pd.DataFrame, limit: float, gap: float, needed: int | None) -> tuple[str, str]:
     others = levels.loc[~levels["is_reference"]]
-    if setting.design == "tpe":
+    if not setting.rated:
         return "not rated", "tpe moves to good values, so its rows favour them; use one_at_a_time or sobol"
     if not levels["n_reference"].fillna(0).gt(0).any():
         why = (

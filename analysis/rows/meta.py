@@ -98,6 +98,17 @@ def design_of(frame: pd.DataFrame) -> str:
     return str((study_of(frame).get("design") or {}).get("name") or "one_at_a_time")
 
 
+def compares(frame: pd.DataFrame) -> bool:
+    """Return whether the design moves one parameter at a time beside the default: the roles of its points then name arms."""
+    roles = (role for column in ("design_role", "design_sampler_role") if column in frame for role in frame[column].unique())
+    return design_of(frame) == "one_at_a_time" or any("arm:" in str(role) for role in roles)
+
+
+def seeks_best(frame: pd.DataFrame) -> bool:
+    """Return whether the design moves to good values, so that its rows favour them."""
+    return design_of(frame) == "tpe"
+
+
 def tolerance_of(frame: pd.DataFrame) -> float:
     """Return the declared tolerance on the metric, a fraction (default 0.10)."""
     declared = (study_of(frame).get("analysis") or {}).get("tolerance")
@@ -196,7 +207,8 @@ class Setting:
     rows: pd.DataFrame
     """Undisturbed rows with the columns of a comparison."""
     axis: Axis
-    design: str
+    rated: bool
+    """Whether the rows of the design tell how robust a parameter is."""
     one: bool
     """Whether the design moves one parameter at a time."""
     tolerance: float
@@ -215,12 +227,11 @@ def setting_of(frame: pd.DataFrame, parameter: str | Axis) -> Setting:
         AnalysisError: no such searched parameter.
     """
     frame = undisturbed(frame)
-    axis, design = find_axis(frame, parameter), design_of(frame)
-    one = design == "one_at_a_time"
+    axis, one, rated = find_axis(frame, parameter), compares(frame), not seeks_best(frame)
     default = {group: is_default(frame, group) for group in ("train", "sampler")}
     role = frame["design_role" if axis.group == "train" else "design_sampler_role"]
     along = has_role(role, "default", f"arm:{axis.name}") if one else ~default[axis.group]
-    return Setting(frame, slim(frame, axis.column), axis, design, one, tolerance_of(frame), is_given(frame), default, along)
+    return Setting(frame, slim(frame, axis.column), axis, rated, one, tolerance_of(frame), is_given(frame), default, along)
 
 
 def is_given(frame: pd.DataFrame) -> bool:

@@ -15,16 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.rows.facts import column_of
-from analysis.rows.meta import (
-    design_of,
-    find_axis,
-    has_role,
-    is_default,
-    searched_axes,
-    slim,
-    study_of,
-    tolerance_of,
-)
+from analysis.rows.meta import compares, find_axis, has_role, is_default, searched_axes, slim, study_of, tolerance_of
 from analysis.rows.metrics import BAD, default_metric, metric_column, metric_values, outcome_counts
 from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
@@ -198,7 +189,7 @@ def solver_tolerance(frame: pd.DataFrame) -> pd.DataFrame:
     """
     metric = default_metric(frame)
     rows, held = slim(frame, *_TOLERANCE_READ, metric_column(frame, metric)), "the other sampler parameters vary"
-    if design_of(frame) == "one_at_a_time":
+    if compares(frame):
         rows = rows.loc[has_role(rows["design_sampler_role"], "default", "arm:rtol", "arm:solver")]
         held = "the other sampler parameters at their defaults; mean over every field"
     fixed = rows["sampler_rtol"].isna()

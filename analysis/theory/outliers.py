@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.rows.meta import design_of, has_role, is_default
+from analysis.rows.meta import compares, has_role, is_default
 from analysis.rows.metrics import metric_values, outcome_counts
 from analysis.rows.question import statistic
 from analysis.rows.units import unit_key
@@ -43,7 +43,7 @@ def outlier_map(frame: pd.DataFrame) -> pd.DataFrame:
         n_diverged, n_pending, is_default; ``attrs``: skipped, held_fixed, dim.
     """
     rows, skipped, held = frame, {}, "the other parameters vary"
-    if design_of(frame) == "one_at_a_time":
+    if compares(frame):
         arms = has_role(frame["design_sampler_role"], "default", "arm:max_radius_ratio", "arm:T_ratio", "arm:T")
         keep = is_default(frame, "train") & arms
         if not keep.all():

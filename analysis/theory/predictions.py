@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.rows.meta import design_of, has_role, is_default
+from analysis.rows.meta import compares, has_role, is_default
 from analysis.rows.metrics import is_log, metric_values
 from analysis.rows.question import MAIN, statistic
 from analysis.rows.units import unit_key
@@ -48,7 +48,7 @@ def theory_curves(frame: pd.DataFrame, metric: str = MAIN, moments: DataMoments 
     values, skipped = metric_values(frame, metric)
     every = frame.assign(_y=values, _field=unit_key(frame))
     every.attrs = {"columns": frame.attrs.get("columns")}
-    rows, one = every.loc[pfgm], design_of(frame) == "one_at_a_time"
+    rows, one = every.loc[pfgm], compares(frame)
     none: tuple[list[Row], str] = ([], "no row of process pfgm")
     elsewhere = rows.empty and metric == "prior_kl" and bool(values.notna().any())
     if rows.empty:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.report.blocks import Section, Text
 from analysis.report.study import Study
-from analysis.rows.meta import design_of, searched_axes, study_of
+from analysis.rows.meta import compares, searched_axes, study_of
 from analysis.rows.words import format_value, metric_label
 from analysis.statistics.comparison import compare, equals
 
@@ -27,7 +27,7 @@ def equivalence_result(frame: pd.DataFrame) -> str | None:
     Two one-sided tests at 5 %: equivalent where the 90 % interval of the ratio lies inside 0.80 to 1.25. None when the study is
     not of this kind.
     """
-    if not (study_of(frame).get("seeds") or {}).get("disjoint") or design_of(frame) != "one_at_a_time":
+    if not (study_of(frame).get("seeds") or {}).get("disjoint") or not compares(frame):
         return None
     pairs = []
     for axis in (a for a in searched_axes(frame) if a.group == "train" and a.column in frame.columns):

@@ -10,13 +10,13 @@ import pandas as pd
 from analysis.plots.pairs import plot_interaction
 from analysis.report.blocks import Block, Section, Text
 from analysis.report.study import Study
-from analysis.rows.meta import Axis, design_of, searched_axes
+from analysis.rows.meta import Axis, searched_axes, seeks_best
 
 
 def section(study: Study) -> Section:
     """Draw every training parameter against the searched T, or say why there is none."""
     frame = study.frame
-    if design_of(frame) == "tpe":
+    if seeks_best(frame):
         why = "Not shown: the tpe design moves to good values, so its cells are no sample of the two parameters."
     else:
         why = "Not shown: it takes a numeric training parameter and a numeric sampler parameter, both searched."
@@ -43,7 +43,7 @@ def interaction_pairs(frame: pd.DataFrame) -> list[tuple[Axis, Axis]]:
     seconds = [a for a in axes if a.group == "sampler"]
     seconds.sort(key=lambda a: a.name not in ("T", "T_ratio"))
     firsts = [a for a in axes if a.group == "train"]
-    return [(first, seconds[0]) for first in firsts if seconds and design_of(frame) != "tpe"]
+    return [(first, seconds[0]) for first in firsts if seconds and not seeks_best(frame)]
 
 
 def _panels(study: Study, pairs: Sequence[tuple[Axis, Axis]]) -> list[Block]:

@@ -13,7 +13,7 @@ from analysis.report.sections.parameters import overview_panel
 from analysis.report.study import Study
 from analysis.robustness.gains import improvement_sentences, improvements
 from analysis.robustness.interval import ToleranceInterval
-from analysis.rows.meta import design_of, is_default, is_given, study_of, tolerance_of
+from analysis.rows.meta import is_default, is_given, seeks_best, study_of, tolerance_of
 from analysis.rows.metrics import default_metric
 from analysis.rows.words import format_value, metric_label
 from analysis.statistics.summary import summarize
@@ -29,7 +29,7 @@ def section(study: Study) -> Section:
 
 def rule(frame: pd.DataFrame) -> str:
     """Return the rule by which parameters are rated, with its numbers."""
-    if design_of(frame) == "tpe":
+    if seeks_best(frame):
         return "Nothing is rated: the tpe design moves to good values, so its rows favour them."
     return (
         f"The rule. Robust: the upper 95 % bound of the ratio to the default, simultaneous over the tested values, is at most"
