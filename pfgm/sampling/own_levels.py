@@ -51,8 +51,8 @@ def slope(x: Tensor, T: float, n_aug: float) -> Tensor:
 def top_and_bottom(steps: int, sd: float, dim: int) -> tuple[float, float]:
     """s where the straight part ends, and how far above the s of t_min the solve ends; found by trial on digits and pictures.
 
-    The top goes by the widest direction of the data. In pictures it is the wider the more pixels there are: 3.4 standard deviations
-    of digits (d = 64), 14.7 of Fashion-MNIST (d = 784).
+    The top goes by the widest direction of the data. In pictures it is the wider the more pixels there are: 3.4 standard
+    deviations of digits (d = 64), 14.7 of Fashion-MNIST (d = 784).
     """
     return sd * (dim / 64) ** 0.25 * max(6.0, 0.14 * steps**2), sd * min(0.2, 0.1 * (6 / (steps + 1)) ** 4)
 
