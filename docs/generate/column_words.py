@@ -45,6 +45,7 @@ WORDS: dict[str, str] = {
     "metric_nonfinite_fraction": "Share of samples that are not finite.",
     "metric_solver_error": "Median distance of samples to a nearly exact solution from the same latents, RMS in data units.",
     "metric_solver_error_95": "The same distance, 95 % quantile.",
+    "metric_fid_converged": "Fréchet distance of samples to that solution: it judges a solver, not a field.",
     "metric_solver_switched": "Share of samples that end farther than 0.3 standard deviations of the data from that solution.",
     "metric_prior_kl": "KL divergence that starting an exact field at T costs, in nats.",
     "metric_prior_kl_se": "Its standard error, in nats.",

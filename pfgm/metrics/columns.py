@@ -118,6 +118,7 @@ MEASURED: tuple[Column, ...] = (
         Column("metric_solver_error", label="solver error, median RMS", unit="data units", log=True, low=0.0, shown=True,
                filled=True),
         Column("metric_solver_error_95", label="solver error, 95 % RMS", unit="data units", log=True, low=0.0),
+        Column("metric_fid_converged", label="FID to the converged samples", log=True, low=0.0),
         Column("metric_solver_switched", label="samples with another source", unit="share", low=0.0, high=1.0),
         of_field=True,
     ),
