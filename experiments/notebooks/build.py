@@ -47,7 +47,11 @@ def run(path: Path, study: str | None = None, timeout: int = 600) -> nbformat.No
         study: the study's folder; default: the bundled one.
         timeout: seconds that one cell may take.
     """
-    notebook = read(path)
+    return execute(read(path), study, timeout)
+
+
+def execute(notebook: nbformat.NotebookNode, study: str | None = None, timeout: int = 600) -> nbformat.NotebookNode:
+    """Execute a notebook that was read, as `run` does."""
     environment = {key: value for key, value in os.environ.items() if key != "STUDY"}
     environment |= {"STUDY": study} if study else {}
     environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # a progress bar that nobody would see
