@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -179,7 +180,7 @@ def sample(
     size = min(sampler.batch_size, n)
     padded = math.ceil(n / size) * size
     if latents is None:
-        chosen = draw_latents(padded, process.info.dim, seed)
+        chosen = _drawn(padded, process.info.dim, seed)
     else:
         chosen = check_latents(latents, process.info.dim, n).cpu().rows(torch.arange(padded) % n)
     start = process.prior(numbers.T, numbers.max_radius).from_latent(*chosen)
@@ -189,6 +190,16 @@ def sample(
         solutions.append(integrate(mean_source, x, T=numbers.T, **options, disturb=disturb))
     x, nfe, nfe_max, status = _together(solutions, size, n)
     return Samples(x, nfe, nfe_max, status, start[:n].norm(dim=1) / numbers.T)
+
+
+KEPT_NUMBERS = 2**23
+"""Numbers of latents, 64 MiB, up to which they are kept: the rows of a study start from the same few."""
+_kept = lru_cache(maxsize=3)(draw_latents)
+
+
+def _drawn(n: int, dim: int, seed: int) -> Latents:
+    """Return the latents of a seed; those of the last calls are not drawn again."""
+    return _kept(n, dim, seed) if n * dim <= KEPT_NUMBERS else draw_latents(n, dim, seed)
 
 
 class Encoded(NamedTuple):

@@ -26,7 +26,7 @@ def sample_picture(samples: Tensor, info: DataInfo, path: Place) -> None:
     else:
         return
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG", optimize=True)
+    Image.fromarray(pixels).save(content, format="PNG")
     path.write(content.getvalue())
 
 
