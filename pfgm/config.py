@@ -45,7 +45,7 @@ def foreign_train_keys(process: str, objective: str | None = None) -> set[str]:
 
 
 class DataConfig(Model):
-    """Which data set, and how it is brought to data units (images: [−1, 1], mean image subtracted)."""
+    """The data set, and the way it is brought to data units (images: [−1, 1], mean image subtracted)."""
 
     name: str = "digits"
     """digits, fashion_mnist, cifar10, images, parquet, npz, vectors; or a toy: rings, spiral, two_moons, gaussians, shell."""
@@ -249,7 +249,7 @@ class SamplerConfig(Model):
 
 
 class EvaluateConfig(Model):
-    """What is measured on the samples of one row."""
+    """The metrics of one row, and the samples that they look at."""
 
     samples: PositiveInt = 1797
     """Samples that are drawn for each row, 50 or more."""

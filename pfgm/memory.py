@@ -27,7 +27,7 @@ _splits = 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on the host or on a CUDA device; smaller parts may then succeed."""
+    """Return whether an allocation failed, on the host or on a CUDA device; smaller parts may then succeed."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)

@@ -98,7 +98,7 @@ def guard_start() -> None:
 
 
 def _is_ours() -> bool:
-    """Whether Ctrl-C does what it does by default here: a background job ignores it."""
+    """Return whether Ctrl-C does what it does by default here: a background job ignores it."""
     now = signal.getsignal(signal.SIGINT)
     default = now is signal.default_int_handler or getattr(now, "__name__", "") == _end.__name__  # of either text
     return default and threading.current_thread() is threading.main_thread()

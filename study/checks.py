@@ -94,7 +94,7 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
 
 
 def _check_exempt(source: Source, config: StudyConfig) -> None:
-    """What is exempt names weights of the network in each of its searched sizes."""
+    """Refuse exempt names that are no weights of the network in one of its searched sizes."""
     sizes = {key: d for key, d in config.search_train.items() if key in NETWORK_SEARCH}
     moves = [moved(config, "train", key, value) for key, d in sizes.items() for value in d.ends]
     for point in (config.default("train"), *moves):
@@ -147,7 +147,7 @@ def _check_solver_keys(source: Source, config: StudyConfig) -> None:
 
 
 def _check_owners(source: Source, config: StudyConfig) -> None:
-    """Where processes are searched, a searched key that some of them do not have says so with ``when``."""
+    """Refuse a searched key without ``when`` that some of the searched processes do not have."""
     searched = config.search_train
     processes = [str(p) for p in searched["process"].choices if p in PROCESSES] if "process" in searched else []
     foreign = {process: _foreign(config, process) for process in processes}
@@ -175,7 +175,7 @@ def _foreign(config: StudyConfig, process: str) -> set[str]:
 
 
 def _reaches(searched: Mapping[str, Distribution], key: str, process: str) -> bool:
-    """Whether a searched key may be active under a process, by its ``when`` and those that this hangs on."""
+    """Return whether a searched key may be active under a process, by its ``when`` and those that this hangs on."""
     while (when := searched[key].when) is not None:
         if when[0] == "process":
             return process in when[1]
@@ -233,7 +233,7 @@ def _check_defaults(source: Source, config: StudyConfig, group: str) -> None:
 
 
 def _number(config: StudyConfig, group: str, key: str, value: Value) -> Value:
-    """What `rule`, `all` or `same` becomes at the default point."""
+    """Return what `rule`, `all` or `same` becomes at the default point."""
     if value not in ("rule", "all", "same"):
         return value
     train = config.resolved(config.default("train"))
@@ -244,7 +244,7 @@ def _number(config: StudyConfig, group: str, key: str, value: Value) -> Value:
 
 
 def _place(source: Source, group: str, key: str) -> tuple[str, ...]:
-    """Where a key of a group is written: as a fixed value, else as a searched one, else its group."""
+    """Return where a key of a group is written: as a fixed value, else as a searched one, else its group."""
     for path in ((group, key), ("search", group, key)):
         if key in source.section(*path[:-1]):
             return path

@@ -24,7 +24,7 @@ RETRIED = ("failed", "timeout")
 
 
 def describe_plan(config: StudyConfig, work: Worklist) -> str:
-    """What the study consists of, and what is left of it."""
+    """Say what the study consists of, and what is left of it."""
     store = FieldStore(config.place)
     fields = {t.train_id for t in work.trials}
     trained = len(store.published(fields))
@@ -97,7 +97,7 @@ def plan_lines(config: StudyConfig) -> list[str]:
 
 
 def _metric_lines(config: StudyConfig) -> list[str]:
-    """What the Fréchet distance takes in the space of the points themselves, whose dimension has no bound."""
+    """Return what the Fréchet distance takes in the space of the points themselves, whose dimension has no bound."""
     info, measured = config.info, config.evaluate
     features = measured.features or default_features(info.name, info.shape)
     if "fid" not in measured.metrics or features != "pixels":

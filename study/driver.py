@@ -92,7 +92,7 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
 
 
 def is_written(config: StudyConfig, no_report: bool) -> bool:
-    """Whether the stored study is this one, word by word, and its report is there: a finished one then stays untouched."""
+    """Return whether the stored study is this one, word by word, with its report. A finished one then stays untouched."""
     try:
         same = (config.folder / "study.yaml").read().decode() == config.to_yaml()
     except FileNotFoundError:

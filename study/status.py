@@ -77,7 +77,7 @@ def _driver(folder: Place, finished: bool) -> list[str]:
 
 
 def _state(folder: Place) -> tuple[dict[str, Any], float]:
-    """What the driver last said, and when."""
+    """Return what the driver last said, and when."""
     place = folder / "state.json"
     try:
         state = json.loads(place.read())

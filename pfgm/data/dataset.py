@@ -39,7 +39,7 @@ CHUNK_VALUES = 1 << 20
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a trained field must know of its data: units, shape and scale (no points)."""
+    """The facts of its data that a trained field must know: units, shape and scale (no points)."""
 
     name: str
     shape: tuple[int, ...]  # of one item: (d,) for vectors, (C, H, W) for images
@@ -60,7 +60,7 @@ class DataInfo:
 
     @property
     def rescaled(self) -> bool:
-        """Whether stored units are others than data units."""
+        """Return whether stored units are others than data units."""
         return self.offset is not None or self.scale is not None
 
     def to_stored_units(self, x: Tensor, clamp: bool = True) -> Tensor:

@@ -28,7 +28,7 @@ AUTHORS = (0.01, 0.03)
 
 @dataclass(frozen=True)
 class Recommended:
-    """What the authors' rules say for one σ and τ; None where σ is too large for the rule."""
+    """The numbers of the authors' rules for one σ and τ; None where σ is too large for the rule."""
 
     sigma: float
     tau: float

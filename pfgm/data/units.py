@@ -51,7 +51,7 @@ class Columns(NamedTuple):
 def units_of(
     values: np.ndarray, rows: np.ndarray | None, center: bool, standardize: bool, names: tuple[str, ...] = ()
 ) -> Units:
-    """How vectors are to be stored.
+    """The units in which vectors are stored.
 
     Args:
         values: (n, d), floats or bytes.
@@ -164,7 +164,7 @@ def _notes(
 
 
 def _coarse(values: np.ndarray, largest: np.ndarray, sd: np.ndarray, names: tuple[str, ...]) -> Iterator[str]:
-    """Where the file itself has too few digits, and nothing here can bring them back."""
+    """Warn where the file itself has too few digits, and nothing here can bring them back."""
     if values.dtype == np.uint8 or values.dtype.itemsize >= 8:
         return
     steps = largest * float(np.finfo(values.dtype).eps)

@@ -56,7 +56,7 @@ class PointCharges:
         return (torch.logsumexp(self._logits(x, t), dim=1) - d * log_t + constant).to(x.dtype)
 
     def line_invariant(self, x: Tensor, t: Tensor | float) -> Tensor:
-        r"""What a field line of collinear charges keeps: Σ_k p_k F_d(θ_k), F_d(θ) = ∫_0^θ sin^{d−1}, shape (B,), float64.
+        r"""Return what a line of collinear charges keeps: Σ_k p_k F_d(θ_k), F_d(θ) = ∫_0^θ sin^{d−1}, shape (B,), float64.
 
         θ_k = atan2(√(‖x_⊥‖² + t²), x_∥ − y_k) is the angle at charge k between the line of charges and (x, t).
 

@@ -43,7 +43,7 @@ LOG_ZERO = -600.0  # lighter weights are raised to e^−600: subnormal numbers w
 
 
 class _Sight(NamedTuple):
-    """What the data look like from a batch of points, in float64."""
+    """The view of the data from a batch of points, in float64."""
 
     y_bar: Tensor  # (B, d) mean source
     offset: Tensor  # (B, d) x − ȳ, accurate even where x and ȳ nearly cancel

@@ -30,10 +30,10 @@ class Sources(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the rows that are taken live."""
+        """Return the device of the rows that are taken."""
 
     def is_floating_point(self) -> bool:
-        """Whether ``dtype`` is one of real numbers."""
+        """Return whether ``dtype`` is one of real numbers."""
 
     def __len__(self) -> int: ...
 

@@ -47,12 +47,12 @@ class Flow(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where D is computed."""
+        """Return where D is computed."""
 
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """What states of the ODE are kept in: float32 for a network, float64 where D is exact."""
+        """Return what states of the ODE are kept in: float32 for a network, float64 where D is exact."""
 
     @abstractmethod
     def double(self) -> Flow:

@@ -68,7 +68,7 @@ def _checksum(description: Mapping[str, object]) -> str:
 
 
 def read_description(content: bytes, where: object) -> dict[str, Any]:
-    """What ``field.json`` says: configuration, data facts, seed, history, name and hash of the weights.
+    """The content of ``field.json``: configuration, data facts, seed, history, name and hash of the weights.
 
     Raises:
         Damaged: not the text that `pack_field` wrote.

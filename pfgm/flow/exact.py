@@ -80,7 +80,7 @@ class ExactField(Flow):
 
     @cached_property
     def law(self) -> PointCharges | GaussianMixture:
-        """What the field is of, in the units of training."""
+        """Return what the field is of, in the units of training."""
         n_aug = self.process.n_aug
         if self.kind == "empirical":
             return PointCharges(self.data.points[:].to(self.place), n_aug=n_aug)

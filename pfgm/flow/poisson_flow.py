@@ -167,7 +167,7 @@ def _read(path: Path) -> Any:
 
 
 def _why(path: Path, error: str) -> str:
-    """What a file that torch refuses is, in words; torch's own are not passed on."""
+    """Return what a file that torch refuses is, in words; torch's own are not passed on."""
     names = named_globals(path)
     if any("torch_utils.persistence" in name for name in names):
         saved = "a training state" if path.suffix == ".pt" else "a snapshot"

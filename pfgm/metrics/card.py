@@ -49,7 +49,7 @@ class Solved:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a metric may look at.
+    """The samples, and all else that a metric may look at.
 
     Args:
         data: reference data and their statistics.
@@ -82,5 +82,5 @@ class Metric:
 
     @property
     def of_field(self) -> bool:
-        """Whether it looks at the field or the solver: it is then measured on undisturbed fields alone."""
+        """Return whether it looks at the field or the solver: it is then measured on undisturbed fields alone."""
         return any(column.of_field for column in self.columns)

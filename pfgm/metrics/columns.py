@@ -55,7 +55,7 @@ class Column:
 
     @property
     def is_ratio(self) -> bool:
-        """Whether its values compare as ratios of which less is better."""
+        """Return whether its values compare as ratios of which less is better."""
         return self.log and not self.higher_is_better
 
     def facts(self) -> dict[str, Any]:

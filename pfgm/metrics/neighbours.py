@@ -103,7 +103,7 @@ def precision_recall(samples: Sources, data: Sources, k: int = K_NEAREST, radius
     covered = torch.zeros_like(in_samples)
 
     def held(rows: Tensor) -> Tensor:
-        """How many of the data's balls hold each sample."""
+        """Return how many of the data's balls hold each sample."""
         part, radius = samples[rows].double(), radius_samples[rows]
         count = torch.zeros(len(part), dtype=torch.float64, device=part.device)
         for start, block in column_blocks(data):

@@ -45,7 +45,7 @@ class Cache(Protocol):
     """A place that keeps bytes by name, beyond this process."""
 
     def load(self, name: str) -> bytes | None:
-        """What was saved under ``name``, if anything."""
+        """Return what was saved under ``name``, if anything."""
 
     def save(self, name: str, content: bytes) -> None:
         """Keep ``content`` under ``name``."""

@@ -22,7 +22,7 @@ VP_EPSILON = 1e-5
 
 
 class GaussianDiffusion(Process):
-    """What `ve` and `vp` share: a Gaussian kernel and levels drawn from u ~ U[0, 1)."""
+    """The common part of `ve` and `vp`: a Gaussian kernel and levels drawn from u ~ U[0, 1)."""
 
     @property
     def n_aug(self) -> float:

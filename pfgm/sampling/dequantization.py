@@ -30,7 +30,7 @@ class Quantization(NamedTuple):
 
 
 def quantization(data: Dataset) -> Quantization:
-    """How the numbers of a data set come from grey levels: stored as bytes, or `digits`.
+    """Return how the numbers of a data set come from grey levels: stored as bytes, or `digits`.
 
     Raises:
         ValueError: they do not.

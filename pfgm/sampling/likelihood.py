@@ -49,7 +49,7 @@ EXACT_DIM = 16
 
 
 class Followed(Protocol):
-    """What the likelihood asks of a flow (`pfgm.flow.base.Flow`)."""
+    """The part of a flow that the likelihood asks for (`pfgm.flow.base.Flow`)."""
 
     @property
     def process(self) -> Process:
@@ -57,7 +57,7 @@ class Followed(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where D is computed."""
+        """Return where D is computed."""
 
     def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t), shape (B, d), differentiable in x."""

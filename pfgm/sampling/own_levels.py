@@ -27,7 +27,7 @@ FAR = 40.0
 
 
 class Width(NamedTuple):
-    """What levels in s need: sd, root mean square of the data's coordinates less their mean, in data units; n_aug."""
+    """The numbers that levels in s need: sd, the standard deviation of the data per coordinate, in data units, and n_aug."""
 
     sd: float
     n_aug: float

@@ -109,7 +109,7 @@ class Solver:
 
     @property
     def adaptive(self) -> bool:
-        """Whether it chooses its steps by a tolerance."""
+        """Return whether it chooses its steps by a tolerance."""
         return self.along is None
 
 

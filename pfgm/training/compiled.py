@@ -34,7 +34,7 @@ class Compiled(FieldNetwork):
 
     @property
     def untried(self) -> bool:
-        """Whether no step has succeeded yet."""
+        """Return whether no step has succeeded yet."""
         return self._first_s is None
 
     def clock(self, device: torch.device) -> float:

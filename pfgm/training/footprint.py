@@ -148,7 +148,7 @@ def target_peak(dim: int, rows: int, sources: int) -> int:
 def footprint(
     network: NetworkConfig, shape: tuple[int, ...], n: int, train: TrainConfig, sample_rows: int, double_rows: int = 0
 ) -> Footprint:
-    """What one field takes.
+    """The memory that one field takes.
 
     Args:
         network: architecture.

@@ -23,7 +23,7 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """What has happened since the report before: mean loss and gradient norm, and where the training stands."""
+    """The progress since the report before: mean loss and gradient norm, and where the training stands."""
 
     step: int
     steps: int

@@ -65,7 +65,7 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
 
 
 def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str | None) -> None:
-    """What runs in a Ray worker: rebuild the trial from its declared point, and run it.
+    """Rebuild a trial from its declared point in a Ray worker, and run it.
 
     Args:
         owner: a name for this run of the study, where others may train the same fields at the same time.

@@ -38,7 +38,7 @@ PROBE_S, KNOCK_S = 60.0, 10.0
 
 @dataclass(frozen=True)
 class Room:
-    """What there is for trials: CPUs and GPUs in all, and the folder for this run's temporary files."""
+    """The room for trials: CPUs and GPUs in all, and the folder for this run's temporary files."""
 
     nodes: int
     cpus: int
@@ -183,7 +183,7 @@ def _check_nodes(config: StudyConfig) -> None:
 
 
 def sees(uri: str) -> bool:
-    """Whether a file is there, as seen from the node this runs on.
+    """Return whether a file is there, as seen from the node this runs on.
 
     Raises:
         ImportError: the node has no torch; one without this package cannot even begin.

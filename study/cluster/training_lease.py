@@ -49,7 +49,7 @@ class TrainingLease:
         self._ended = threading.Event()
 
     def acquire(self, train_id: str) -> bool:
-        """Whether the field is now ours to train; the claim is renewed until `release`."""
+        """Return whether the field is now ours to train; the claim is renewed until `release`."""
         if not self._ask("acquire", train_id):
             return False
         self._ended = threading.Event()

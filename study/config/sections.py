@@ -48,7 +48,7 @@ else:
 
 
 class DesignConfig(Model):
-    """Which points of the search space are measured."""
+    """The points of the search space that are measured."""
 
     name: DesignName = "one_at_a_time"
     trials: PositiveInt | None = None
@@ -103,7 +103,7 @@ class PerturbConfig(Model):
 
 
 class SeedsConfig(Model):
-    """How often everything is repeated: a number k means seeds 0 … k − 1, a list names them."""
+    """The seeds, so how often everything is repeated: a number k means seeds 0 … k − 1, a list names them."""
 
     train: Seeds = 1
     sample: Seeds = 1
@@ -120,7 +120,7 @@ class SeedsConfig(Model):
 
 
 class ResourcesConfig(Model):
-    """What one trial takes, and how many run at once."""
+    """The hardware that one trial takes, and how many trials run at once."""
 
     cpus: PositiveInt = 1
     gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | Literal["auto"] = "auto"
@@ -141,7 +141,7 @@ class LimitsConfig(Model):
 
 
 class AnalysisConfig(Model):
-    """What the report rates by."""
+    """The measure by which the report rates."""
 
     tolerance: Positive = 0.10
     """Change of a metric, relative to the default's, that still counts as robust."""

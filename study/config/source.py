@@ -21,7 +21,7 @@ from study.config.sections import SeedsConfig
 
 
 class FieldConfig(Model):
-    """Which field is given: that of a checkpoint, or one that is known exactly."""
+    """The field that is given: that of a checkpoint, or one that is known exactly."""
 
     checkpoint: str | None = None
     """pfgm: the folder of a field, such as results/fields/<train_id>. poisson_flow: the authors' file, checkpoint_*.pth."""
@@ -64,17 +64,17 @@ class FieldSource:
 
     @property
     def trains(self) -> bool:
-        """Whether there are training steps to do."""
+        """Return whether there are training steps to do."""
         return self.declared is None
 
     @property
     def exact(self) -> bool:
-        """Whether the field is known and nothing is stored."""
+        """Return whether the field is known and nothing is stored."""
         return self.declared is not None and self.declared.exact is not None
 
     @property
     def unit(self) -> Literal["train", "sample"]:
-        """Whose seeds are the units of replication: those of samplings where the field is given."""
+        """Return whose seeds are the units of replication: those of samplings where the field is given."""
         return "train" if self.trains else "sample"
 
     def seeds(self, seeds: SeedsConfig) -> list[int]:

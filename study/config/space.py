@@ -27,7 +27,7 @@ class SpaceError(ValueError):
 
 @dataclass(frozen=True)
 class Distribution:
-    """What a searched parameter may be.
+    """The values that a searched parameter may have.
 
     Attributes:
         kind: uniform, log_uniform, int_uniform, log_int_uniform (``low`` … ``high``, both ends included) or choice.
@@ -83,7 +83,7 @@ class Distribution:
         return list(dict.fromkeys(values))
 
     def contains(self, value: object) -> bool:
-        """Whether a value could be drawn."""
+        """Return whether a value could be drawn."""
         if self.kind == "choice":
             return any(same(value, c) for c in self.choices)
         if isinstance(value, bool) or not isinstance(value, int | float):

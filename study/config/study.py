@@ -157,7 +157,7 @@ class StudyConfig:
         return whole
 
     def _dump_training(self) -> dict[str, Any]:
-        """What is trained, or the field that is given in its place."""
+        """Return what is trained, or the field that is given in its place."""
         if self.field is not None:
             return {"field": self.field.model_dump(), "search": {}}
         search = {"train": {key: d.dump() for key, d in self.search_train.items()}}
@@ -244,7 +244,7 @@ def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str
 
 
 def quoted(value: object) -> str:
-    """What to type where YAML reads a word as a number or a truth."""
+    """Say what to type where YAML reads a word as a number or a truth."""
     is_other = isinstance(value, bool | int | float)
     return f'; write it in quotes, such as "{str(value).lower() if isinstance(value, bool) else value}"' if is_other else ""
 
@@ -255,6 +255,6 @@ def _words(error: ValueError) -> str:
 
 
 def reason(error: ValueError) -> str:
-    """What is wrong with a refused configuration, in one line."""
+    """Say in one line what is wrong with a refused configuration."""
     key, text = explain(error, {})
     return f"{key}: {text}" if key else text

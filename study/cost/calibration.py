@@ -102,7 +102,7 @@ def measure(config: StudyConfig, handouts: list[dict[str, Any]], sampling: list[
 
 
 def kind_of_step(trial: Trial) -> str:
-    """What the seconds of a training step depend on: the reference batch and the network."""
+    """Return what the seconds of a training step depend on: the reference batch and the network."""
     size = (trial.network.width, trial.network.depth) if trial.network else ()
     return f"{trial.train.reference_batch_size or 0}/{size}"
 

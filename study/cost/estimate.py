@@ -62,7 +62,7 @@ def _solution_key(point: SamplerPoint) -> tuple[object, ...]:
 
 
 def estimate_line(config: StudyConfig, work: Worklist, n_slots: int) -> str:
-    """What finishing the study will cost, or why that cannot be told."""
+    """Return what finishing the study will cost, or why that cannot be told."""
     try:
         wall, core = estimate(config, work, n_slots)
     except TrainingDiverged as error:

@@ -35,7 +35,7 @@ class FieldStore:
         return (self.root / train_id / "field.json").is_file()
 
     def published(self, train_ids: Collection[str]) -> set[str]:
-        """Those of some fields that are there; an object store is asked for many at a time."""
+        """Return those of some fields that are there; an object store is asked for many at a time."""
         if not self.root.remote:
             return {train_id for train_id in train_ids if train_id in self}
         with ThreadPoolExecutor(READERS) as pool:

@@ -140,7 +140,7 @@ def read_holder(folder: Place) -> dict[str, Any]:
 
 
 def holder_lives(folder: Place, holder: dict[str, Any]) -> bool:
-    """Whether the process that holds a lease is alive, as far as one can tell from here."""
+    """Return whether the process that holds a lease is alive, as far as one can tell from here."""
     if holder["where"] == _where():
         try:
             return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1)

@@ -109,7 +109,7 @@ class Progress:
         self._say()
 
     def update(self, trial_id: str, said: Mapping[str, object]) -> None:
-        """What a running trial reports (see `study.measure.job.Report`)."""
+        """The state that a running trial reports (see `study.measure.job.Report`)."""
         running = self.running.get(trial_id)
         if running is None or "phase" not in said:
             return
@@ -216,7 +216,7 @@ def describe(running: Running) -> tuple[str, float, str]:
 
 
 def label(trial: Trial) -> str:
-    """How a trial is called on the screen: what is special about it, and its seed."""
+    """Return the name of a trial on the screen: what is special about it, and its seed."""
     if trial.role.is_default:
         return f"default, seed {trial.seed}"
     keys = trial.role.arms or tuple(trial.point)

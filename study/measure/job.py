@@ -35,7 +35,7 @@ class Lease(Protocol):
     """The right to train one field while others wait; it only saves work (see `study.cluster.training_lease`)."""
 
     def acquire(self, train_id: str) -> bool:
-        """Whether the field is now ours to train."""
+        """Return whether the field is now ours to train."""
 
     def release(self, train_id: str) -> None:
         """Let others have it."""

@@ -29,7 +29,7 @@ class Deadline:
 
     @property
     def over(self) -> bool:
-        """Whether the time has passed."""
+        """Return whether the time has passed."""
         return self.minutes is not None and time.monotonic() - self.started > 60 * self.minutes
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Where and with what a row was made; never part of any identity."""
+"""Return where and with what a row was made; never part of any identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from study.config.study import StudyConfig
 
 
 def provenance(config: StudyConfig) -> dict[str, object]:
-    """Where and with what a row was made; never part of any identity."""
+    """Return where and with what a row was made; never part of any identity."""
     return {
         "prov_training_version": TRAINING_VERSION,
         "prov_host": platform.node(),

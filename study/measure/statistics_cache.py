@@ -18,7 +18,7 @@ class References:
     folder: Place
 
     def load(self, name: str) -> bytes | None:
-        """What was saved under ``name``, if anything; StorageError if it cannot be read."""
+        """Return what was saved under ``name``, if anything; StorageError if it cannot be read."""
         try:
             return (self.folder / name).read()
         except FileNotFoundError:

@@ -35,7 +35,7 @@ class SamplerPoint:
 
 
 class Disturbance(NamedTuple):
-    """What a field is measured under: ``noise``, ``weight_bits`` or ``weight_noise``, and how much of it."""
+    """The disturbance that a field is measured under: ``noise``, ``weight_bits`` or ``weight_noise``, and how much of it."""
 
     kind: str
     level: float

@@ -70,7 +70,7 @@ ALWAYS_NAMED = frozenset({
 
 
 def evaluation(config: StudyConfig) -> dict[str, object]:
-    """What a measurement depends on beside field, sampler and seed; metrics aside, which can be added.
+    """Return what a measurement depends on beside field, sampler and seed; metrics aside, which can be added.
 
     Features and space that are not declared are named only where they are others than `digits` and `pixels`, which they once
     always were; the weights count by content. How many points likelihood takes counts where it is not the default.
@@ -90,7 +90,7 @@ def evaluation(config: StudyConfig) -> dict[str, object]:
 
 
 def reading(train: TrainConfig, network: NetworkConfig | None) -> list[str]:
-    """What a measurement depends on beside its field: how the output of a plain head is read, which was another way once."""
+    """Return what a measurement depends on beside its field: how the output of a plain head is read."""
     plain_head = network is not None and not network.skip and train.objective == "normalized"
     return ["plain_length"] if plain_head else []
 

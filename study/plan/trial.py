@@ -58,7 +58,7 @@ class Trial:
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """What is measured, in this order: disturbed cells after those that they belong to."""
+        """Return what is measured, in this order: disturbed cells after those that they belong to."""
         measured = evaluation(self.config)
         disturbed = [point for point in self.sampler_points if point.role.is_default]
         levels = [Disturbance(kind, level) for kind, level in self.config.perturb.levels]

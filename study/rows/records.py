@@ -110,7 +110,7 @@ def write_table(where: Where, rows: Sequence[Mapping[str, object]], schema: pa.S
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether the file is as it was written; a file that says nothing of it (another program's) is taken as whole."""
+    """Return whether the file is as it was written; a file that says nothing of it (another program's) is taken as whole."""
     start = content.rfind(_CHECKSUM) + len(_CHECKSUM)
     if start < len(_CHECKSUM):
         return True
@@ -173,7 +173,7 @@ _FILLED = {column.metric: column.name for column in MEASURED if column.filled}
 
 
 def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:
-    """Whether a row is terminal and, when complete, has all of these metrics; a metric that is asked for later is missing."""
+    """Return whether a row is terminal and, when complete, has all of these metrics."""
     if row["status"] != "complete":
         return row["status"] in STATUSES
     if row.get("metric_names") is not None:

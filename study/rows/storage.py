@@ -73,7 +73,7 @@ class Place:
 
     @property
     def uri(self) -> str:
-        """What `of` reads back."""
+        """Return what `of` reads back."""
         return f"{self}?{self.options}" if self.options else str(self)
 
     @property
@@ -130,7 +130,7 @@ class Place:
             raise StorageError(f"cannot read {self} ({error.strerror or error})") from error
 
     def is_file(self) -> bool:
-        """Whether there is such a file; errors as `read`."""
+        """Return whether there is such a file; errors as `read`."""
         return self.local.is_file() if not self.remote else self._info().is_file
 
     def modified(self) -> float | None:

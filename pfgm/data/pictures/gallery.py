@@ -154,7 +154,7 @@ def printable(name: str) -> str:
 
 
 def _how(looks: Sequence[Look], wanted: Wanted, shape: tuple[int, int], note: str) -> str:
-    """What was done, in one sentence."""
+    """Say in one sentence what was done."""
     parts = [f"{len(looks)} pictures"]
     if wanted.crop:
         parts.append("centre squares cut out" if any(s.width != s.height for s in looks) else "square as they are")

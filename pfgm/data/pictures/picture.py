@@ -27,7 +27,7 @@ class BadPicture(ValueError):
 
 
 class Wanted(NamedTuple):
-    """How pictures shall be: side in pixels (None: as they are), cut to a square first or not, 1 or 3 channels."""
+    """The form that pictures get: side in pixels (None: as they are), cut to a square first or not, 1 or 3 channels."""
 
     size: int | None
     crop: bool
@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a header says: size as seen, whether it is grey, whether its camera was turned, and what reading will change."""
+    """The facts of a picture's header: size as seen, whether grey, whether turned, and what reading will change."""
 
     width: int
     height: int

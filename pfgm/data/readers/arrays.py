@@ -164,7 +164,7 @@ def _checked(values: np.ndarray, path: Path, images: bool) -> tuple[np.ndarray, 
 
 
 def _numbers(dtype: np.dtype, images: bool) -> str:
-    """What to make of numbers that are no floats."""
+    """Return what to make of numbers that are no floats."""
     if np.issubdtype(dtype, np.complexfloating):
         return "save the absolute value, or real and imaginary part as two axes"
     if np.issubdtype(dtype, np.number) or dtype == np.bool_:
@@ -175,7 +175,7 @@ def _numbers(dtype: np.dtype, images: bool) -> str:
 
 
 def _beyond(low: float, high: float) -> str:
-    """How images leave their range, and what they probably are."""
+    """Return how images leave their range, and what they probably are."""
     if low >= 0 and high <= 255:
         return f"reaches {high:g}; for grey levels to 255 save array / 127.5 - 1, or array.astype('uint8')"
     return (

@@ -49,7 +49,7 @@ def read_cifar10(config: DataConfig) -> Items:
 
 
 def is_cifar_folder(folder: Path) -> bool:
-    """Whether the batches are there."""
+    """Return whether the batches are there."""
     return all((folder / name).is_file() for name in (*TRAIN, *TEST))
 
 

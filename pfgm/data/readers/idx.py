@@ -47,7 +47,7 @@ def read_fashion_mnist(config: DataConfig) -> Items:
 
 
 def is_idx_folder(folder: Path) -> bool:
-    """Whether the files of `read_fashion_mnist` are there."""
+    """Return whether the files of `read_fashion_mnist` are there."""
     return _any(folder, TRAIN) is not None and _any(folder, TEST) is not None
 
 

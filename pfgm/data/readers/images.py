@@ -79,7 +79,7 @@ def _from_folder(folder: Path, config: DataConfig) -> Items:
 
 
 def _left_alone(names: Sequence[str], open_it: Callable[[str], BinaryIO], where: Path) -> tuple[str, ...]:
-    """What is to be said of files that are no pictures by their names.
+    """Return what is to be said of files that are no pictures by their names.
 
     Raises:
         DataError: some of them are pictures.
@@ -108,12 +108,12 @@ def _left_alone(names: Sequence[str], open_it: Callable[[str], BinaryIO], where:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name with slashes is of a file that systems put beside others."""
+    """Return whether a name with slashes is of a file that systems put beside others."""
     return name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name
 
 
 def is_picture(name: str) -> bool:
-    """Whether a name with slashes is that of a picture, whether or not its format is one that is read."""
+    """Return whether a name with slashes is that of a picture, whether or not its format is one that is read."""
     return not is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES | FOREIGN
 
 

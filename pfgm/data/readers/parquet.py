@@ -93,7 +93,7 @@ def _holders(schema: pa.Schema) -> list[str]:
 
 
 def has_pictures(path: Path) -> bool:
-    """Whether a Parquet file has a column that may hold pictures; one that cannot be read is left to its reader."""
+    """Return whether a Parquet file has a column that may hold pictures; one that cannot be read is left to its reader."""
     try:
         return bool(_holders(pq.read_schema(path)))
     except (pa.ArrowException, OSError):

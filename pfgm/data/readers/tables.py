@@ -33,7 +33,7 @@ EXACT = 2**53
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table, by its suffix."""
+    """Return whether a file is a table, by its suffix."""
     return path.suffix.lower() == ".parquet" or _text_suffix(path) is not None
 
 
@@ -109,7 +109,7 @@ def _is_number(text: str, comma: bool) -> bool:
 
 
 def _counts(names: Sequence[str]) -> bool:
-    """Whether a first line is 0, 1, 2, …: pandas' names of columns that have none."""
+    """Return whether a first line is 0, 1, 2, …: pandas' names of columns that have none."""
     named = names[1:] if names and not names[0] else names
     return len(named) > 1 and list(named) == [str(k) for k in range(len(named))]
 

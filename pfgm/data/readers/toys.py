@@ -69,7 +69,7 @@ def _centres(rng: np.random.Generator, dim: int) -> np.ndarray:
 
 
 def gaussians_law(dim: int) -> tuple[np.ndarray, float]:
-    """What `gaussians` is drawn from: (centres of its eight equal clusters (8, dim), their standard deviation)."""
+    """Return the law of `gaussians`: (centres of its eight equal clusters (8, dim), their standard deviation)."""
     return _centres(_stream(), dim), CLUSTER_SD
 
 

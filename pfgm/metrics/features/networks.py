@@ -58,7 +58,7 @@ def default_features(data_name: str, shape: tuple[int, ...]) -> str:
 
 
 def default_space(dim: int) -> str:
-    """Where precision and recall look for neighbours unless told otherwise."""
+    """Return where precision and recall look for neighbours unless told otherwise."""
     return "pixels" if dim <= MAX_PIXEL_DIM else "features"
 
 

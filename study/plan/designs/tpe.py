@@ -104,7 +104,7 @@ TPE = Tpe()
 
 
 def _wanted(config: StudyConfig) -> dict[str, Direction]:
-    """What is optimised, and in which direction."""
+    """Return what is optimised, and in which direction."""
     if not config.design.optimize:
         return {"fid": "minimize"}
     return {str(metric): direction for metric, direction in config.design.optimize.items()}
