@@ -1,10 +1,9 @@
 """Out of memory: work whose rows do not depend on each other is done again in smaller parts, and the splits are counted.
 
-D(x, t) of a network and the mean source of a data set are functions of one row at a time, so a call that does not fit into the
-memory is halved until it does, inside a solve: its batch, whose error norm sets an adaptive solver's step, stays whole.
-Results differ from an unsplit call's by rounding, since a matrix product may sum in another order. A training step is split in
-`pfgm.training.trainer`. `n_splits` is the record: a result made while it rose was made in parts.
-"""
+D(x, t) of a network and the mean source of a data set are functions of one row at a time. A call that does not fit into the
+memory is therefore halved until it does. The batch of the solve stays whole, because its error norm sets an adaptive solver's
+step. Results differ from an unsplit call's by rounding, since a matrix product may sum in another order. A training step is
+split in `pfgm.training.trainer`. `n_splits` is the record: a result made while it rose was made in parts. """
 
 from __future__ import annotations
 

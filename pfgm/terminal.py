@@ -1,8 +1,8 @@
-"""What every command does at its edges: Ctrl-C at any time, and characters that the terminal or the log cannot write.
+"""The edges of every command: Ctrl-C at any time, and characters that the terminal or the log cannot write.
 
-Python prints a traceback where a signal comes while it imports, which takes the first seconds of a command, and where a
-character has no place in the output's encoding, as in the log of a batch job whose locale is C. A command is stopped by one
-line and exit code 130 instead, and writes what it can: σ as sigma, × as x.
+Imports take the first seconds of a command, and Python prints a traceback if a signal comes then. It prints one too if the
+encoding of the output lacks a character, as in the log of a batch job whose locale is C. Here a command that is stopped says so
+in one line and ends with exit code 130. A character that is lacking is written in others: σ as sigma, × as x.
 
 Every package uses this module. It needs the standard library alone, so that it is there before anything else is imported.
 """

@@ -1,11 +1,11 @@
 """A data set in the units it is trained in, and what is known of it.
 
-Images are in [−1, 1]; every data set is centred by default (its mean is subtracted, stored, and added back to samples),
-because the error of starting from the prior at a finite height is of order T^−2 with a mean and T^−4 without. The shape of
+Images are in [−1, 1]. Every data set is centred by default: its mean is subtracted, stored, and added back to samples. The
+error of starting from the prior at a finite height is then of order T^−4; with a mean it is of order T^−2. The shape of
 one item is kept beside the flat points. Means and norms are sums in float64 over chunks, never a copy of the whole.
 Vectors may be stored about an offset and in units of a scale (`pfgm.data.units`), so that float32 can hold them.
-A data set's identity is the hash of what is trained on (stored values and their units, shape, whether it is centred and
-flipped), not its name or path.
+A data set's identity is the hash of what is trained on: stored values and their units, shape, whether it is centred and
+flipped. Its name and path do not count.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Bits per dimension of a field at one sampler point, on held-out points where there are any.
 
-Likelihood is of the ODE, not of the solver: always from the whole prior, with dopri5 at an adaptive sampler's tolerances or,
-where the sampler has fixed steps, at `FIXED_RTOL`. Data of grey levels are dequantised (`pfgm.sampling.dequantization`), and
-every configuration sees the same points, the same u and the same probes of a seed: differences between configurations are less
-noisy.
+Likelihood is of the ODE, not of the solver. It always starts from the whole prior, with dopri5 at an adaptive sampler's
+tolerances. Where the sampler has fixed steps, the tolerance is `FIXED_RTOL`. Data of grey levels are dequantised
+(`pfgm.sampling.dequantization`), and every configuration sees the same points, the same u and the same probes of a seed:
+differences between configurations are less noisy.
 
-Fields are trained on the grey levels themselves, so far below their spacing 1/a the density is one of narrow peaks, and between
-two of them it tells the tail of a process's kernel, not what was learned: at t = 1e-3 a Gaussian kernel gives hundreds of bits.
+Fields are trained on the grey levels themselves. Far below their spacing 1/a the density is one of narrow peaks. Between two of
+them it tells the tail of a process's kernel, not what was learned: at t = 1e-3 a Gaussian kernel gives hundreds of bits.
 The density of grey data is therefore taken at `LEVEL`/a where t_min is lower, for every process alike.
 """
 

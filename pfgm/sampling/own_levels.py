@@ -1,9 +1,9 @@
 r"""Noise levels of each sample's own: ``grid: own``.
 
-What a sample sees at the height t is not t. The mean source weighs the data by (‖x − y‖² + n t²)^{−(d+n)/2}, n = n_aug, which
-near x is a Gaussian of width s = √((‖x − m‖² + n t²)/(d + n)). On the straight part of a line ‖x − m‖ grows like t, so s = q t
-with the slope q = √((R²/T² + n)/(d + n)) of the sample's start R = ‖x_T‖. For PFGM q is heavy-tailed: at the same height one
-sample is far from the data, another among them. At n = ∞ every q is 1.
+The height t does not say how a sample sees the data. The mean source weighs them by (‖x − y‖² + n t²)^{−(d+n)/2}, n = n_aug.
+Near x that is a Gaussian of width s = √((‖x − m‖² + n t²)/(d + n)). On the straight part of a line ‖x − m‖ grows like t. So s =
+q t there, with the slope q = √((R²/T² + n)/(d + n)) and R = ‖x_T‖, where the sample starts. For PFGM q is heavy-tailed: at the
+same height one sample is far from the data, another among them. At n = ∞ every q is 1.
 
 So the levels are shared in s, not in t: t_k = s_k/q. One step goes from T down the straight part to s = ``top``; then s falls
 to ``bottom`` on EDM's grid. A sample that starts below ``top`` has all steps between its start and ``bottom``.

@@ -1,7 +1,7 @@
 """A network whose forward and backward pass `torch.compile` turns into fewer, larger kernels, and what that cost.
 
-Compiling takes seconds to minutes and happens in the first step, once for every process that trains (its results are cached on
-the machine, so a later process may find them). The numbers of a step move by rounding; with dropout, its masks are others.
+Compiling takes seconds to minutes and happens in the first step, once for every process that trains. Its results are cached on
+the machine, so a later process may find them. The numbers of a step move by rounding; with dropout, its masks are others.
 """
 
 from __future__ import annotations

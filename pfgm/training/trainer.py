@@ -1,8 +1,8 @@
 """Training: Adam with linear warm-up and cosine decay to zero, gradient clipping, a ramped average of the weights.
 
 Streams of random numbers are separate by role (initial weights, data order, perturbation, dropout) and derive from (seed, role)
-alone, never from the configuration; their states are part of the training state, so a training that is stopped and continued
-ends with the weights, bit for bit, of one that never stopped (same machine type, one thread). The stream of dropout begins anew
+alone, never from the configuration. Their states are part of the training state. So a training that is stopped and continued
+ends with the weights of one that never stopped, bit for bit (same machine type, one thread). The stream of dropout begins anew
 at each step, from (seed, role, step): layers draw from torch's global generator, which is left as it was.
 
 No step on a GPU waits for the device. The field must know how many rows of a target need exact distances; the device counts

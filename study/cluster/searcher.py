@@ -1,7 +1,7 @@
 """The Ray Tune side of a study: a Searcher that hands out missing trials, and a callback that follows them.
 
-Whether a trial is tried again is decided here and not by Tune, which counts a worker that could not be started as a death of
-the trial, and the death of one that is taken over from another trial twice. Imported once Ray's environment is set.
+This module, not Tune, decides whether a trial is tried again. Tune counts a worker that could not be started as a death of the
+trial. It counts the death of a worker that is taken over from another trial twice. Imported once Ray's environment is set.
 """
 
 from __future__ import annotations

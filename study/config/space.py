@@ -1,6 +1,6 @@
 """Distributions of searched parameters, in a form that cannot be invalid: checked when made, frozen after.
 
-A distribution maps u ∈ [0, 1) to a value (so that any design — grid, random, Sobol' — draws from the same law), lists evenly
+A distribution maps u ∈ [0, 1) to a value, so that every design (grid, random, Sobol') draws from the same law. It lists evenly
 spaced levels for designs that need them, and knows whether it is logarithmic.
 """
 

@@ -1,9 +1,8 @@
-"""What a study will cost, from a short calibration on this machine: no guess, and nothing trained for it.
+"""The cost of a study, from a short calibration on this machine: no guess, and nothing trained for it.
 
-As many processes as the study will have trials at once measure, side by side (`study.cost.calibration`), seconds a training
-step, a network call on a batch, and the metrics of a row. How many calls an adaptive solver will need is counted on the exact
-field of the data.
-"""
+As many processes measure side by side as the study will have trials at once (`study.cost.calibration`). They take the seconds
+of a training step, of a network call on a batch, and of the metrics of a row. The calls of an adaptive solver are counted on
+the exact field of the data. """
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How the field that a study is given is had (`study.config.source`).
+"""The field that a study is given (`study.config.source`), and the way to get it.
 
-A checkpoint is named by its content and the data it is measured against, and put into the store of fields under that name
-before anything runs; from there on it is a field like any other, on whatever machine. An exact field is a function of the data:
+A checkpoint is named by its content and the data it is measured against. It is put into the store of fields under that name
+before anything runs. From there on it is a field like any other, on whatever machine. An exact field is a function of the data:
 every worker makes its own.
 """
 

@@ -1,9 +1,9 @@
 """The right to drive a study: one process at a time hands out its trials.
 
 ``driver.json`` in the study's folder says who holds it and since when; the holder renews it. A holder on the same machine is
-asked for directly (process number and start time), one on another machine counts as dead when it has not renewed for a while,
-by the storage's own clock. On a directory, taking the lease is guarded by a file lock, so that of two that start together one
-wins. An object store has no such lock: there the lease is advisory, and what keeps two drivers apart is that their rows and
+looked up there, by process number and start time. A holder on another machine counts as dead when it has not renewed for a
+while, by the storage's own clock. On a directory a file lock guards the lease, so that of two drivers that start together one
+wins. An object store has no such lock, so the lease is advisory there. Two drivers then do no harm, because their rows and
 fields have equal names and equal contents.
 """
 

@@ -1,9 +1,10 @@
 """One trial: get or train the field, measure its sampler points, write a row for each.
 
-Every planned cell of the trial ends as a row, whatever happens: a training or a solve that diverges is a `diverged` row, an
-exception a `failed` one with its traceback in ``logs/``, a trial over its time limit leaves `timeout` rows. What may go better
-at another try leaves no row: the death of the process (the driver notices, and retries or writes them), a storage that cannot
-be written (`StorageError`), and a field that another study is training at the moment (the trial comes back later).
+Every planned cell of the trial ends as a row, whatever happens. A training or a solve that diverges is a `diverged` row. An
+exception is a `failed` row, with its traceback in ``logs/``. A trial over its time limit leaves `timeout` rows.
+
+What may go better at another try leaves no row. If the process dies, the driver notices and tries again, or writes the rows. A
+storage that cannot be written raises `StorageError`. A trial whose field another study is training comes back later.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """One picture → bytes (C, H, W), or a reason why not.
 
-What loses nothing is done: a palette becomes RGB, an alpha channel that is opaque everywhere is dropped, a photo is turned as
-its camera says, grey is repeated where three channels are asked for. What would have to guess is refused: transparent pixels
-(over which background?), CMYK (which inks?), more than 8 bits (which range?), several frames (which one?). The size is read
-from the header and judged before anything is decoded.
-"""
+Changes that lose nothing are made. A palette becomes RGB. An alpha channel that is opaque everywhere is dropped. A photo is
+turned as its camera says. Grey is repeated where three channels are asked for. Changes that need a guess are refused:
+transparent pixels (over which background?), CMYK (which inks?), more than 8 bits (which range?), several frames (which one?).
+The size is read from the header and judged before anything is decoded. """
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """CIFAR-10, the version for Python: 50,000 RGB 32 × 32 images to train on, and the 10,000 of its test batch.
 
-Its batches are pickles, and a pickle is a program. None is run here: every class or function that a batch names is replaced by
-a stand-in that keeps what it is given, only the four names that an array of numbers needs are known at all, and the pixels are
-then cut from the bytes that were kept. The archive is read member by member; nothing is extracted.
+Its batches are pickles, and a pickle is a program. None is run here. Only the four names that an array
+of numbers needs are known. Each is replaced by a stand-in that keeps what it is given, and the pixels are cut from the bytes
+that were kept. The archive is read member by member; nothing is extracted.
 Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
 """
 
