@@ -3,7 +3,7 @@
 D(x, t) of a network and the mean source of a data set are functions of one row at a time. A call that does not fit into the
 memory is therefore halved until it does. The batch of the solve stays whole, because its error norm sets an adaptive solver's
 step. Results differ from an unsplit call's by rounding, since a matrix product may sum in another order. A training step is
-split in `pfgm.training.trainer`. `n_splits` is the record: a result made while it rose was made in parts. """
+split in `pfgm.training.trainer`. `n_splits` is the record: a result made while it rose was made in parts."""
 
 from __future__ import annotations
 

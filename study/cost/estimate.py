@@ -2,7 +2,7 @@
 
 As many processes measure side by side as the study will have trials at once (`study.cost.calibration`). They take the seconds
 of a training step, of a network call on a batch, and of the metrics of a row. The calls of an adaptive solver are counted on
-the exact field of the data. """
+the exact field of the data."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Changes that lose nothing are made. A palette becomes RGB. An alpha channel that is opaque everywhere is dropped. A photo is
 turned as its camera says. Grey is repeated where three channels are asked for. Changes that need a guess are refused:
 transparent pixels (over which background?), CMYK (which inks?), more than 8 bits (which range?), several frames (which one?).
-The size is read from the header and judged before anything is decoded. """
+The size is read from the header and judged before anything is decoded."""
 
 from __future__ import annotations
 
