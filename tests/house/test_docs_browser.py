@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import analysis
+
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 REQUIRED = os.environ.get("REPORT_BROWSER") == "required"
@@ -56,6 +58,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pages(site: Path) -> list[Path]:
     return sorted(path for path in site.rglob("*.html") if path.name != "404.html")
+
+
+def test_the_gallery_has_a_picture_of_every_plot(site: Path) -> None:
+    drawn = {path.stem: path.read_bytes() for path in (site / "gallery").glob("*.png")}
+    assert {name for name in analysis.__all__ if name.startswith("plot_")} <= drawn.keys()
+    assert all(content.startswith(b"\x89PNG") for content in drawn.values())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
