@@ -136,7 +136,7 @@ def _solver_error(seen: Seen) -> dict[str, object]:
         ("moments", *key), lambda: moments(data.network(flow.process.info.to_stored_units(reference).float()))
     )
     return {
-        "metric_fid_converged": frechet_distance(*moments(data.network(seen.x[:n])), *converged),
+        "metric_fid_converged": frechet_distance(*moments(seen.features[:n]), *converged),
         "metric_solver_error": float(error.median()),
         "metric_solver_error_95": float(error.quantile(0.95)),
         "metric_solver_switched": float((error > SWITCHED_SD * flow.process.info.sd).double().mean()),

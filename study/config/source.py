@@ -1,4 +1,4 @@
-"""Where the fields of a study come from: they are trained here, or one is given.
+"""The source of a study's fields: they are trained here, or one is given.
 
 ``field: {checkpoint: path}`` or ``field: {exact: empirical}`` in the study file gives it. Nothing is trained then, only sampler
 parameters vary, and samplings are the units of replication.
@@ -51,7 +51,7 @@ class FieldConfig(Model):
 
 @dataclass(frozen=True)
 class FieldSource:
-    """Say where the fields of a study come from, and what follows from it; by default they are trained here."""
+    """The source of a study's fields, and what follows from it; by default they are trained here."""
 
     declared: FieldConfig | None = None
     """The field that is given."""

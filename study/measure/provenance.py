@@ -1,4 +1,4 @@
-"""Return where and with what a row was made; never part of any identity."""
+"""The machine and the versions that a row was made with; never part of any identity."""
 
 from __future__ import annotations
 

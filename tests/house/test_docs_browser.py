@@ -6,7 +6,6 @@ Skipped where Chromium is missing, unless ``REPORT_BROWSER=required``: then its 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.browser import chromium
 
 import analysis
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-REQUIRED = os.environ.get("REPORT_BROWSER") == "required"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 WIDTHS = (1280, 390)
 """Pixels: a desk and a phone."""
 WIDTH = "[document.documentElement.scrollWidth, window.innerWidth]"
@@ -32,16 +28,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    why = "no Chromium: apt-get install chromium" if CHROMIUM is None else None
-    if why is not None and REQUIRED:
-        pytest.fail(why)
-    if why is not None:
-        pytest.skip(why)
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

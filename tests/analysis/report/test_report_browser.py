@@ -5,48 +5,28 @@ Skipped where Chromium or axe-core is missing, unless ``REPORT_BROWSER=required`
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.browser import chromium
 
 from analysis import write_report
 from analysis.report.write import write_reports
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).parents[2] / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-REQUIRED = os.environ.get("REPORT_BROWSER") == "required"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 pytestmark = pytest.mark.slow
 
 
-def unavailable() -> str | None:
-    """What is missing, with the command that brings it."""
-    if CHROMIUM is None:
-        return "no Chromium: apt-get install chromium"
-    return None if AXE.is_file() else "no axe-core: make test-tools"
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    why = unavailable()
-    if why is not None and REQUIRED:
-        pytest.fail(why)
-    if why is not None:
-        pytest.skip(why)
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium(None if AXE.is_file() else "no axe-core: make test-tools") as opened:
+        yield opened
 
 
 def _diverged(row: dict[str, Any]) -> str:
