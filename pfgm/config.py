@@ -5,13 +5,17 @@ A stored field carries these models as JSON. An unknown key is an error; a key o
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, StrictBool, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_validator
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt, joined, whole, with_defaults
-from pfgm.mistakes import Mistake, raised
+from pfgm.mistakes import Mistake
 from pfgm.registry import FEATURES, GRIDS, METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
+
+OWN_GRIDS = ("own", "tuned")
+"""Grids whose heights are other ones for each sample."""
 
 if TYPE_CHECKING:
     NetworkName: TypeAlias = str
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 else:  # names as they stand in the registry when this module is loaded
     NetworkName, ProcessName = Literal[NETWORKS.names()], Literal[PROCESSES.names()]
     ObjectiveName, SolverName = Literal[OBJECTIVES.names()], Literal[SOLVERS.names()]
-    GridName = Literal[(*GRIDS.names(), "native", "own")]
+    GridName = Literal[(*GRIDS.names(), "native", *OWN_GRIDS)]
     MetricName, FeaturesName = Literal[METRICS.names()], Literal[FEATURES.names()]
 
 REFERENCE_OBJECTIVES = ("normalized", "reference")
@@ -191,6 +195,11 @@ class TrainConfig(_Trained):
         return self
 
 
+def default_solver(keys: Container[str]) -> str:
+    """Return the solver of a sampler point that names none, by the keys that it gives: a tolerance asks for an adaptive one."""
+    return "dopri5" if "rtol" in keys or "atol" in keys else "pc3"
+
+
 class SamplerConfig(Model):
     """One sampler point: where the ODE starts and stops, and how it is solved."""
 
@@ -200,19 +209,19 @@ class SamplerConfig(Model):
     """Multiple of the rule's T; give T or T_ratio, not both."""
     t_min: Positive = 1e-3
     """Height where the ODE ends, in data units, above 0 and below T."""
-    solver: SolverName = "dopri5"
-    """Adaptive: dopri5, bosh3, adaptive_heun, dopri8. Fixed steps: euler, midpoint, heun2, rk4, multistep2, pc2, pc3,
-    ipndm4."""
+    solver: SolverName = "pc3"
+    """Adaptive: dopri5 (the default where rtol or atol is given), bosh3, adaptive_heun, dopri8. Fixed steps: euler, midpoint,
+    heun2, rk4, multistep2, pc2, pc3, ipndm4."""
     rtol: Positive | None = None
     """Relative tolerance of an adaptive solver (default 1e-4)."""
     atol: Positive | Literal["same"] | None = None
     """Absolute tolerance of the state that is solved for, in data units (vp: x/√(1 + t²)); `same` (default): equal to rtol."""
     steps: PositiveInt | None = None
-    """Steps of a fixed-step solver (default 16)."""
+    """Steps of a fixed-step solver (default 24 for pc2, pc3 and ipndm4, else 16)."""
     grid: GridName | None = None
-    """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), time (equal steps of its own time), native, as the
-    process was published (log for pfgm and ve, rho for pfgmpp, time for vp), or own: heights of each sample's own, for solvers
-    pc2, pc3, multistep2 and ipndm4."""
+    """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), rho5 (ρ = 5; default of pc2, pc3 and ipndm4), time
+    (equal steps of its own time), native, as the process was published (log for pfgm and ve, rho for pfgmpp, time for vp), own:
+    other heights for each sample, tuned: chosen for the field. The last two need pc2, pc3, multistep2 or ipndm4."""
     denoise: StrictBool = True
     """End with one more network call that returns D(x, t_min)."""
     max_radius_ratio: Positive | None = None
@@ -224,12 +233,12 @@ class SamplerConfig(Model):
     @classmethod
     def _fill_solver_defaults(cls, values: dict[str, object]) -> dict[str, object]:
         values = dict(values)
-        solver = values.setdefault("solver", "dopri5")
-        adaptive: dict[str, object] = {"rtol": 1e-4, "atol": "same"}
-        fixed: dict[str, object] = {"steps": 16, "grid": "log"}
+        solver = values.setdefault("solver", default_solver(values))
         if solver not in SOLVERS:
             return values
-        mine, other = (adaptive, fixed) if SOLVERS[str(solver)].adaptive else (fixed, adaptive)
+        card, adaptive = SOLVERS[str(solver)], {"rtol": 1e-4, "atol": "same"}
+        fixed: dict[str, object] = {"steps": card.steps, "grid": card.grid}
+        mine, other = (adaptive, fixed) if card.adaptive else (fixed, adaptive)
         values |= dict.fromkeys(other)  # a key of the other kind of solver is inactive here
         for key, default in mine.items():
             if values.get(key) is None:
@@ -240,9 +249,8 @@ class SamplerConfig(Model):
     def _check(self) -> SamplerConfig:
         if self.T_ratio is not None and self.T != "rule":
             raise Mistake("T_ratio", "is a multiple of the rule's T, so T must be absent or `rule`; remove one of the two")
-        if self.grid == "own" and not SOLVERS[self.solver].own_levels:
-            able = ", ".join(name for name, kind in SOLVERS.items() if kind.own_levels)
-            raise Mistake("grid", f"own needs solver {able}; got {self.solver}")
+        if self.grid in OWN_GRIDS and self.solver not in (able := [name for name, kind in SOLVERS.items() if kind.own_levels]):
+            raise Mistake("grid", f"{self.grid} needs solver {', '.join(able)}; got {self.solver}")
         if self.T != "rule" and float(self.T) <= self.t_min:
             raise Mistake("T", f"must be above t_min, got T = {self.T:g} and t_min = {self.t_min:g}")
         return self
@@ -280,21 +288,3 @@ class EvaluateConfig(Model):
         if self.samples < 50:
             raise Mistake("samples", f"must be at least 50 for a Fréchet distance, got {self.samples}")
         return self
-
-
-def sampler_point(sampler: dict[str, object]) -> SamplerConfig:
-    """Keywords as a sampler point.
-
-    Raises:
-        ValueError: an unknown keyword, a value out of range, or a keyword that the solver does not read.
-    """
-    try:
-        config = SamplerConfig.model_validate(sampler)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"][:1]))
-        raise Mistake(key, f"{raised(first)}, got {sampler.get(key)!r}") if key else raised(first) from None
-    for key, value in sampler.items():
-        if value is not None and getattr(config, key) is None:
-            raise Mistake(key, f"not read by solver {config.solver}; remove it, or choose another solver")
-    return config

@@ -138,6 +138,7 @@ GRIDS: Registry[Grid] = Registry(
     "grid",
     log="pfgm.sampling.grids:log",
     rho="pfgm.sampling.grids:rho",
+    rho5="pfgm.sampling.grids:rho5",
     time="pfgm.sampling.grids:time",
 )
 FEATURES: Registry[FeatureKind] = Registry(

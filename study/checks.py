@@ -131,7 +131,7 @@ def _check_features(source: Source, config: StudyConfig) -> None:
 def _check_solver_keys(source: Source, config: StudyConfig) -> None:
     """A fixed sampler key that no solver of the study reads is a mistake."""
     searched = config.search_sampler.get("solver")
-    solvers = list(searched.choices) if searched else [config.sampler.get("solver", "dopri5")]
+    solvers = list(searched.choices) if searched else [config.sampler["solver"]]
     by_tolerance = [
         str(s) in SOLVERS and SOLVERS[str(s)].adaptive for s in solvers
     ]  # an unknown one is refused where it stands

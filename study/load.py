@@ -20,6 +20,7 @@ from pfgm.registry import PROCESSES
 from study.checks import check_study
 from study.config.keys import SEARCHABLE, refuse_unknown
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.solver import continued, with_solver
 from study.config.source import FieldConfig
 from study.config.space import Distribution, SpaceError, parse
 from study.config.study import StudyConfig, activate, active_train, explain, moved, quoted
@@ -73,8 +74,9 @@ def load_source(source: Source) -> Planned:
         ConfigError: as `load_study_config`.
     """
     declared = read_study(source)
+    solver = continued(source, declared.search_sampler, declared.folder)
     data = _data(source, declared.data)
-    config = replace(declared, info=data.info, data_notes=data.notes)
+    config = replace(declared, sampler={**declared.sampler, **solver}, info=data.info, data_notes=data.notes)
     if config.field is not None:
         config = _with_given_field(source, config, config.field)
     return Planned(config, check_study(source, config))
@@ -101,7 +103,7 @@ def read_study(source: Source) -> StudyConfig:
         data=_data_section(source),
         network=_model(source, "network", NetworkConfig),
         train=_declared(source, "train", TrainConfig, _train_variants(source, search_train)),
-        sampler=_declared(source, "sampler", SamplerConfig, [source.section("sampler")]),
+        sampler=with_solver(_declared(source, "sampler", SamplerConfig, [source.section("sampler")]), search_sampler),
         evaluate=_model(source, "evaluate", EvaluateConfig),
         search_train=search_train,
         search_sampler=search_sampler,

@@ -8,19 +8,22 @@ class adds the units of the data and the words of `pfgm.config.SamplerConfig` to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pfgm.config import SamplerConfig, sampler_point
+from pfgm.config import SamplerConfig
 from pfgm.mistakes import Mistake
 from pfgm.prior.latent import Latents, check_latents
 from pfgm.prior.law import PoissonPrior
 from pfgm.process.base import Process
-from pfgm.process.resolve import resolve_sampler
+from pfgm.process.resolve import resolve_sampler, sampler_point
 from pfgm.sampling.integrate import encode, sample
 from pfgm.sampling.likelihood import LogLikelihood, log_likelihood
+from pfgm.sampling.own_levels import TunedLevels
+from pfgm.sampling.tune import tune_sampler
 
 ROUND_TRIP = 100.0
 """How much tighter encode and decode are solved than their tolerance says: about 2.5 times the calls of dopri5."""
@@ -87,9 +90,29 @@ class Flow(ABC):
         """
         return self._items(n, seed, latents, sampler_point(sampler), clamp=True)
 
+    def tuned(self, sampler: SamplerConfig) -> TunedLevels | None:
+        """The levels of a sampler point whose grid is tuned (`pfgm.sampling.tune`), found once; None for other grids.
+
+        Raises:
+            ValueError: they cannot be found.
+        """
+        if sampler.grid != "tuned":
+            return None
+        key = sampler.model_copy(update={"batch_size": 1})
+        if key not in self._tuned:
+            self._tuned[key] = tune_sampler(
+                self.mean_source, self.source_with_gradient, self.process, sampler, device=self.device, dtype=self.dtype
+            )
+        return self._tuned[key]
+
+    @cached_property
+    def _tuned(self) -> dict[SamplerConfig, TunedLevels]:
+        return {}
+
     def _items(self, n: int, seed: int, latents: Latents | None, config: SamplerConfig, clamp: bool) -> Tensor:
         made = sample(
-            self.mean_source, self.process, config, n, seed, latents=latents, device=self.device, dtype=self.dtype
+            self.mean_source, self.process, config, n, seed, latents=latents, device=self.device, dtype=self.dtype,
+            tuned=self.tuned(config),
         )  # fmt: skip
         _refuse_failure("sampling", made.status, made.nfe)
         return self.process.info.to_data_units(made.x, clamp).reshape(n, *self.process.info.shape)
@@ -132,7 +155,11 @@ class Flow(ABC):
         return self._items(len(latents.quantile), 0, latents, config, clamp=False)
 
     def _tightened(self, sampler: dict[str, object]) -> dict[str, object]:
-        """The keywords with the tolerances that a round trip needs; those of a fixed-step solver as they are."""
+        """The keywords with the tolerances that a round trip needs; those of a fixed-step solver as they are.
+
+        Where no solver is named it is dopri5.
+        """
+        sampler = {"solver": "dopri5"} | sampler
         config = sampler_point(sampler)
         if config.rtol is None:
             return sampler

@@ -27,6 +27,7 @@ from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import METRICS
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.integrate import sample
+from pfgm.sampling.own_levels import TunedLevels
 
 
 @dataclass(frozen=True)
@@ -122,16 +123,23 @@ class Measurement:
     kept: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False)
     """What sampler points share, by what it depends on."""
 
-    def at(self, sampler: SamplerConfig, seed: int, *, disturbed: bool = False, noise: StepNoise | None = None) -> Measured:
+    def at(
+        self, sampler: SamplerConfig, seed: int, *, disturbed: bool = False, noise: StepNoise | None = None,
+        tuned: TunedLevels | None = None,
+    ) -> Measured:  # fmt: skip
         """Sample at one sampler point and measure; a solve that fails leaves the metrics null, never an exception.
 
         Args:
             disturbed: the field or its solver is, so that its exact solution tells nothing of the solver.
             noise: added before every step of the solver.
+            tuned: the levels of the grid tuned; without them they are found here.
         """
         flow, process, evaluator, n = self.flow, self.flow.process, self.evaluator, self.evaluator.config.samples
+        levels = flow.tuned(sampler) if tuned is None else tuned
         started = time.perf_counter()
-        result = sample(flow.mean_source, process, sampler, n, seed, device=evaluator.device, dtype=flow.dtype, noise=noise)
+        result = sample(
+            flow.mean_source, process, sampler, n, seed, device=evaluator.device, dtype=flow.dtype, noise=noise, tuned=levels
+        )
         sampled = time.perf_counter()
         numbers = resolve_sampler(sampler, process)
         row: dict[str, object] = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
-from pfgm.mistakes import Mistake
+from pfgm.mistakes import Mistake, raised
 from pfgm.process.base import Process
 from pfgm.registry import PROCESSES
 
@@ -61,3 +63,21 @@ def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler
     radius = None if sampler.max_radius_ratio is None else sampler.max_radius_ratio * T
     process.prior(T, radius)  # which may refuse it
     return ResolvedSampler(T, T / rule, sampler.rtol, atol, radius)
+
+
+def sampler_point(sampler: dict[str, object]) -> SamplerConfig:
+    """Keywords as a sampler point.
+
+    Raises:
+        ValueError: an unknown keyword, a value out of range, or a keyword that the solver does not read.
+    """
+    try:
+        config = SamplerConfig.model_validate(sampler)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"][:1]))
+        raise Mistake(key, f"{raised(first)}, got {sampler.get(key)!r}") if key else raised(first) from None
+    for key, value in sampler.items():
+        if value is not None and getattr(config, key) is None:
+            raise Mistake(key, f"not read by solver {config.solver}; remove it, or choose another solver")
+    return config

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pfgm.config import SamplerConfig
+from pfgm.config import OWN_GRIDS, SamplerConfig
 from pfgm.mistakes import Mistake
 from pfgm.prior.latent import Latents, check_latents
 from pfgm.prior.latent import latents as draw_latents
@@ -30,7 +30,7 @@ from pfgm.process.clock import HEIGHT, Clock
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES, SOLVERS
 from pfgm.sampling.disturbances import StepNoise
-from pfgm.sampling.own_levels import FAR, Width, own_levels
+from pfgm.sampling.own_levels import FAR, TunedLevels, Width, own_levels, tuned_levels
 from pfgm.sampling.solvers import Disturb, Diverged, Levels, MeanSource, Ode, StepLimit, adaptive, fixed, heights
 
 MAX_STEPS = 2000
@@ -62,6 +62,7 @@ def integrate(
     upwards: bool = False,
     disturb: Disturb | None = None,
     width: Width | None = None,
+    tuned: TunedLevels | None = None,
 ) -> Solution:
     """Integrate one batch from t = T to t_min, or upwards from t_min to T.
 
@@ -71,17 +72,19 @@ def integrate(
         T, t_min: noise levels, T > t_min > 0.
         solver: a name of `pfgm.registry.SOLVERS`, adaptive or with fixed steps.
         rtol, atol: tolerances of an adaptive solver; atol None: equal to rtol (a fixed atol makes the rtol axis dead).
-        steps, grid: of a fixed-step solver; grids as in `pfgm.sampling.solvers.heights`, or own (`pfgm.sampling.own_levels`).
+        steps, grid: of a fixed-step solver; grids as in `pfgm.sampling.solvers.heights`, or own (`pfgm.sampling.own_levels`),
+            or tuned.
         denoise: finish with D(x, t_min), one more call; downwards only.
         max_steps: of an adaptive solver.
         clock: the process's time and state.
         disturb: what happens to x before every step of a fixed-step solver.
-        width: of the data, which the grid own needs and pc2 and pc3 make use of.
+        width: of the data, which the grids own and tuned need and pc2 and pc3 make use of.
+        tuned: the levels of the grid tuned, as many as steps (`pfgm.sampling.tune`).
     Returns:
         Solution; when not complete, x is the last state, NaN where not finite.
     Raises:
         ValueError: unknown solver or grid, T ≤ t_min, a tolerance or step count not positive, an adaptive solver with
-            ``disturb``, ``upwards`` with ``denoise``, or a grid own that cannot be.
+            ``disturb``, ``upwards`` with ``denoise``, or a grid own or tuned that cannot be.
     """
     _check(T, t_min, solver, rtol, atol, steps, disturb is not None, upwards and denoise)
 
@@ -90,7 +93,7 @@ def integrate(
             ends = (t_min, T) if upwards else (T, t_min)
             end = adaptive(ode, x, *ends, solver, rtol, rtol if atol is None else atol, max_steps)
             return ode.source(end, t_min) if denoise else end
-        levels = _levels(ode, x, (T, t_min), solver, steps, grid, width, upwards)
+        levels = _levels(ode, x, (T, t_min), solver, steps, grid, width, upwards, tuned)
         end = fixed(ode, x, levels, solver)
         return ode.source(end, levels[-1]) if denoise else end
 
@@ -98,20 +101,26 @@ def integrate(
 
 
 def _levels(
-    ode: Ode, x: Tensor, ends: tuple[float, float], solver: str, steps: int, grid: str, width: Width | None, upwards: bool
-) -> Levels:
+    ode: Ode, x: Tensor, ends: tuple[float, float], solver: str, steps: int, grid: str, width: Width | None, upwards: bool,
+    tuned: TunedLevels | None,
+) -> Levels:  # fmt: skip
     """Return the levels of a solve with fixed steps; those of each sample's own change ``ode.far`` too."""
-    if grid != "own":
+    if grid not in OWN_GRIDS:
         shared: list[float] = heights(*ends, steps, grid, ode.clock).tolist()
         return shared[::-1] if upwards else shared
     if not SOLVERS[solver].own_levels:
         able = ", ".join(name for name, kind in SOLVERS.items() if kind.own_levels)
-        raise Mistake("grid", f"own has other levels for each sample, which solver {solver} cannot follow; use {able}")
+        raise Mistake("grid", f"{grid} has other levels for each sample, which solver {solver} cannot follow; use {able}")
     if width is None:
-        raise Mistake("width", "grid own needs the width of the data; give width, or use grid rho")
+        raise Mistake("width", f"grid {grid} needs the width of the data; give width, or use grid rho")
     if upwards or ode.disturb is not None:
-        raise Mistake("grid", "own is known for the undisturbed way down only, where a line starts; use grid rho")
-    own = own_levels(x, *ends, steps, width)
+        raise Mistake("grid", f"{grid} is known for the undisturbed way down only, where a line starts; use grid rho")
+    if grid == "own":
+        own = own_levels(x, *ends, steps, width)
+    elif tuned is None or len(tuned.log_widths) != steps:
+        raise Mistake("tuned", f"grid tuned needs the levels of {steps} steps; give tuned (pfgm.sampling.tune)")
+    else:
+        own = tuned_levels(tuned, x, *ends, width)
     ode.far = own.far
     return own.t
 
@@ -163,6 +172,7 @@ def sample(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     noise: StepNoise | None = None,
+    tuned: TunedLevels | None = None,
 ) -> Samples:
     """Draw ``n`` samples from the latents of ``seed``, which do not depend on the configuration, or from those given.
 
@@ -171,6 +181,7 @@ def sample(
     Args:
         latents: n of them, in place of the seed's.
         noise: added before every step of a fixed-step solver.
+        tuned: the levels of the grid tuned.
     Raises:
         ValueError: n < 1, latents of another dimension or number, or T ≤ t_min.
     """
@@ -184,7 +195,7 @@ def sample(
     else:
         chosen = check_latents(latents, process.info.dim, n).cpu().rows(torch.arange(padded) % n)
     start = process.prior(numbers.T, numbers.max_radius).from_latent(*chosen)
-    solutions, options = [], solver_options(sampler, process, numbers.atol)
+    solutions, options = [], solver_options(sampler, process, numbers.atol) | {"tuned": tuned}
     for k, x in _batches(start, size, device, dtype):
         disturb = None if noise is None else noise.of_rows(k * size)
         solutions.append(integrate(mean_source, x, T=numbers.T, **options, disturb=disturb))

@@ -32,13 +32,12 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from pfgm.config import sampler_point
 from pfgm.memory import ByRows
 from pfgm.mistakes import Mistake
 from pfgm.prior.law import EDGE, PoissonPrior
 from pfgm.prior.streams import stream
 from pfgm.process.base import Process
-from pfgm.process.resolve import resolve_sampler
+from pfgm.process.resolve import resolve_sampler, sampler_point
 from pfgm.registry import SOLVERS
 from pfgm.sampling.integrate import MAX_STEPS, check_encodes
 from pfgm.sampling.solvers import Diverged, MeanSource, StepLimit, named_limits

@@ -34,7 +34,8 @@ ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 2
 def rule(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return nodes and weights of Gauss and Legendre's rule on [0, 1], float64 (10,)."""
     nodes, weights = np.polynomial.legendre.leggauss(10)
-    return torch.from_numpy((nodes + 1) / 2).to(device), torch.from_numpy(weights / 2).to(device)
+    with torch.inference_mode(False):  # they are kept, and a later solve may be differentiated
+        return torch.from_numpy((nodes + 1) / 2).to(device), torch.from_numpy(weights / 2).to(device)
 
 
 def mean_weights(start: Tensor, end: Tensor, known: Sequence[Tensor], far: float | Tensor | None) -> list[Tensor]:
@@ -124,6 +125,6 @@ def _ipndm4(ode: Ode, x: Tensor, levels: Levels) -> Tensor:
 
 
 MULTISTEP2 = Solver(_multistep2, calls=1, own_levels=True)
-PC2 = Solver(predictor_corrector(2, 2), calls=1, own_levels=True)
-PC3 = Solver(predictor_corrector(2, 3), calls=1, own_levels=True)
-IPNDM4 = Solver(_ipndm4, calls=1, own_levels=True)
+PC2 = Solver(predictor_corrector(2, 2), calls=1, own_levels=True, steps=24, grid="rho5")
+PC3 = Solver(predictor_corrector(2, 3), calls=1, own_levels=True, steps=24, grid="rho5")
+IPNDM4 = Solver(_ipndm4, calls=1, own_levels=True, steps=24, grid="rho5")

@@ -1,4 +1,4 @@
-r"""Noise levels of each sample's own: ``grid: own``.
+r"""Noise levels of each sample's own: ``grid: own``, and those chosen for a field: ``grid: tuned``.
 
 The height t does not say how a sample sees the data. The mean source weighs them by (‖x − y‖² + n t²)^{−(d+n)/2}, n = n_aug.
 Near x that is a Gaussian of width s = √((‖x − m‖² + n t²)/(d + n)). On the straight part of a line ‖x − m‖ grows like t. So s =
@@ -24,6 +24,10 @@ from pfgm.sampling.grids import RHO
 
 FAR = 40.0
 """Above so many standard deviations of the data D is taken to be linear in 1/t."""
+
+
+APART = 1.02
+"""Neighbouring tuned levels differ at least by this factor where they meet T or t_min."""
 
 
 class Width(NamedTuple):
@@ -64,14 +68,37 @@ def own_levels(x: Tensor, T: float, t_min: float, steps: int, width: Width) -> O
     start = q * T
     low = (q * t_min + above).minimum(start / 2)
     jumps = (start > top) & (top > low) & (steps > 1)
-    after = _falling(torch.full_like(q, top), low, max(steps - 1, 1))  # where it rises, no sample jumps
-    s = torch.where(jumps, torch.cat([start[None], after])[: steps + 1], _falling(start, low, steps))
+    after = falling(torch.full_like(q, top), low, max(steps - 1, 1))  # where it rises, no sample jumps
+    s = torch.where(jumps, torch.cat([start[None], after])[: steps + 1], falling(start, low, steps))
     t = s / q
     t[0] = T
     return OwnLevels(t, FAR * width.sd / q)
 
 
-def _falling(high: Tensor, low: Tensor, steps: int) -> Tensor:
+class TunedLevels(NamedTuple):
+    """The share a of each sample's own slope, and log s_k in data units, falling."""
+
+    share: float
+    log_widths: tuple[float, ...]
+
+
+def tuned_levels(tuned: TunedLevels, x: Tensor, T: float, t_min: float, width: Width) -> OwnLevels:
+    """Return the levels of a batch that starts at x (B, d), t = T."""
+    share, log_widths = (torch.tensor(part, dtype=torch.float64, device=x.device) for part in tuned)
+    q = slope(x, T, width.n_aug)
+    return OwnLevels(levels_of(share, log_widths, q, T, t_min), FAR * width.sd / q**tuned.share)
+
+
+def levels_of(share: Tensor, log_widths: Tensor, q: Tensor, T: float, t_min: float) -> Tensor:
+    """Levels (K + 1, B): T, then s_k/q^share between T and t_min."""
+    steps = len(log_widths)
+    k = torch.arange(1, steps + 1, dtype=torch.float64, device=q.device)[:, None]
+    t = torch.exp(log_widths[:, None] - share * q.log()[None])
+    t = torch.maximum(torch.minimum(t, T / APART**k), t_min * APART ** (steps - k))
+    return torch.cat([torch.full_like(t[:1], T), t])
+
+
+def falling(high: Tensor, low: Tensor, steps: int) -> Tensor:
     """EDM's grid from high (B,) to low (B,), shape (steps + 1, B)."""
     share = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=high.device)[:, None]
     return (high ** (1 / RHO) + share * (low ** (1 / RHO) - high ** (1 / RHO))) ** RHO

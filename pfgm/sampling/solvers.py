@@ -106,6 +106,10 @@ class Solver:
     """Network calls of a step."""
     own_levels: bool = False
     """Whether each sample may have its own levels (``grid: own``)."""
+    steps: int = 16
+    """Steps, where none are given."""
+    grid: str = "log"
+    """The grid, where none is given."""
 
     @property
     def adaptive(self) -> bool:

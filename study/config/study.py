@@ -19,13 +19,14 @@ from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
 from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.solver import SEARCHED_DEFAULT
 from study.config.source import FieldConfig, FieldSource
 from study.config.space import Distribution, Value, same
 from study.config.yaml_source import to_yaml
 from study.rows.storage import Place
 
-IMPLIED_DEFAULTS: dict[str, Value] = {"height_ratio": 1.0, "T_ratio": 1.0}
-"""Defaults of searched parameters that have none of their own: the rule itself."""
+IMPLIED_DEFAULTS: dict[str, Value] = {"height_ratio": 1.0, "T_ratio": 1.0, "solver": SEARCHED_DEFAULT}
+"""Defaults of searched parameters that have none of their own: the rule itself, and the solver of the first studies."""
 NETWORK_SEARCH = frozenset({"width", "depth"})
 """Keys of ``network`` that may be searched, among those of ``train``: a weaker network is another training point."""
 

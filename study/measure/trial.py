@@ -22,6 +22,7 @@ from pfgm.sampling.disturbances import StepNoise, disturb_weights
 from pfgm.training.history import TrainingDiverged
 from study.config.study import StudyConfig
 from study.fields.store import FieldStore
+from study.fields.tuned import tuned_levels_of
 from study.measure.device import peak_memory_mb, pick_device, prepare_torch
 from study.measure.job import Job, Lease, Report, data_of
 from study.measure.limits import Deadline, TimedFlow, TimeLimitReached
@@ -120,8 +121,9 @@ def _run_trial(job: Job, cells: list[Cell]) -> None:
 def _measure(job: Job, whole: Measurement, cell: Cell) -> Measured:
     """One row's measurements, of the field or of the field disturbed as the cell says."""
     sampler, seed = cell.sampler.config, cell.seed_sample
+    tuned = tuned_levels_of(job.store, job.trial.train_id, whole.flow, sampler)
     if cell.disturbance is None:
-        return whole.at(sampler, seed)
+        return whole.at(sampler, seed, tuned=tuned)
     (kind, level), noise = cell.disturbance, None
     if kind == "noise":
         noise = StepNoise(level, seed)
@@ -130,7 +132,7 @@ def _measure(job: Job, whole: Measurement, cell: Cell) -> Measured:
         assert isinstance(timed, TimedFlow) and isinstance(timed.flow, Field)
         network = disturb_weights(timed.flow.network, kind, level, seed=seed, exempt=job.config.perturb.exempt)
         whole = whole.evaluator.of(replace(timed, flow=replace(timed.flow, network=network)))
-    return whole.at(sampler, seed, disturbed=True, noise=noise)
+    return whole.at(sampler, seed, disturbed=True, noise=noise, tuned=tuned)
 
 
 @functools.lru_cache(maxsize=4)

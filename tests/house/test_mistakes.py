@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pfgm.config import SamplerConfig, TrainConfig, sampler_point
+from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.mistakes import Mistake, raised
+from pfgm.process.resolve import sampler_point
 
 ROOT = Path(__file__).resolve().parents[2]
 CUT = re.compile(r"""(str\(error\)|reason\(error\)|\bmessage|\["msg"\])[^\n]*\.(r?partition|removeprefix)\(""")
