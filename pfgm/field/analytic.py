@@ -203,8 +203,9 @@ class GaussianMixture:
         """Log of the trapezoid terms in log s, shape (B, K, nodes), and s², shape (nodes,): dg = (t/s) d log s."""
         n = self.n_aug
         if math.isinf(n):  # s = t: one node for every height of the batch, and no weight at those of others
-            s = t.unique()
-            log_width = torch.where(t[:, None] == s, 0.0, -math.inf)
+            s = t if t.requires_grad else t.unique()  # a gradient belongs to the height of its own point
+            mine = torch.eye(len(t), dtype=torch.bool, device=t.device) if t.requires_grad else t[:, None] == s
+            log_width = torch.where(mine, 0.0, -math.inf)
         else:
             log_s, step = self._nodes(squared, t)
             log_g, s = t.log()[:, None] - log_s, log_s.exp()

@@ -69,22 +69,19 @@ def integrate(
     Args:
         mean_source: D(x, t); a network's, `pfgm.field.analytic`'s or `pfgm.field.empirical.mean_source` with its data bound.
         x: starting points at t = T (upwards: at t_min), shape (B, d), in data units; the state keeps its dtype.
-        T, t_min: noise levels, T > t_min > 0.
-        solver: a name of `pfgm.registry.SOLVERS`, adaptive or with fixed steps.
+        T, t_min: noise levels, T > t_min > 0; solver: a name of `pfgm.registry.SOLVERS`.
         rtol, atol: tolerances of an adaptive solver; atol None: equal to rtol (a fixed atol makes the rtol axis dead).
-        steps, grid: of a fixed-step solver; grids as in `pfgm.sampling.solvers.heights`, or own (`pfgm.sampling.own_levels`),
-            or tuned.
+        steps, grid: of a fixed-step solver; `pfgm.registry.GRIDS`, own (`pfgm.sampling.own_levels`) or tuned.
         denoise: finish with D(x, t_min), one more call; downwards only.
         max_steps: of an adaptive solver.
         clock: the process's time and state.
         disturb: what happens to x before every step of a fixed-step solver.
         width: of the data, which the grids own and tuned need and pc2 and pc3 make use of.
-        tuned: the levels of the grid tuned, as many as steps (`pfgm.sampling.tune`).
+        tuned: the levels of the grid tuned (`pfgm.sampling.tune`).
     Returns:
         Solution; when not complete, x is the last state, NaN where not finite.
     Raises:
-        ValueError: unknown solver or grid, T ≤ t_min, a tolerance or step count not positive, an adaptive solver with
-            ``disturb``, ``upwards`` with ``denoise``, or a grid own or tuned that cannot be.
+        ValueError: an unknown solver or grid, a number out of range, or what does not go together.
     """
     _check(T, t_min, solver, rtol, atol, steps, disturb is not None, upwards and denoise)
 

@@ -22,7 +22,6 @@ from pfgm.sampling.disturbances import StepNoise, disturb_weights
 from pfgm.training.history import TrainingDiverged
 from study.config.study import StudyConfig
 from study.fields.store import FieldStore
-from study.fields.tuned import tuned_levels_of
 from study.measure.device import peak_memory_mb, pick_device, prepare_torch
 from study.measure.job import Job, Lease, Report, data_of
 from study.measure.limits import Deadline, TimedFlow, TimeLimitReached
@@ -30,6 +29,7 @@ from study.measure.outcomes import is_measured, one_line, reason_of, write_histo
 from study.measure.sample_picture import sample_picture
 from study.measure.statistics_cache import References
 from study.measure.tracking import Tracker
+from study.measure.tuned import tuned_levels_of
 from study.plan.cell import Cell
 from study.plan.trial import Trial
 from study.rows.storage import Place, StorageError

@@ -122,7 +122,7 @@ def test_where_own_heights_cannot_be(change: dict[str, object], words: str) -> N
 
 
 def test_a_study_file_learns_it_early() -> None:
-    assert SamplerConfig(solver="pc2", grid="own").steps == 16
+    assert SamplerConfig(solver="pc2", grid="own").steps == 24
     with pytest.raises(ValueError, match=r"grid: own needs solver multistep2, pc2, pc3, ipndm4; got heun2"):
         SamplerConfig(solver="heun2", grid="own")
 

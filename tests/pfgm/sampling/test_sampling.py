@@ -228,7 +228,7 @@ def test_dtype_and_bad_arguments():
         integrate(charges.mean_source, x, T=0.1, t_min=0.1)
     with pytest.raises(ValueError, match="must be positive"):
         integrate(charges.mean_source, x, T=1.0, t_min=0.1, rtol=0.0)
-    with pytest.raises(ValueError, match="use one of log, rho, time"):
+    with pytest.raises(ValueError, match="use one of log, rho, rho5, time"):
         heights(1.0, 0.1, 3, "linear")
 
 

@@ -1,4 +1,4 @@
-"""Grid tuned: levels chosen for one field come nearer the converged samples, and belong to that field and sampler point alone."""
+"""Grid tuned: levels chosen for one field come nearer the converged samples, and follow from field and sampler point alone."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ F64 = torch.float64
 MEANS = torch.tensor([[2.0, 0, 0, 0], [-1.0, 1.5, 0, 0], [-1.0, -1.5, 0.5, 0]], dtype=F64)
 
 
+@pytest.fixture(autouse=True)
+def a_short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer latents and iterations than in earnest."""
+    monkeypatch.setattr(tuning, "LATENTS", 48)
+    monkeypatch.setattr(tuning, "ITERATIONS", 3)
+
+
 def mixture(**train: Any) -> ExactFlow:
     """The exact field of three Gaussians in four dimensions, with gradients."""
     process = process_of(4, **train)
@@ -29,21 +36,21 @@ def mixture(**train: Any) -> ExactFlow:
 
 def root_mean_square(flow: ExactFlow, sampler: SamplerConfig, seed: int = 5) -> float:
     """The error of a sampler point against an exact solution, over latents of their own."""
-    exact = sampler.model_copy(update={"solver": "dopri8", "rtol": 1e-8, "atol": "same", "steps": None, "grid": None})
+    exact = sampler.model_copy(update={"solver": "dopri5", "rtol": 1e-6, "atol": "same", "steps": None, "grid": None})
     found = [
-        sample(flow.mean_source, flow.process, point, 300, seed, dtype=F64, tuned=flow.tuned(point)).x
+        sample(flow.mean_source, flow.process, point, 100, seed, dtype=F64, tuned=flow.tuned(point)).x
         for point in (sampler, exact)
     ]
     return float((found[0] - found[1]).square().mean().sqrt())
 
 
 @pytest.mark.parametrize("train", [{}, {"process": "pfgmpp", "n_aug": 64.0}, {"process": "ve"}, {"process": "vp"}])
-@pytest.mark.parametrize("solver", ["pc2", "ipndm4"])
-def test_tuned_levels_come_nearer_on_latents_that_they_were_not_chosen_on(solver: str, train: dict[str, Any]) -> None:
+def test_tuned_levels_come_nearer_on_latents_that_they_were_not_chosen_on(
+    train: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "ITERATIONS", 15)
     flow = mixture(**train)
-    errors = {
-        grid: root_mean_square(flow, SamplerConfig(solver=solver, steps=6, grid=grid)) for grid in ("tuned", "own", "rho")
-    }
+    errors = {grid: root_mean_square(flow, SamplerConfig(solver="pc2", steps=6, grid=grid)) for grid in ("tuned", "own", "rho")}
     assert errors["tuned"] < 0.9 * min(errors["own"], errors["rho"]), errors
 
 
@@ -72,7 +79,7 @@ def test_levels_in_parts_of_the_batch_are_the_same(monkeypatch: pytest.MonkeyPat
     """Large items are differentiated in parts, which moves the levels by rounding only."""
     point = SamplerConfig(solver="pc2", steps=4, grid="tuned")
     whole = mixture().tuned(point)
-    monkeypatch.setattr(tuning, "NUMBERS", 4 * 50)
+    monkeypatch.setattr(tuning, "NUMBERS", 4 * 20)
     parts = mixture().tuned(point)
     assert whole is not None and parts is not None
     assert parts.share == pytest.approx(whole.share, abs=1e-6)
