@@ -81,7 +81,7 @@ EXAMPLES: dict[str, str] = {
     "sampler.rtol": "sampler: {solver: dopri5, rtol: 1e-3}",
     "sampler.atol": "sampler: {rtol: 1e-3, atol: 1e-4}",
     "sampler.steps": "sampler: {solver: heun2, steps: 32}",
-    "sampler.grid": "sampler: {solver: heun2, steps: 32, grid: rho}",
+    "sampler.grid": "sampler: {solver: pc2, steps: 7, grid: tuned}",
     "sampler.denoise": "sampler: {denoise: false}",
     "sampler.max_radius_ratio": "sampler: {max_radius_ratio: 50.0}",
     "sampler.batch_size": "sampler: {batch_size: 500}",
