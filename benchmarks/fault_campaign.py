@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 
 from study.load import load_study_config  # noqa: E402
 from study.plan.make import make_plan  # noqa: E402
-from study.rows.records import read_evals  # noqa: E402
+from study.rows.folders import read_evals  # noqa: E402
 
 STUDY: dict[str, Any] = {
     "name": "faults",
