@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 POSTPONE_S = 5.0
 MANY_PROPOSED = 100
 """Proposed points after which the manifest is written anew."""
-AT_ONCE = 5_000
+AT_ONCE = 2_000
 """Planned cells that are rows in memory at the same time while the manifest is written."""
 
 
@@ -188,9 +188,8 @@ class Worklist:
             table([cell.to_row() for cell in self.cells[start : start + AT_ONCE]], schema)
             for start in range(0, max(len(self.cells), 1), AT_ONCE)
         ]
-        for written in stored_plan(folder):
-            gone = pc.invert(pc.is_in(written["cell_id"], known))
-            parts.append(written.filter(pc.and_(gone, pc.is_in(written["cell_id"], measured))))
+        if any(_kept(written, known, measured).num_rows for written in stored_plan(folder, ["cell_id"])):
+            parts += [_kept(written, known, measured) for written in stored_plan(folder)]
         write_plan(folder, pa.concat_tables(parts, promote_options="default"))
         self.n_proposed = 0
 
@@ -198,6 +197,12 @@ class Worklist:
         """Write the manifest where points were proposed since it was written."""
         if self.n_proposed:
             self.write_manifest()
+
+
+def _kept(written: pa.Table, known: pa.Array, measured: pa.Array) -> pa.Table:
+    """Return the planned cells that are not in the plan any more, but have a row."""
+    gone = pc.invert(pc.is_in(written["cell_id"], known))
+    return written.filter(pc.and_(gone, pc.is_in(written["cell_id"], measured)))
 
 
 def stored_plan(study: Place, columns: Sequence[str] | None = None) -> list[pa.Table]:
