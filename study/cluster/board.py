@@ -75,13 +75,14 @@ class Listener:
 
     def look(self) -> None:
         """Pass on an answer that has come, or ask again when it is time; returns at once."""
-        if self.answer is None:
-            if time.monotonic() >= self.next_at:
-                self.answer, self.next_at = self.board.take.remote(), time.monotonic() + LOOK_S
-        elif ray.wait([self.answer], timeout=0)[0]:
-            answer, self.answer = self.answer, None
-            try:
+        try:
+            if self.answer is None:
+                if time.monotonic() >= self.next_at:
+                    self.next_at = time.monotonic() + LOOK_S
+                    self.answer = self.board.take.remote()
+            elif ray.wait([self.answer], timeout=0)[0]:
+                answer, self.answer = self.answer, None
                 for trial_id, said in ray.get(answer).items():
                     self.hear(trial_id, said)
-            except ray.exceptions.RayActorError:
-                return  # its process died; Ray starts another
+        except (ray.exceptions.RayActorError, ray.exceptions.PendingCallsLimitExceeded):
+            return  # its process died, and Ray starts another; or it is slow
