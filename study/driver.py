@@ -200,12 +200,13 @@ def execute_with_ray(config: StudyConfig, work: Worklist, options: Options, stop
 @contextmanager
 def display(config: StudyConfig, work: Worklist, n_slots: int) -> Iterator[tuple[Progress, Callable[[Trial], None]]]:
     """Show a run while the block lasts; yields the display, and what to call with every trial that is handed out."""
-    store = FieldStore(config.place)
-    before, steps_left = work.rows_planned - work.rows_left, work.steps_left(store)
-    with Progress(config.folder, work.rows_planned, before, work.rows_left, steps_left, n_slots) as progress:
+    before, there = work.rows_planned - work.rows_left, work.published()
+    first: dict[str, str] = {}
+    with Progress(config.folder, work.rows_planned, before, work.rows_left, work.steps_left(there), n_slots) as progress:
 
         def start(trial: Trial) -> None:
-            to_train = config.field_source.trains and trial.train_id not in store
+            to_train = config.field_source.trains and trial.train_id not in there
+            to_train &= first.setdefault(trial.train_id, trial.trial_id) == trial.trial_id  # no look into the storage
             progress.start(trial, len(work.missing(trial)), trial.train.steps if to_train else 0)
 
         yield progress, start

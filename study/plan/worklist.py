@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -123,12 +123,21 @@ class Worklist:
         """Rows of an earlier, larger plan, which are not part of this one."""
         return len(self.rows.keys() - {c.cell_id for c in self.cells})
 
-    def steps_left(self, store: FieldStore) -> int:
-        """Training steps of the fields that no one has trained yet; none where the field is given."""
+    def published(self) -> set[str]:
+        """Fields of the waiting trials that someone has trained; none where nothing is trained."""
+        if not self.config.field_source.trains:
+            return set()
+        return FieldStore(self.config.place).published({t.train_id for t in self.waiting})
+
+    def steps_left(self, there: Collection[str]) -> int:
+        """Training steps of the fields that no one has trained yet; none where the field is given.
+
+        Args:
+            there: the fields that are trained.
+        """
         if not self.config.field_source.trains:
             return 0
         steps = {t.train_id: t.train.steps for t in self.waiting}
-        there = store.published(steps.keys())
         new = {train_id: n for train_id, n in steps.items() if train_id not in there}
         ahead = (
             self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps

@@ -117,10 +117,12 @@ class Measured(Generic[Kept]):
         """Forget all rows of some cells, so that they are measured again, while no trial runs; errors as `tidy`."""
         with self._lock:
             self.refresh()
-            dropped = set(cells)
+            dropped, sources = set(cells), self._sources()
             names = [name for name, rows in self._files.items() if not dropped.isdisjoint(rows)]
-            kept = {cell: name for cell, name in self._sources().items() if cell not in dropped}
-            gather(self.folder, names, kept)
+            whole = [name for name in names if dropped.issuperset(self._files[name])]
+            self.folder.delete_all(whole)
+            kept = {cell: name for cell, name in sources.items() if cell not in dropped}
+            gather(self.folder, set(names) - set(whole), kept)
             self.refresh()
 
     def _sources(self) -> dict[str, str]:
