@@ -176,7 +176,7 @@ class Worklist:
         self.not_before[trial.trial_id] = time.monotonic() + POSTPONE_S
 
     def _ask(self, proposals: Proposals) -> None:
-        self.measured.refresh()
+        self.measured.look(proposals.running_cells())
         proposed = proposals.next(self.rows)
         self.exhausted = not proposed
         if not proposed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from study.rows.folders import is_segment, oldest_first, read_files
@@ -58,6 +58,18 @@ class Measured(Generic[Kept]):
                 place.set_aside()
             self._stamps = stamps
             self._count()
+
+    def look(self, cells: Iterable[str]) -> None:
+        """Read the rows of some cells that have come since; on a directory without a look at the files of all others."""
+        if self.folder.remote:
+            self.refresh()
+            return
+        with self._lock:
+            names = [f"{cell}.parquet" for cell in cells if cell not in self.rows]
+            for _, table in read_files(self.folder, names, [], self.columns):
+                for row in table.to_pylist():
+                    if (kept := self.keep(row)) is not None:
+                        self.rows[str(row["cell_id"])] = kept
 
     def _count(self) -> None:
         rows: dict[str, Kept | None] = {}

@@ -56,6 +56,10 @@ class Proposals(ABC):
         """Take in trials that were proposed, by `next` or by an earlier start."""
 
     @abstractmethod
+    def running_cells(self) -> list[str]:
+        """Return the cells whose rows `next` would look at: those that had none so far."""
+
+    @abstractmethod
     def next(self, rows: Mapping[str, Mapping[str, object]]) -> list[Trial]:
         """Return the trials of the next point, none when there is no new one.
 

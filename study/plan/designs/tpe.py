@@ -97,13 +97,18 @@ class TpeProposals(Proposals):
         self.n_told = 0
         self.running: dict[str, int] = {}
         """Optuna's numbers of the points that are still being measured."""
+        self.spaces: list[dict[str, BaseDistribution]] = []
+        """What points have as parameters, where they differ in that."""
         for declared in self.points:
             self._tell_of(declared)
 
     def _tell_of(self, declared: str) -> None:
-        self.study.add_trial(_running_trial(self.config, read_point(declared)))
+        trial = _running_trial(self.config, read_point(declared))
+        self.study.add_trial(trial)
         self.running[declared] = self.n_told
         self.n_told += 1
+        if trial.distributions not in self.spaces:
+            self.spaces.append(trial.distributions)
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Take in trials; a point that is known may get more cells."""
@@ -118,6 +123,10 @@ class TpeProposals(Proposals):
             self.points[cell.declared].append(cell.cell_id)
         if again:  # with other seeds: Optuna takes nothing back
             self._begin()
+
+    def running_cells(self) -> list[str]:
+        """Return the cells of the points that are not measured as a whole."""
+        return [cell for declared in self.running for cell in self.points[declared]]
 
     def next(self, rows: Mapping[str, Mapping[str, object]]) -> list[Trial]:
         """Return the trials (one a train seed) of the next point; the first point is the default.
@@ -144,9 +153,7 @@ class TpeProposals(Proposals):
                 del self.running[declared]
 
     def _ask(self, seed: int) -> list[Trial]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of group and constant_liar
-            self.study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        self.study.sampler = _sampler(seed, self.spaces)
         asked = self.study.ask()
         train = _suggest(asked, "train", self.config.search_train)
         sampling = _suggest(asked, "sampler", self.config.search_sampler)
@@ -160,6 +167,25 @@ def _wanted(config: StudyConfig) -> dict[str, Direction]:
     if not config.design.optimize:
         return {"fid": "minimize"}
     return {str(metric): direction for metric, direction in config.design.optimize.items()}
+
+
+class _OneSpace(optuna.samplers.TPESampler):
+    """TPE where all points have the same parameters, so that it need not look for them in every point that there is."""
+
+    def __init__(self, seed: int, space: dict[str, BaseDistribution]) -> None:
+        super().__init__(seed=seed, multivariate=True, constant_liar=True)
+        self.space = {name: d for name, d in sorted(space.items()) if not d.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.space
+
+
+def _sampler(seed: int, spaces: Sequence[dict[str, BaseDistribution]]) -> optuna.samplers.TPESampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of multivariate, group and constant_liar
+        if len(spaces) == 1:
+            return _OneSpace(seed, spaces[0])
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
 def _trials_of(config: StudyConfig, why: str, index: int, train: Point, sampling: Point) -> list[Trial]:

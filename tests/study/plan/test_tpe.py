@@ -170,10 +170,40 @@ def measured(cells: Sequence[str]) -> dict[str, dict[str, object]]:
     return rows
 
 
-@pytest.mark.parametrize("seeds", [{"train": 2}, {"train": 1, "disjoint": True}])
-def test_what_is_kept_in_memory_proposes_what_a_new_start_would(folder: Folder, seeds: dict[str, Any]) -> None:
+ONE_SPACE = {"train": {"sigma": {"log_uniform": [0.05, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
+SEARCHES = [(SECTIONS["search"], {"train": 2}), (SECTIONS["search"], {"train": 1, "disjoint": True}), (ONE_SPACE, {"train": 1})]
+
+
+def proposed_by(proposals: tpe.TpeProposals, n: int) -> list[dict[str, object]]:
+    """The points of a study in which each is measured before the next is proposed."""
+    rows: dict[str, dict[str, object]] = {}
+    found = []
+    for _ in range(n):
+        trials = proposals.next(rows)
+        proposals.add(trials)
+        rows |= measured([c.cell_id for t in trials for c in t.cells])
+        found += [t.handout() for t in trials]
+    return found
+
+
+def test_points_with_equal_parameters_are_proposed_as_optuna_would(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told what the parameters are; looking for them in all points gives the same."""
+    config = folder.load(**{**SECTIONS, "search": ONE_SPACE, "seeds": {"train": 1}})
+    proposals = tpe.TpeProposals(config, None)
+    told = proposed_by(proposals, 30)
+    assert isinstance(proposals.study.sampler, tpe._OneSpace)
+    sampler = tpe._sampler
+    monkeypatch.setattr(tpe, "_sampler", lambda seed, spaces: sampler(seed, []))
+    proposals = tpe.TpeProposals(config, None)
+    assert proposed_by(proposals, 30) == told and not isinstance(proposals.study.sampler, tpe._OneSpace)
+
+
+@pytest.mark.parametrize(("search", "seeds"), SEARCHES)
+def test_what_is_kept_in_memory_proposes_what_a_new_start_would(
+    folder: Folder, search: dict[str, Any], seeds: dict[str, Any]
+) -> None:
     """Forty points, each proposed by one that is never stopped and by one that knows only rows; late rows come in any order."""
-    config = folder.load(**{**SECTIONS, "seeds": seeds, "design": {"name": "tpe", "trials": 40}})
+    config = folder.load(**{**SECTIONS, "search": search, "seeds": seeds, "design": {"name": "tpe", "trials": 40}})
     kept = tpe.TpeProposals(config, None)
     points: list[list[Trial]] = []
     rows: dict[str, dict[str, object]] = {}
