@@ -28,6 +28,8 @@ from study.rows.storage import Place, StorageError
 
 logger = logging.getLogger(__name__)
 LINE_S, STATE_S, STATE_REMOTE_S = 10.0, 2.0, 15.0
+LINES, STATES = 50.0, 1000.0
+"""Slots for each second between two lines at the ends of trials, and between two states: what they say is summed over slots."""
 SHOWN = 20
 """Running trials that are shown one by one."""
 
@@ -98,7 +100,8 @@ class Progress:
         self.console = Console(stderr=False, highlight=False)
         self.live: Live | None = None
         self._line_at = self._state_at = 0.0
-        self._state_s, self._state_failed = (STATE_REMOTE_S if folder.remote else STATE_S), False
+        self._end_s = min(slots / LINES, LINE_S)
+        self._state_s, self._state_failed = max(STATE_REMOTE_S if folder.remote else STATE_S, slots / STATES), False
         self._train_s = self._measure_s = 1e-9
         self._train_steps = self._measure_rows = 0.0
 
@@ -197,7 +200,7 @@ class Progress:
 
     def _say(self, force: bool = False) -> None:
         now = time.monotonic()
-        if self.live is None and (force or now - self._line_at > LINE_S):
+        if self.live is None and now - self._line_at > (self._end_s if force else LINE_S):
             self._line_at = now
             doing = "; ".join([*(f"{r.label}: {describe(r)[0]}" for r in self.shown()), *filter(None, [self.more()])])
             print(f"{self.headline()}{' — ' + doing if doing else ''}", file=sys.stdout, flush=True)
