@@ -5,9 +5,9 @@
 A two-node Ray cluster on loopback lives in this process; the driver is a process of its own that joins it. Kills go to the
 driver, a worker or the raylet of the second node; half at random moments, half the moment a phase announces itself in the file
 system: `train` (a training state was saved), `publish` (the weights of a field are being written), `row` (a row is being
-written), `continuation` (a saved training state is being read). The driver and the node are started again after each of their
-deaths. Whenever the study is finished, its rows are compared and the next round begins in an empty folder, until all kills
-are spent. Linux only (inotify).
+written), `gather` (rows are being put into a segment), `continuation` (a saved training state is being read). The driver and
+the node are started again after each of their deaths. Whenever the study is finished, its rows are compared and the next round
+begins in an empty folder, until all kills are spent. Linux only (inotify).
 
 Exit code 0 when, in every round, the rows equal the undisturbed ones (same keys, metrics bit for bit), none is lost or double,
 and no published field was trained again.
@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 
 from study.load import load_study_config  # noqa: E402
 from study.plan.make import make_plan  # noqa: E402
-from study.rows.records import read_evals  # noqa: E402
+from study.rows.folders import read_evals  # noqa: E402
 
 STUDY: dict[str, Any] = {
     "name": "faults",
@@ -58,6 +58,17 @@ STUDY: dict[str, Any] = {
     "limits": {"checkpoint_seconds": 0.4},
 }
 """8 fields, 24 rows; a field takes a few seconds."""
+DRIVER = """\
+import sys
+from study.host import gathering
+from study.rows import measured, segments
+from study.run import main
+
+measured.LOOSE, gathering.LOOK_S = 4, {False: 0.5, True: 0.5}
+measured.SEGMENT_ROWS = segments.SEGMENT_ROWS = 10
+sys.exit(main())
+"""
+"""A driver that gathers four rows already, where others wait for a thousand."""
 TARGETS = ("driver", "worker", "raylet")
 PATIENCE_S = 40.0
 SAME = re.compile(
@@ -108,7 +119,7 @@ class Driver:
     def start(self) -> None:
         """Start it, unless it runs."""
         self.starts += 1
-        command = [sys.executable, "-m", "study.run", "search.yaml", "--no-report", "--address", self.address]
+        command = [sys.executable, "-c", DRIVER, "search.yaml", "--no-report", "--address", self.address]
         with open(self.folder / f"driver-{self.starts}.log", "wb") as log:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)

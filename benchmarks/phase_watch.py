@@ -1,7 +1,8 @@
 """What a study is doing, read from its folders as inotify tells it (Linux), for the campaign of kills.
 
 A phase announces itself in the file system: `train` (a training state was saved), `publish` (the weights of a field are being
-written), `row` (a row is being written), `continuation` (a saved training state is being read).
+written), `row` (a row is being written), `gather` (rows are being put into a segment), `continuation` (a saved training state
+is being read).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-PHASES = ("train", "publish", "row", "continuation")
+SEGMENT = ".segment-"
+"""How the file of a segment begins while it is written."""
+PHASES = ("train", "publish", "row", "gather", "continuation")
 IN_OPEN, IN_MOVED_TO, IN_CREATE = 0x20, 0x80, 0x100
 
 
@@ -66,7 +69,7 @@ class Watch:
         found = re.search(r"\.(\d+)-\w+\.tmp$", name)
         pid = int(found.group(1)) if found else None
         if folder.name == "evals":
-            return Event("row", pid) if mask & IN_CREATE and pid else None
+            return Event("gather" if SEGMENT in name else "row", pid) if mask & IN_CREATE and pid else None
         if folder.name == ".training":
             if mask & IN_CREATE and pid and name.split(".")[1] in self.published:
                 self.again += 1  # the state of a training whose field is there

@@ -27,6 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from study.rows.segments import NAME  # noqa: E402
 from study.run import main as run_study  # noqa: E402
 
 STUDY: dict[str, Any] = {
@@ -51,6 +52,12 @@ def measure_loop(folder: Path, trials: int) -> float:
     return (time.perf_counter() - started) / (trials - 2)
 
 
+def rows_in(name: str) -> int:
+    """Rows of a file of ``evals/``."""
+    found = NAME.fullmatch(name)
+    return int(found.group(2)) if found else 1
+
+
 def measure_ray(folder: Path, trials: int) -> tuple[float, float]:
     """(wall seconds a trial in steady state, growth of the driver's memory there in MB)."""
     command = [sys.executable, "-m", "study.run", "search.yaml", "--no-report", "--set", f"design.trials={trials}"]
@@ -61,7 +68,7 @@ def measure_ray(folder: Path, trials: int) -> tuple[float, float]:
         begun: tuple[float, int, int] | None = None
         last = (0.0, 0, 0)
         while process.poll() is None:
-            done = len(os.listdir(rows)) if rows.is_dir() else 0
+            done = sum(map(rows_in, os.listdir(rows))) if rows.is_dir() else 0
             with contextlib.suppress(psutil.Error):
                 last = (time.perf_counter(), done, driver.memory_info().rss) if done < trials else last
             if begun is None and done >= trials // 10:

@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from study.rows.records import read_evals  # noqa: E402
+from study.rows.folders import read_evals  # noqa: E402
 
 STEPS = [4, 6, 8, 10, 12, 16, 20, 24]
 STUDY: dict[str, Any] = {

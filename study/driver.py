@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from pfgm.terminal import STOPPED
 from study.cluster.environment import ClusterError, prepare
@@ -23,6 +24,7 @@ from study.describe import RETRIED, describe_plan, summarise
 from study.existing import check_against_existing
 from study.fields.given import publish_given
 from study.fields.store import FieldStore
+from study.host.gathering import gathering
 from study.host.lease import DriverLease, LeaseLost, StudyHeld
 from study.host.machine import gpu_count, usable_cpus
 from study.host.progress import Progress
@@ -33,7 +35,7 @@ from study.load import load_source
 from study.measure.outcomes import one_line
 from study.plan.trial import Trial
 from study.plan.worklist import Worklist
-from study.rows.records import read_evals, write_text
+from study.rows.records import write_text
 from study.rows.storage import Place, StorageError, clean_temporary
 
 
@@ -49,7 +51,7 @@ def start(source: Source, options: Options) -> int:
         work = Worklist(config, trials)
         if options.dry_run:
             return stoppable_dry_run(config, work, options.pilot)
-        if work.rows_left == 0 and not options.retry_failed and is_written(config, options.no_report):
+        if work.rows_left == 0 and not options.retry_failed and is_written(work, options.no_report):
             print(f"{describe_plan(config, work)}\nfinished, nothing to do", flush=True)
             return summarise(work)
         return hold_and_drive(source, work, options)
@@ -91,14 +93,15 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def is_written(config: StudyConfig, no_report: bool) -> bool:
+def is_written(work: Worklist, no_report: bool) -> bool:
     """Return whether the stored study is this one, word by word, with its report. A finished one then stays untouched."""
+    folder = work.config.folder
     try:
-        same = (config.folder / "study.yaml").read().decode() == config.to_yaml()
+        same = (folder / "study.yaml").read().decode() == work.config.to_yaml()
     except FileNotFoundError:
         return False
-    reported = no_report or (config.folder / "report" / "report.html").is_file()
-    return same and reported and (config.folder / "manifest.parquet").is_file()
+    reported = no_report or (folder / "report" / "report.html").is_file()
+    return same and reported and (folder / "manifest.parquet").is_file() and not work.measured.untidy
 
 
 def hold_and_drive(source: Source, work: Worklist, options: Options) -> int:
@@ -122,17 +125,19 @@ def drive(source: Source, work: Worklist, options: Options, stop: Stop, lease: D
     config = work.config
     check_against_existing(source, config)  # again: another driver may just have finished
     work.restart()
-    if options.retry_failed and drop_failed(config.folder, {c.cell_id for c in work.cells}):
-        work.restart()
+    if options.retry_failed:
+        drop_failed(work)
     print(describe_plan(config, work), flush=True)
     write_study(config, work)
     try:
+        work.measured.tidy()
         if work.rows_left == 0:
             print("finished, nothing to do")
         else:
             execute(config, work, options, stop)
         lease.check()  # what went wrong since the last renewal
-        work.refresh()
+        work.measured.tidy()
+        work.fold()
         reported = options.no_report or write_report(config.folder)
         return summarise(work) or int(not reported)
     except (StorageError, LeaseLost) as error:
@@ -158,20 +163,26 @@ def _progress_made(work: Worklist) -> str:
 FOLDERS = ("evals", "history", "samples", "logs")
 
 
-def drop_failed(folder: Place, planned: Collection[str]) -> int:
-    """Remove the files of planned rows that failed or ran out of time, so that they are measured again; how many."""
-    failed = [str(r["cell_id"]) for r in read_evals(folder, []) if r["status"] in RETRIED and r["cell_id"] in planned]
-    for cell in failed:
-        (folder / "evals" / f"{cell}.parquet").delete()
-    return len(failed)
+def drop_failed(work: Worklist) -> None:
+    """Remove the planned rows that failed or ran out of time, so that they are measured again."""
+    failed = {c.cell_id for c in work.cells if c.cell_id in work.rows and work.rows[c.cell_id]["status"] in RETRIED}
+    if failed:
+        work.measured.drop(failed)
+        work.restart()
 
 
 def execute(config: StudyConfig, work: Worklist, options: Options, stop: Stop) -> None:
     """Run what is missing, with the display."""
-    if options.inline:
-        with display(config, work, 1) as (progress, start):
-            run_inline(config, work, progress, start)
-        return
+    with gathering(partial(work.measured.gather, work.in_use), config.folder.remote):
+        if options.inline:
+            with display(config, work, 1) as (progress, start):
+                run_inline(config, work, progress, start)
+        else:
+            execute_with_ray(config, work, options, stop)
+
+
+def execute_with_ray(config: StudyConfig, work: Worklist, options: Options, stop: Stop) -> None:
+    """Run what is missing on a private Ray, or on a standing cluster, with the display."""
     prepare(options.address)
     # ray reads its settings when it is imported, and a run without it must not load it
     from study.cluster.scheduler import run_with_ray  # loads ray
@@ -189,12 +200,13 @@ def execute(config: StudyConfig, work: Worklist, options: Options, stop: Stop) -
 @contextmanager
 def display(config: StudyConfig, work: Worklist, n_slots: int) -> Iterator[tuple[Progress, Callable[[Trial], None]]]:
     """Show a run while the block lasts; yields the display, and what to call with every trial that is handed out."""
-    store = FieldStore(config.place)
-    before, steps_left = work.rows_planned - work.rows_left, work.steps_left(store)
-    with Progress(config.folder, work.rows_planned, before, work.rows_left, steps_left, n_slots) as progress:
+    before, there = work.rows_planned - work.rows_left, work.published()
+    first: dict[str, str] = {}
+    with Progress(config.folder, work.rows_planned, before, work.rows_left, work.steps_left(there), n_slots) as progress:
 
         def start(trial: Trial) -> None:
-            to_train = config.field_source.trains and trial.train_id not in store
+            to_train = config.field_source.trains and trial.train_id not in there
+            to_train &= first.setdefault(trial.train_id, trial.trial_id) == trial.trial_id  # no look into the storage
             progress.start(trial, len(work.missing(trial)), trial.train.steps if to_train else 0)
 
         yield progress, start

@@ -6,7 +6,8 @@ from study.config.changes import FROZEN, compare, rule_of
 from study.config.study import StudyConfig
 from study.config.yaml_source import ConfigError, Source, parse_source
 from study.load import read_study
-from study.rows.records import DamagedFile, read_table
+from study.rows.planned import read_plan
+from study.rows.records import DamagedFile
 
 
 def check_against_existing(source: Source, config: StudyConfig) -> None:
@@ -34,11 +35,12 @@ def check_against_existing(source: Source, config: StudyConfig) -> None:
             tuple(key.split(".")), f"{words}: the rows there would change meaning; undo that, or give a new name"
         )
     try:
-        planned = read_table(config.folder / "manifest.parquet")
+        planned = read_plan(config.folder, ["data_hash", "train_id"])
     except (FileNotFoundError, DamagedFile):  # it is written anew
         return
-    if {r["data_hash"] for r in planned} - {config.info.hash}:
+    data, fields = ({x for part in planned for x in part[name].unique().to_pylist()} for name in ("data_hash", "train_id"))
+    if data - {config.info.hash}:
         raise source.error(("data",), f"have changed since {config.folder} was measured; restore them, or give a new name")
-    if config.field_source.train_id and {r["train_id"] for r in planned} - {config.field_source.train_id}:
+    if config.field_source.train_id and fields - {config.field_source.train_id}:
         other = f"is another checkpoint than {config.folder} was measured with; restore it, or give a new name"
         raise source.error(("field", "checkpoint"), other)

@@ -17,14 +17,14 @@ Start = Callable[[Trial], None]
 """Called with a trial as it is handed out."""
 
 
-def throttled(report: Report) -> Report:
-    """Pass on at most one report every `REPORT_S` seconds, and every change of phase."""
+def throttled(report: Report, every_s: float = REPORT_S) -> Report:
+    """Pass on at most one report every ``every_s`` seconds, and every change of phase."""
     last_at, last_phase = 0.0, ""
 
     def say(said: Mapping[str, object]) -> None:
         nonlocal last_at, last_phase
         now, phase = time.monotonic(), str(said["phase"])
-        if phase != "train" or phase != last_phase or now - last_at > REPORT_S:
+        if phase != last_phase or now - last_at > every_s:
             last_at, last_phase = now, phase
             report(said)
 

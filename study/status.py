@@ -13,10 +13,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from pfgm.terminal import command
 from study.fields.listing import age
 from study.host.lease import holder_lives, read_holder
-from study.rows.records import DamagedFile, read_evals, read_table
+from study.rows.folders import read_folder
+from study.rows.planned import read_plan
+from study.rows.records import DamagedFile
 from study.rows.storage import Place, StorageError
 
 EPILOG = """\
@@ -38,14 +42,14 @@ def status(folder: Place) -> list[str]:
     if not (folder / "study.yaml").is_file():
         raise FileNotFoundError(f"{folder}: no study there; name a study's folder, such as results/digits")
     try:
-        planned = {str(row["cell_id"]): str(row["train_id"]) for row in read_table(folder / "manifest.parquet")}
+        plan = pa.concat_tables(read_plan(folder, ["cell_id", "train_id"]), promote_options="default")
+        planned = dict(zip(plan["cell_id"].to_pylist(), plan["train_id"].to_pylist(), strict=True))
     except (FileNotFoundError, DamagedFile):
         planned = {}
     damaged: list[Place] = []
-    rows = {str(row["cell_id"]): row for row in read_evals(folder, damaged)}
-    counts = Counter(str(rows[cell]["status"]) if cell in rows else "pending" for cell in planned)
+    rows, reused = _measured(folder, damaged)
+    counts = Counter(rows.get(cell, "pending") for cell in planned)
     done = sum(n for word, n in counts.items() if word != "pending")
-    reused = len({str(r["train_id"]) for r in rows.values() if r["prov_field_reused"]})
     lines = [
         f"{folder.name}: {done} of {len(planned)} rows"
         + "".join(f", {n} {word}" for word, n in sorted(counts.items(), key=lambda item: -item[1])),
@@ -56,6 +60,16 @@ def status(folder: Place) -> list[str]:
     if rows.keys() - planned.keys():
         lines.append(f"  kept            {len(rows.keys() - planned.keys())} rows of an earlier, larger plan")
     return lines + _driver(folder, done == len(planned))
+
+
+def _measured(folder: Place, damaged: list[Place]) -> tuple[dict[str, str], int]:
+    """Return (status by cell, number of fields that were taken from the store)."""
+    rows: dict[str, str] = {}
+    reused = set[str]()
+    for table in read_folder(folder / "evals", damaged, ["cell_id", "status", "train_id", "prov_field_reused"]):
+        rows.update(zip(table["cell_id"].to_pylist(), table["status"].to_pylist(), strict=True))
+        reused.update(table.filter(table["prov_field_reused"])["train_id"].to_pylist())
+    return rows, len(reused)
 
 
 def _driver(folder: Place, finished: bool) -> list[str]:

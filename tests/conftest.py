@@ -21,8 +21,9 @@ def pytest_configure() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-LONGEST = ("run", "faults", "storage", "report", "notebook", "cluster", "cluster_files", "exact", "features", "tries",
-           "terminal", "docs_browser", "docs", "report_browser", "stop", "parts", "legends", "report_several")  # fmt: skip
+LONGEST = ("run", "faults", "many_rows", "segments", "storage", "report", "notebook", "cluster", "cluster_files", "exact",
+           "features", "tries", "terminal", "docs_browser", "docs", "report_browser", "stop", "parts", "legends",
+           "report_several")  # fmt: skip
 """Files that take longest, those first: handed out whole in this order, all test processes end together."""
 
 

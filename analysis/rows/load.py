@@ -2,12 +2,13 @@
 
 The manifest lists every planned cell, the files under ``evals/`` the measured ones. A planned cell without a row is
 ``pending``; a row whose cell is not planned (the plan was reduced, or a ``tpe`` study) is kept and counted; of two rows
-of one cell, which are identical by construction, one is kept and the other counted. Counts travel in
-``frame.attrs["skipped"]``, the study's resolved YAML in ``frame.attrs["study"]``.
+of one cell the newer is kept and the other counted (`study.rows.folders`). Counts travel in ``frame.attrs["skipped"]``, the
+study's resolved YAML in ``frame.attrs["study"]``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,26 @@ import yaml
 
 from analysis.rows.meta import AnalysisError, Shared
 from study.rows.facts import carried_facts, own_fields
-from study.rows.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION, DamagedFile, read_arrow, read_folder
+from study.rows.folders import read_folder
+from study.rows.planned import read_plan
+from study.rows.records import EVALS, HISTORY, MANIFEST, SCHEMA_VERSION, DamagedFile
 from study.rows.storage import Place, StorageError
 
+NEEDED = ("cell_id", "is_final", "perturb_kind", "status", "schema_version")
+"""Columns by which `load_study` knows what a row is."""
 
-def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFrame:
+
+def load_study(path: str | Path | Place, perturbed: bool = False, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Load planned cells ⟕ measured rows: every planned cell is exactly one row, ``status`` "pending" if not measured.
 
     Args:
         path: a study folder, ``results/<study>``, or its ``s3://`` URI.
         perturbed: keep the rows of disturbed fields (``perturb_kind`` not null) for `analysis.perturbation_robustness`;
             they answer another question, so without it they are left out and counted.
+        columns: those to read, for a frame of your own from a very large study; ``cell_id`` and ``status`` come too. The
+            statistics of this package want all of them, which is what None reads.
     Returns:
-        Columns of ``study.rows.records.EVALS``; ``attrs``: ``study`` (dict), ``path`` (str), ``skipped``
+        Columns of ``study.rows.records.EVALS``, or those asked for; ``attrs``: ``study`` (dict), ``path`` (str), ``skipped``
         ({reason: count}), ``columns`` (what the row files say of their columns; `analysis.rows.facts` reads it).
     Raises:
         AnalysisError: no study there, or an unreadable file.
@@ -38,18 +46,22 @@ def load_study(path: str | Path | Place, perturbed: bool = False) -> pd.DataFram
     folder = place_of(path)
     study = _read_yaml(folder)
     skipped: dict[str, int] = {}
-    tables = _read_all(folder / "evals")
+    read = None if columns is None else [*dict.fromkeys([*NEEDED, *columns])]
+    schema = EVALS if read is None else pa.schema([field for field in EVALS if field.name in read])
+    tables = _read_all(folder / "evals", read)
     facts = carried_facts(table.schema for table in tables)
-    measured = _concat(_fit_all(tables, folder / "evals", EVALS, skipped), EVALS)
-    planned = _read_manifest(folder, skipped)
+    measured = _concat(_fit_all(tables, folder / "evals", schema, skipped), schema)
+    planned = _read_manifest(folder, read, skipped)
     if not planned.num_rows and not measured.num_rows:
         raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
     measured = _one_row_a_cell(_final(measured, skipped), skipped, "duplicate row")
-    frame: pd.DataFrame = _join(planned, measured, skipped).to_pandas()
+    frame: pd.DataFrame = _join(planned, measured, schema, skipped).to_pandas()
     disturbed = frame["perturb_kind"].notna()
     if disturbed.any() and not perturbed:
         _count(skipped, "perturbed field (load_study(…, perturbed=True) keeps it)", int(disturbed.sum()))
         frame = frame.loc[~disturbed].reset_index(drop=True)
+    if columns is not None:
+        frame = frame[[name for name in frame.columns if name in ("cell_id", "status", *columns)]]
     frame.attrs = {"study": Shared(study), "path": folder.uri, "skipped": skipped, "columns": Shared(facts)}
     return frame
 
@@ -101,20 +113,21 @@ def _read_yaml(folder: Place) -> dict[str, Any]:
     return study
 
 
-def _read_manifest(folder: Place, skipped: dict[str, int]) -> pa.Table:
-    path = folder / "manifest.parquet"
+def _read_manifest(folder: Place, columns: Sequence[str] | None, skipped: dict[str, int]) -> pa.Table:
+    schema = MANIFEST if columns is None else pa.schema([field for field in MANIFEST if field.name in columns])
     try:
-        table = read_arrow(path)
+        tables = read_plan(folder, columns)
     except FileNotFoundError:
-        return MANIFEST.empty_table()
+        return schema.empty_table()
     except (DamagedFile, StorageError) as error:
         raise AnalysisError(f"{error}; run the study again, which mends it") from error
-    return _one_row_a_cell(_fit(table, path, MANIFEST, skipped), skipped, "planned twice")
+    planned = _concat(_fit_all(tables, folder / "manifest.parquet", schema, skipped), schema)
+    return _one_row_a_cell(planned, skipped, "planned twice")
 
 
-def _read_all(folder: Place) -> list[pa.Table]:
+def _read_all(folder: Place, columns: Sequence[str] | None = None) -> list[pa.Table]:
     try:
-        return read_folder(folder)
+        return read_folder(folder, columns=columns)
     except (DamagedFile, StorageError) as error:
         raise AnalysisError(f"{error}; run the study again, which mends it") from error
 
@@ -152,19 +165,18 @@ def _final(rows: pa.Table, skipped: dict[str, int]) -> pa.Table:
 
 
 def _one_row_a_cell(rows: pa.Table, skipped: dict[str, int], reason: str) -> pa.Table:
-    first: dict[str, int] = {}
-    for i, cell in enumerate(rows["cell_id"].to_pylist()):
-        first.setdefault(cell, i)
-    _count(skipped, reason, rows.num_rows - len(first))
-    return rows.take(pa.array(list(first.values()))) if len(first) < rows.num_rows else rows
+    """Return the last row of each cell, in the order in which the cells first come."""
+    last = {cell: i for i, cell in enumerate(rows["cell_id"].to_pylist())}
+    _count(skipped, reason, rows.num_rows - len(last))
+    return rows.take(pa.array(list(last.values()))) if len(last) < rows.num_rows else rows
 
 
-def _join(planned: pa.Table, measured: pa.Table, skipped: dict[str, int]) -> pa.Table:
+def _join(planned: pa.Table, measured: pa.Table, schema: pa.Schema, skipped: dict[str, int]) -> pa.Table:
     """Join rows in the order planned, then those that no plan names; in Arrow 100,000 rows take no time."""
     cells = planned["cell_id"].to_pylist()
     place = {cell: i for i, cell in enumerate(measured["cell_id"].to_pylist())}
     missing = [i for i, cell in enumerate(cells) if cell not in place]
-    pending = _fill(planned.take(pa.array(missing, pa.int64())))
+    pending = _fill(planned.take(pa.array(missing, pa.int64())), schema)
     place_pending = {cells[i]: measured.num_rows + k for k, i in enumerate(missing)}
     order = [place.pop(cell) if cell in place else place_pending[cell] for cell in cells]
     _count(skipped, "row not in the plan (kept)", len(place))
@@ -172,10 +184,10 @@ def _join(planned: pa.Table, measured: pa.Table, skipped: dict[str, int]) -> pa.
     return both.take(pa.array([*order, *place.values()], pa.int64()))
 
 
-def _fill(planned: pa.Table) -> pa.Table:
+def _fill(planned: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return planned cells as rows that were not measured yet."""
     n, names = planned.num_rows, set(planned.column_names)
-    schema = pa.schema([*EVALS, *own_fields(planned.schema)])
+    schema = pa.schema([*schema, *own_fields(planned.schema)])
     columns = [planned[field.name] if field.name in names else pa.nulls(n, field.type) for field in schema]
     columns[schema.get_field_index("status")] = pa.array(["pending"] * n, pa.string())
     return pa.table(columns, schema=schema)

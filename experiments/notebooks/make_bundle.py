@@ -17,7 +17,8 @@ import pandas as pd
 
 from analysis import load_study
 from analysis.statistics.pick import choose_cell
-from study.rows.records import EVALS, HISTORY, MANIFEST, read_folder, read_table, write_table
+from study.rows.folders import read_folder
+from study.rows.records import EVALS, HISTORY, MANIFEST, read_table, write_table
 
 HERE = Path(__file__).resolve().parent
 LIMIT = 300_000

@@ -16,7 +16,7 @@ def write_lost(config: StudyConfig, work: Worklist, trial: Trial, deaths: int, f
         failed_starts: workers that could not be started.
         reason: what Ray said about the last one.
     """
-    work.refresh()
+    work.measured.refresh()
     missing = set(work.missing(trial))
     cells = [c for c in trial.cells if c.cell_id in missing]
     log = write_log(config, trial.trial_id, reason) if reason else ""

@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import tune
 
+from study.cluster.board import Listener, interval, leave, new_board
 from study.cluster.searcher import ProgressCallback, WorklistSearcher
 from study.cluster.session import Room, for_workers
 from study.cluster.training_lease import TrainingLease, claims_actor
@@ -41,8 +42,10 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
     owner = f"{os.uname().nodename}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     if room.standing:  # other studies may run there too
         claims_actor()
+    board = new_board()
+    shared = {"config": for_workers(config), "owner": owner if room.standing else None, "board": board}
     trainable = tune.with_resources(
-        tune.with_parameters(ray_trial, config=for_workers(config), owner=owner if room.standing else None),
+        tune.with_parameters(ray_trial, **shared, every_s=interval(n_slots)),
         {"cpu": config.resources.cpus, "gpu": gpus_per_trial(config, room.cpus, room.gpus)},
     )
     tuner = tune.Tuner(
@@ -56,7 +59,7 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
             name="session",
             storage_path=str(room.folder / "tune"),
             verbose=0,
-            callbacks=[ProgressCallback(progress, searcher, stop)],
+            callbacks=[ProgressCallback(progress, searcher, stop, Listener(board, progress.update))],
             failure_config=tune.FailureConfig(max_failures=0),  # a failed trial comes back as a new one of Ray's
         ),
     )
@@ -64,13 +67,25 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
     stop.check()
 
 
-def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str | None) -> None:
+LAST = ("done", "elsewhere", "storage")
+"""Phases that end a trial: Tune hears of them."""
+
+
+def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str | None, board: Any, every_s: float) -> None:
     """Rebuild a trial from its declared point in a Ray worker, and run it.
 
     Args:
         owner: a name for this run of the study, where others may train the same fields at the same time.
+        board: where to say how it goes (`study.cluster.board`).
+        every_s: seconds between two words.
     """
     trial = rebuilt(config, handout)
-    report = throttled(lambda said: tune.report({**said, "own_id": trial.trial_id}))
+
+    def report(said: Mapping[str, object]) -> None:
+        if said["phase"] in LAST:
+            tune.report({**said, "own_id": trial.trial_id})
+        else:
+            leave(board, trial.trial_id, said)
+
     lease = TrainingLease(config.place, f"{owner}/{trial.trial_id}") if owner else None
-    run_trial(config, trial, handout["todo"], report, lease)
+    run_trial(config, trial, handout["todo"], throttled(report, every_s), lease)

@@ -14,6 +14,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
+from study.cluster.board import Listener
 from study.cluster.lost import write_lost
 from study.config.study import StudyConfig
 from study.host.progress import Progress
@@ -118,14 +119,15 @@ class WorklistSearcher(_Local, Searcher):
 
 
 class ProgressCallback(_Local, tune.Callback):
-    """Passes what trials report on to the display."""
+    """Passes what trials say on to the display."""
 
-    def __init__(self, progress: Progress, searcher: WorklistSearcher, stop: Stop) -> None:
-        self.progress, self.searcher, self.stop = progress, searcher, stop
+    def __init__(self, progress: Progress, searcher: WorklistSearcher, stop: Stop, listener: Listener) -> None:
+        self.progress, self.searcher, self.stop, self.listener = progress, searcher, stop, listener
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Many times a second: the place where a run ends that is to stop."""
         self.stop.check()
+        self.listener.look()
         for trial in trials:
             if trial.status == "ERROR" and trial.trial_id in self.searcher.own:
                 self._failed(trial)  # given up by Tune without a word, such as a worker that did not let go of the last trial

@@ -25,12 +25,15 @@ class Claims:
 
     def __init__(self) -> None:
         self.held: dict[str, tuple[str, float]] = {}
+        self.cleaned = time.monotonic()
 
     def acquire(self, key: str, holder: str) -> bool:
         """Claim, or renew the claim on, one field; False while another holds it."""
         now = time.monotonic()
-        self.held = {k: (who, end) for k, (who, end) in self.held.items() if end > now}
-        if self.held.get(key, (holder, 0.0))[0] != holder:
+        if now - self.cleaned > TTL_S:  # not at every call: thousands of holders renew theirs every few seconds
+            self.held, self.cleaned = {k: (who, end) for k, (who, end) in self.held.items() if end > now}, now
+        who, end = self.held.get(key, (holder, now))
+        if who != holder and end > now:
             return False
         self.held[key] = (holder, now + TTL_S)
         return True

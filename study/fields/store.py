@@ -35,12 +35,12 @@ class FieldStore:
         return (self.root / train_id / "field.json").is_file()
 
     def published(self, train_ids: Collection[str]) -> set[str]:
-        """Return those of some fields that are there; an object store is asked for many at a time."""
+        """Return those of some fields that are there; an object store is asked for those alone that have a folder."""
         if not self.root.remote:
             return {train_id for train_id in train_ids if train_id in self}
+        begun = sorted(set(train_ids) & set(self.root.folders())) if train_ids else []
         with ThreadPoolExecutor(READERS) as pool:
-            there = pool.map(self.__contains__, train_ids)
-        return {train_id for train_id, is_there in zip(train_ids, there, strict=True) if is_there}
+            return {train_id for train_id, is_there in zip(begun, pool.map(self.__contains__, begun), strict=True) if is_there}
 
     def load(self, train_id: str, device: torch.device | str) -> Field | None:
         """A published field, on ``device``; None when there is none. A damaged one is set aside, and there is none.

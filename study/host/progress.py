@@ -5,6 +5,7 @@ The time left is estimated from what has been seen so far in this run: seconds a
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -27,6 +28,10 @@ from study.rows.storage import Place, StorageError
 
 logger = logging.getLogger(__name__)
 LINE_S, STATE_S, STATE_REMOTE_S = 10.0, 2.0, 15.0
+LINES, STATES = 50.0, 1000.0
+"""Slots for each second between two lines at the ends of trials, and between two states: what they say is summed over slots."""
+SHOWN = 20
+"""Running trials that are shown one by one."""
 
 
 @dataclass
@@ -51,11 +56,19 @@ class Running:
         self.last = dict(said)
 
     def trained(self) -> tuple[float, float]:
-        """(seconds, steps) of training seen."""
+        """(seconds, steps) of training seen, or told at the end."""
+        if "trained_s" in self.last:
+            return float(str(self.last["trained_s"])), float(str(self.last["trained_steps"]))
         if self.train_at is None:
             return 0.0, 0.0
         end = time.monotonic() if self.measure_at is None else self.measure_at
         return end - self.train_at, self.done_steps() - self.train_from
+
+    def measured(self) -> tuple[float, float]:
+        """(seconds, rows) of measuring seen, or told at the end."""
+        if "measured_s" in self.last:
+            return float(str(self.last["measured_s"])), self.rows
+        return (0.0, 0.0) if self.measure_at is None else (time.monotonic() - self.measure_at, self.rows)
 
     def done_steps(self) -> float:
         return float(str(self.last.get("step", 0))) if self.last.get("phase") == "train" else self.steps if self.last else 0
@@ -87,7 +100,8 @@ class Progress:
         self.console = Console(stderr=False, highlight=False)
         self.live: Live | None = None
         self._line_at = self._state_at = 0.0
-        self._state_s, self._state_failed = (STATE_REMOTE_S if folder.remote else STATE_S), False
+        self._end_s = min(slots / LINES, LINE_S)
+        self._state_s, self._state_failed = max(STATE_REMOTE_S if folder.remote else STATE_S, slots / STATES), False
         self._train_s = self._measure_s = 1e-9
         self._train_steps = self._measure_rows = 0.0
 
@@ -124,9 +138,9 @@ class Progress:
         seconds, steps = running.trained()
         self._train_s += seconds
         self._train_steps += steps
-        if running.measure_at is not None:
-            self._measure_s += time.monotonic() - running.measure_at
-            self._measure_rows += running.rows
+        seconds, rows = running.measured()
+        self._measure_s += seconds
+        self._measure_rows += rows
         self.rows_done += running.rows
         self.bad += running.rows if lost else running.bad_rows()
         self.steps_done += running.steps
@@ -168,17 +182,27 @@ class Progress:
         for column in ("field", "doing", "", "loss", "for"):
             right, shrinks = column in ("loss", "for"), column == "field"
             table.add_column(column, no_wrap=not shrinks, justify="right" if right else "left")
-        for running in self.running.values():
+        for running in self.shown():
             doing, share, loss = describe(running)
             name, bar = Text(running.label, no_wrap=True, overflow="ellipsis"), ProgressBar(1.0, share, width=12)
             table.add_row(name, doing, bar, loss, clock(time.monotonic() - running.started))
+        if more := self.more():
+            table.add_row(more)
         return Group(Text(self.headline(), style="bold"), table)
+
+    def shown(self) -> list[Running]:
+        """Return the running trials that there is room for."""
+        return list(itertools.islice(self.running.values(), SHOWN))
+
+    def more(self) -> str:
+        """Return how many others are running; empty where there are none."""
+        return f"and {len(self.running) - SHOWN} more" if len(self.running) > SHOWN else ""
 
     def _say(self, force: bool = False) -> None:
         now = time.monotonic()
-        if self.live is None and (force or now - self._line_at > LINE_S):
+        if self.live is None and now - self._line_at > (self._end_s if force else LINE_S):
             self._line_at = now
-            doing = "; ".join(f"{r.label}: {describe(r)[0]}" for r in self.running.values())
+            doing = "; ".join([*(f"{r.label}: {describe(r)[0]}" for r in self.shown()), *filter(None, [self.more()])])
             print(f"{self.headline()}{' — ' + doing if doing else ''}", file=sys.stdout, flush=True)
         self._write_state()
 
@@ -192,7 +216,7 @@ class Progress:
             "rows_total": self.rows_total,
             "rows_done": self.rows_before + self.rows_done + sum(r.done_rows() for r in self.running.values()),
             "trials": [dict(zip(("field", "doing", "share", "loss"), (r.label, *describe(r)), strict=True))
-                       for r in self.running.values()],
+                       for r in self.shown()],
             "seconds_left": self.seconds_left(),
         }  # fmt: skip
         try:

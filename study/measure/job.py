@@ -26,7 +26,7 @@ from study.plan.trial import Trial
 logger = logging.getLogger(__name__)
 Report = Callable[[Mapping[str, object]], None]
 """Told where the trial stands: phase (train, measure, done, elsewhere, storage), step, steps, loss, rows, rows_total, bad (rows
-so far that are not complete), reused."""
+so far that are not complete), reused; at the end trained_s, trained_steps and measured_s (seconds)."""
 REPORT_S = 0.5
 """Seconds between two reports of one phase that are passed on."""
 
@@ -55,6 +55,10 @@ class Job:
     tracker: Tracker
     compile_s: float | None = None
     """Seconds that this try spent compiling the network; None where it did not."""
+    train_s: float = 0.0
+    """Seconds that this try trained."""
+    steps: int = 0
+    """Steps that this try trained."""
 
     def field(self) -> tuple[Field | ExactField | None, bool]:
         """(the trained field, whether it was there already); (None, False) while another study trains it."""
@@ -88,8 +92,10 @@ class Job:
                 trainer.load_state(state)
             except ValueError as error:  # begun on the CPU and continued on CUDA, or the reverse
                 logger.warning("%s: %s", trial.trial_id, error)
-        saved = time.monotonic()
+        began = saved = time.monotonic()
+        first = trainer.step
         for progress in trainer.run():
+            self.train_s, self.steps = time.monotonic() - began, progress.step - first
             self.report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss})
             self.tracker.add(progress.step, {"loss": progress.loss, "gradient_norm": progress.gradient_norm}, "train")
             late = self.deadline.over and progress.step < progress.steps

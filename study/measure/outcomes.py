@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pfgm.flow.exact import ExactField
 from pfgm.flow.trained import Field
 from study.config.study import StudyConfig
@@ -11,7 +14,8 @@ from study.measure.provenance import provenance
 from study.plan.cell import Cell
 from study.plan.own_columns import evals_schema
 from study.plan.trial import Trial
-from study.rows.records import HISTORY, DamagedFile, is_done, read_table, write_table
+from study.rows.folders import is_segment, oldest_first, read_files
+from study.rows.records import HISTORY, DamagedFile, done_columns, is_done, read_table, write_table
 from study.rows.storage import Place
 
 
@@ -49,6 +53,19 @@ def is_measured(config: StudyConfig, cell: Cell) -> bool:
         return all(is_done(row, config.evaluate.metrics) for row in read_table(_row_path(config, cell.cell_id)))
     except (FileNotFoundError, DamagedFile):
         return False
+
+
+def measured_since(config: StudyConfig, cells: Iterable[Cell]) -> set[str]:
+    """Return which of some cells have their row, with every metric that is asked for, in a segment.
+
+    The driver puts no row there whose trial runs. But a worker whose driver died may still run while the next driver does so.
+    """
+    wanted, folder, found = pa.array([c.cell_id for c in cells], pa.string()), config.folder / "evals", set[str]()
+    segments = [name for name in oldest_first(folder.files()) if is_segment(name)]
+    for _, rows in read_files(folder, segments, [], ["cell_id", *done_columns(config.evaluate.metrics)]):
+        some = rows.filter(pc.is_in(rows["cell_id"], wanted)).to_pylist()
+        found |= {str(row["cell_id"]) for row in some if is_done(row, config.evaluate.metrics)}
+    return found
 
 
 def reason_of(row: Mapping[str, object]) -> str | None:

@@ -10,6 +10,7 @@ storage that cannot be written raises `StorageError`. A trial whose field anothe
 from __future__ import annotations
 
 import functools
+import time
 import traceback
 from collections.abc import Collection
 from dataclasses import replace
@@ -25,7 +26,16 @@ from study.fields.store import FieldStore
 from study.measure.device import peak_memory_mb, pick_device, prepare_torch
 from study.measure.job import Job, Lease, Report, data_of
 from study.measure.limits import Deadline, TimedFlow, TimeLimitReached
-from study.measure.outcomes import is_measured, one_line, reason_of, write_history, write_log, write_outcome, write_row
+from study.measure.outcomes import (
+    is_measured,
+    measured_since,
+    one_line,
+    reason_of,
+    write_history,
+    write_log,
+    write_outcome,
+    write_row,
+)
 from study.measure.sample_picture import sample_picture
 from study.measure.statistics_cache import References
 from study.measure.tracking import Tracker
@@ -64,6 +74,8 @@ def run_trial(config: StudyConfig, trial: Trial, todo: Collection[str], report: 
 def _give_up(job: Job, todo: Collection[str], status: str, error: str, log: str = "") -> None:
     """Rows for all that was not measured."""
     cells = _without_row(job.config, job.trial, todo)
+    there = measured_since(job.config, cells)
+    cells = [c for c in cells if c.cell_id not in there]
     write_outcome(job.config, cells, status, error, log)
     job.report({"phase": "done", "rows": len(todo), "rows_total": len(todo), "bad": len(cells)})
 
@@ -84,7 +96,7 @@ def _run_trial(job: Job, cells: list[Cell]) -> None:
         report({"phase": "elsewhere"})
         return
     write_history(config, trial, field)
-    whole, bad = evaluator.of(TimedFlow(field, job.deadline)), 0
+    whole, bad, began = evaluator.of(TimedFlow(field, job.deadline)), 0, time.monotonic()
     for done, cell in enumerate(cells):
         report({"phase": "measure", "rows": done, "rows_total": len(cells), "reused": reused, "bad": bad})
         job.deadline.check()
@@ -115,7 +127,8 @@ def _run_trial(job: Job, cells: list[Cell]) -> None:
         sample_picture(measured.samples, field.process.info, config.folder / "samples" / f"{cell.cell_id}.png")
         write_row(config, {**cell.to_row(), **measured.row, **facts})
         job.tracker.add(done, {k: v for k, v in measured.row.items() if k.startswith(("metric_", "cost_nfe"))}, "sampler")
-    report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused, "bad": bad})
+    spent = {"trained_s": job.train_s, "trained_steps": job.steps, "measured_s": time.monotonic() - began}
+    report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused, "bad": bad, **spent})
 
 
 def _measure(job: Job, whole: Measurement, cell: Cell) -> Measured:

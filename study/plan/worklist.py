@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from study.config.study import StudyConfig
 from study.fields.store import FieldStore
-from study.plan.designs.design import GrowingDesign, design_of
+from study.plan.cell import Cell
+from study.plan.designs.design import GrowingDesign, Proposals, design_of
 from study.plan.own_columns import manifest_schema
-from study.plan.reach import identities, joint_points
+from study.plan.reach import Identity, identities, joint_points
 from study.plan.trial import Trial
-from study.rows.records import DamagedFile, is_done, read_evals, read_table, write_table
+from study.rows.folders import read_evals
+from study.rows.measured import Measured
+from study.rows.planned import read_plan, write_plan, write_proposed
+from study.rows.records import done_columns, is_done, table
 from study.rows.storage import Place
 
 logger = logging.getLogger(__name__)
 POSTPONE_S = 5.0
+MANY_PROPOSED = 100
+"""Proposed points after which the manifest is written anew."""
+AT_ONCE = 2_000
+"""Planned cells that are rows in memory at the same time while the manifest is written."""
 
 
 class Worklist:
@@ -29,7 +40,7 @@ class Worklist:
     Attributes:
         planned: the trials of `study.plan.make.make_plan`, made once.
         cells: what is to be measured, in the order planned.
-        rows: measured rows by cell_id (terminal statuses only, with every metric asked for).
+        measured: what the storage holds of measured rows.
         joint: where the design proposes points: every point there is, where they can be counted.
     """
 
@@ -38,35 +49,50 @@ class Worklist:
         design = design_of(config)
         self.growing = design if isinstance(design, GrowingDesign) else None
         self.joint = joint_points(config) if self.growing else None
+        self.kept = ["status", "error_log", *(self.growing.columns(config) if self.growing else ())]
+        columns = dict.fromkeys([*done_columns(config.evaluate.metrics), *self.kept])
+        self.measured = Measured(config.folder, list(columns), self._keep)
         self.restart()
+
+    def _keep(self, row: Mapping[str, object]) -> Mapping[str, object] | None:
+        return {name: row.get(name) for name in self.kept} if is_done(row, self.config.evaluate.metrics) else None
+
+    @property
+    def rows(self) -> Mapping[str, Mapping[str, object]]:
+        """Measured rows by cell_id (terminal statuses only, with every metric asked for); of each a few columns."""
+        return self.measured.rows
 
     def restart(self) -> None:
         """Begin anew with what the storage holds now. Nothing is planned again, but proposed points are read again."""
         self.exhausted = False
-        self.trials = self.growing.restored(self.config, self._proposed()) if self.growing else list(self.planned)
-        self.cells = [cell for trial in self.trials for cell in trial.cells]
-        self.rows: dict[str, Mapping[str, object]] = {}
-        self.refresh()
+        self.trials: list[Trial] = []
+        self.cells: list[Cell] = []
+        self.waiting: list[Trial] = []
+        self.n_proposed = 0
+        self.points = set[Identity]()
+        self.proposals = self.growing.begin(self.config, self.joint) if self.growing else None
+        self.measured.refresh()
+        self._plan(self.growing.restored(self.config, self._proposed()) if self.growing else self.planned)
         self.waiting = [t for t in self.trials if self.missing(t)]
         self.busy: dict[str, Trial] = {}
         self.not_before: dict[str, float] = {}
 
+    def _plan(self, trials: Sequence[Trial]) -> None:
+        cells = [cell for trial in trials for cell in trial.cells]
+        self.trials += trials
+        self.cells += cells
+        if self.proposals is not None:
+            self.points |= identities(cells)
+            self.proposals.add(trials)
+
     def _proposed(self) -> list[dict[str, object]]:
         """Rows of the points that earlier starts proposed."""
-        written = read_manifest(self.config.folder / "manifest.parquet")
-        if written:
+        columns = ["design_point", "design_role"]
+        if written := [row for table in stored_plan(self.config.folder, columns) for row in table.to_pylist()]:
             return written
         # the manifest is lost: the rows say what was proposed, in the order measured
-        return sorted(read_evals(self.config.folder, []), key=lambda row: str(row["prov_finished_at"]))
-
-    def refresh(self) -> None:
-        """Read the rows again. Damaged files are set aside: what they held is measured again."""
-        damaged: list[Place] = []
-        rows = read_evals(self.config.folder, damaged)
-        for place in damaged:
-            logger.warning("%s cannot be read; it is set aside and measured again", place)
-            place.set_aside()
-        self.rows = {str(r["cell_id"]): r for r in rows if is_done(r, self.config.evaluate.metrics)}
+        rows = read_evals(self.config.folder, [], [*columns, "prov_finished_at"])
+        return sorted(rows, key=lambda row: str(row["prov_finished_at"]))
 
     def missing(self, trial: Trial) -> list[str]:
         """Cells of a trial that have no row."""
@@ -80,7 +106,7 @@ class Worklist:
         wanted = self.growing.asked(self.config)
         if self.joint is not None:
             wanted = min(wanted, len(self.joint))
-        return max(wanted - len(identities(self.cells)), 0)
+        return max(wanted - len(self.points), 0)
 
     @property
     def rows_planned(self) -> int:
@@ -97,12 +123,21 @@ class Worklist:
         """Rows of an earlier, larger plan, which are not part of this one."""
         return len(self.rows.keys() - {c.cell_id for c in self.cells})
 
-    def steps_left(self, store: FieldStore) -> int:
-        """Training steps of the fields that no one has trained yet; none where the field is given."""
+    def published(self) -> set[str]:
+        """Fields of the waiting trials that someone has trained; none where nothing is trained."""
+        if not self.config.field_source.trains:
+            return set()
+        return FieldStore(self.config.place).published({t.train_id for t in self.waiting})
+
+    def steps_left(self, there: Collection[str]) -> int:
+        """Training steps of the fields that no one has trained yet; none where the field is given.
+
+        Args:
+            there: the fields that are trained.
+        """
         if not self.config.field_source.trains:
             return 0
         steps = {t.train_id: t.train.steps for t in self.waiting}
-        there = store.published(steps.keys())
         new = {train_id: n for train_id, n in steps.items() if train_id not in there}
         ahead = (
             self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps
@@ -117,8 +152,8 @@ class Worklist:
 
     def take(self) -> Trial | None:
         """The next trial to run, or None when all that is left waits for a running one."""
-        if not self.waiting and self.growing and self.points_to_ask:
-            self._ask(self.growing)
+        if not self.waiting and self.proposals and self.points_to_ask:
+            self._ask(self.proposals)
         training, now = {t.train_id for t in self.busy.values()}, time.monotonic()
         for trial in self.waiting:
             if trial.train_id not in training and self.not_before.get(trial.trial_id, now) <= now:
@@ -128,39 +163,65 @@ class Worklist:
         return None
 
     def give_back(self, trial_id: str) -> Trial:
-        """A trial is over; what it measured is read again by `refresh`."""
+        """A trial is over; what it measured is read by the next refresh."""
         return self.busy.pop(trial_id)
+
+    def in_use(self) -> set[str]:
+        """Cells of the trials that are running."""
+        return {cell.cell_id for trial in list(self.busy.values()) for cell in trial.cells}
 
     def postpone(self, trial: Trial) -> None:
         """Its worker died, or another study is training its field: come back to it later, after all others."""
         self.waiting.append(trial)
         self.not_before[trial.trial_id] = time.monotonic() + POSTPONE_S
 
-    def _ask(self, design: GrowingDesign) -> None:
-        self.refresh()
-        proposed = design.propose(self.config, self.cells, self.rows, self.joint)
+    def _ask(self, proposals: Proposals) -> None:
+        self.measured.look(proposals.running_cells())
+        proposed = proposals.next(self.rows)
         self.exhausted = not proposed
-        for trial in proposed:
-            self.trials.append(trial)
-            self.cells += trial.cells
-            self.waiting.append(trial)
-        self.write_manifest()
+        if not proposed:
+            return
+        self._plan(proposed)
+        self.waiting += proposed
+        cells = [cell.to_row() for trial in proposed for cell in trial.cells]
+        write_proposed(self.config.folder, len(self.cells), table(cells, manifest_schema()))
+        self.n_proposed += 1
+        if self.n_proposed >= MANY_PROPOSED:
+            self.write_manifest()
 
     def write_manifest(self) -> None:
         """Write ``manifest.parquet``; planned rows of an earlier, larger plan are kept."""
-        path = self.config.folder / "manifest.parquet"
-        known = {c.cell_id for c in self.cells}
-        kept = [r for r in read_manifest(path) if r["cell_id"] not in known and r["cell_id"] in self.rows]
-        write_table(path, [*(c.to_row() for c in self.cells), *kept], manifest_schema())
+        folder, schema = self.config.folder, manifest_schema()
+        known, measured = (pa.array(names, pa.string()) for names in ([c.cell_id for c in self.cells], list(self.rows)))
+        parts = [
+            table([cell.to_row() for cell in self.cells[start : start + AT_ONCE]], schema)
+            for start in range(0, max(len(self.cells), 1), AT_ONCE)
+        ]
+        if any(_kept(written, known, measured).num_rows for written in stored_plan(folder, ["cell_id"])):
+            parts += [_kept(written, known, measured) for written in stored_plan(folder)]
+        write_plan(folder, pa.concat_tables(parts, promote_options="default"))
+        self.n_proposed = 0
+
+    def fold(self) -> None:
+        """Write the manifest where points were proposed since it was written."""
+        if self.n_proposed:
+            self.write_manifest()
 
 
-def read_manifest(path: Place) -> list[dict[str, object]]:
-    """The planned cells that were written down; none where there is no file. A damaged one is set aside: it is made anew."""
+def _kept(written: pa.Table, known: pa.Array, measured: pa.Array) -> pa.Table:
+    """Return the planned cells that are not in the plan any more, but have a row."""
+    gone = pc.invert(pc.is_in(written["cell_id"], known))
+    return written.filter(pc.and_(gone, pc.is_in(written["cell_id"], measured)))
+
+
+def stored_plan(study: Place, columns: Sequence[str] | None = None) -> list[pa.Table]:
+    """The planned cells that were written down; none where there is no file. Damaged ones are set aside: they are made anew."""
+    damaged: list[Place] = []
     try:
-        return read_table(path)
+        return read_plan(study, columns, damaged)
     except FileNotFoundError:
         return []
-    except DamagedFile as error:
-        logger.warning("%s; it is set aside", error)
-        path.set_aside()
-        return []
+    finally:
+        for place in damaged:
+            logger.warning("%s cannot be read; it is set aside", place)
+            place.set_aside()

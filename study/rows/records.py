@@ -1,9 +1,9 @@
 """The row schema: one planned cell of a study is one row, and the rows are the only truth about what was measured.
 
-A study folder holds ``manifest.parquet`` (one row per planned cell: keys and parameters) and ``evals/*.parquet`` (one
-file per measured cell: keys, parameters, measurements). Both use the columns below, in this order; a column that does not
-apply is null. What was measured is declared in `pfgm.metrics.columns`, and a row file carries those facts. Rows can be written
-and read without torch or ray.
+A study folder holds ``manifest.parquet`` (one row per planned cell: keys and parameters) and ``evals/*.parquet`` (a file for
+each measured cell, or for many: keys, parameters, measurements). Both use the columns below, in this order; a column that does
+not apply is null. What was measured is declared in `pfgm.metrics.columns`, and a row file carries those facts. Rows can be
+written and read without torch or ray.
 """
 
 from __future__ import annotations
@@ -97,16 +97,32 @@ _CHECKSUM = b"file.crc32="
 footer out, and the footer is most of a file of one row."""
 
 
+MANY = {"use_dictionary": True, "compression_level": 9}
+"""How a file of many rows is stored; in a file of one row this takes more room and time."""
+
+
 def write_table(where: Where, rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> None:
-    """Write a Parquet file whole (see `study.rows.storage`), with a checksum on every page and one over the file."""
+    """Write rows as a Parquet file; see `write_arrow`."""
+    write_arrow(where, table(rows, schema))
+
+
+def write_arrow(where: Where, rows: pa.Table, **encoding: object) -> bytes:
+    """Write a Parquet file whole (see `study.rows.storage`), with a checksum on every page and one over the file.
+
+    Args:
+        encoding: how `pyarrow.parquet.ParquetWriter` is to store it, such as `MANY`.
+    Returns:
+        The content that was written.
+    """
+    plain = {"compression": "zstd", "write_statistics": False, "use_dictionary": False, "write_page_checksum": True}
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink, schema, compression="zstd", write_statistics=False, use_dictionary=False, write_page_checksum=True
-    ) as writer:
-        writer.write_table(table(rows, schema))
+    with pq.ParquetWriter(sink, rows.schema, **{**plain, **encoding}) as writer:
+        writer.write_table(rows)
         writer.add_key_value_metadata({"checksum": f"{_CHECKSUM.decode()}{0:08x}"})
-    content = sink.getvalue().to_pybytes()
-    Place.of(where).write(content.replace(_CHECKSUM + b"0" * 8, _CHECKSUM + b"%08x" % zlib.crc32(content)))
+    content: bytes = sink.getvalue().to_pybytes()
+    content = content.replace(_CHECKSUM + b"0" * 8, _CHECKSUM + b"%08x" % zlib.crc32(content))
+    Place.of(where).write(content)
+    return content
 
 
 def _is_whole(content: bytes) -> bool:
@@ -118,23 +134,25 @@ def _is_whole(content: bytes) -> bool:
     return content[start : start + 8] == b"%08x" % zlib.crc32(zeros)
 
 
-def read_arrow(where: Where) -> pa.Table:
+def read_arrow(where: Where, columns: Sequence[str] | None = None) -> pa.Table:
     """One Parquet file as a table.
 
+    Args:
+        columns: those to read, where the file has them; None reads all.
     Raises:
         FileNotFoundError: no such file.
         DamagedFile: not a whole Parquet file, or it does not match its checksums.
     """
-    return _parse(Place.of(where).read(), where)
+    return parse(Place.of(where).read(), where, columns)
 
 
-def _parse(content: bytes, where: object) -> pa.Table:
+def parse(content: bytes, where: object, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the table that a file's content is; as `read_arrow`."""
     if not _is_whole(content):
         raise DamagedFile(f"{where}: not as it was written (its checksum differs)")
     try:
-        return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False, page_checksum_verification=True).read(
-            use_threads=False
-        )
+        file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False, page_checksum_verification=True)
+        return file.read(columns=columns, use_threads=False).replace_schema_metadata(None)
     except (pa.ArrowException, OSError) as error:
         raise DamagedFile(f"{where}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
 
@@ -145,31 +163,12 @@ def read_table(where: Where) -> list[dict[str, object]]:
     return rows
 
 
-def read_folder(where: Where, damaged: list[Place] | None = None) -> list[pa.Table]:
-    """Every Parquet file of a folder, in the order of their names.
-
-    Args:
-        damaged: takes the files that cannot be read; without it the first one is an error.
-    """
-    folder = Place.of(where)
-    names = [name for name in folder.files() if name.endswith(".parquet")]
-    tables = []
-    for name, content in zip(names, folder.read_all(names), strict=True):
-        try:
-            tables.append(_parse(content, folder / name))
-        except DamagedFile:
-            if damaged is None:
-                raise
-            damaged.append(folder / name)
-    return tables
-
-
-def read_evals(study: Where, damaged: list[Place] | None = None) -> list[dict[str, object]]:
-    """All measured rows of a study, duplicates (same ``cell_id``) kept; see `analysis.load_study` for one row a cell."""
-    return [row for rows in read_folder(Place.of(study) / "evals", damaged) for row in rows.to_pylist()]
-
-
 _FILLED = {column.metric: column.name for column in MEASURED if column.filled}
+
+
+def done_columns(metrics: Sequence[str]) -> list[str]:
+    """Return the columns of a row that `is_done` looks at."""
+    return ["status", "metric_names", *(_FILLED.get(name, f"metric_{name}") for name in metrics)]
 
 
 def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:

@@ -10,13 +10,14 @@ than Amazon's is named by ``AWS_ENDPOINT_URL``, or by ``s3://bucket/prefix?endpo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from urllib.parse import parse_qs, urlsplit
 from pyarrow import fs as pafs
 
 T_ = TypeVar("T_")
+Stamp = tuple[int, int, int]
+"""What changes when a file is replaced: its size (bytes), its time (ns), and its number in a directory (0 elsewhere)."""
 OPTIONS = ("endpoint_override", "scheme", "region")
 READERS = 16
 """Objects of an object store that are read at the same time."""
@@ -145,18 +148,39 @@ class Place:
 
     def files(self) -> dict[str, int]:
         """Names and sizes (bytes) of the files in a folder, sorted; none when there is no such folder."""
-        return {name: size for name, size in self._entries() if size is not None}
+        return {name: stamp[0] for name, stamp in self._entries() if stamp is not None}
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Names and stamps of the files in a folder, sorted; none when there is no such folder."""
+        return {name: stamp for name, stamp in self._entries() if stamp is not None}
 
     def folders(self) -> list[str]:
         """Names of the folders in a folder, sorted."""
-        return [name for name, size in self._entries() if size is None]
+        return [name for name, stamp in self._entries() if stamp is None]
 
     def delete(self) -> None:
-        """Remove a file; nothing happens when there is none."""
-        if not self.remote:
+        """Remove a file; nothing happens when there is none.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        if self.remote:
+            if self.is_file():
+                self._on_store(lambda fs: fs.delete_file(self.path), "delete")
+            return
+        try:
             self.local.unlink(missing_ok=True)
-        elif self.is_file():
-            self._on_store(lambda fs: fs.delete_file(self.path), "delete")
+        except OSError as error:
+            raise StorageError(f"cannot delete {self} ({error.strerror or error})") from error
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Remove several files of a folder, many at a time in an object store; errors as `delete`."""
+        if not self.remote:
+            for name in names:
+                (self / name).delete()
+            return
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda name: (self / name).delete(), names))
 
     def delete_folder(self) -> None:
         """Remove a folder with everything in it."""
@@ -174,22 +198,28 @@ class Place:
             os.replace(self.path, aside.path)
         return aside
 
-    def read_all(self, names: Iterable[str]) -> list[bytes]:
-        """The contents of several files of a folder, in the order of ``names``."""
-        if not self.remote:
-            return [(self / name).read() for name in names]
-        with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(lambda name: (self / name).read(), names))
+    def read_all(self, names: Iterable[str]) -> list[bytes | None]:
+        """The contents of several files of a folder, in the order of ``names``; None for one that is not there."""
 
-    def _entries(self) -> list[tuple[str, int | None]]:
-        """(name, size), size None for a folder."""
+        def read(name: str) -> bytes | None:
+            with contextlib.suppress(FileNotFoundError):
+                return (self / name).read()
+            return None
+
+        if not self.remote:
+            return [read(name) for name in names]
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(read, names))
+
+    def _entries(self) -> list[tuple[str, Stamp | None]]:
+        """(name, stamp), stamp None for a folder."""
         if self.remote:
             selector = pafs.FileSelector(self.path, allow_not_found=True)
             found = self._on_store(lambda fs: fs.get_file_info(selector), "list")
-            return sorted((i.base_name, i.size if i.is_file else None) for i in found)
+            return sorted((i.base_name, (i.size, i.mtime_ns or 0, 0) if i.is_file else None) for i in found)
         try:
             with os.scandir(self.path) as entries:
-                return sorted((e.name, None if e.is_dir() else e.stat().st_size) for e in entries if not _temporary(e.name))
+                return sorted(_known(e for e in entries if not _temporary(e.name)))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -204,7 +234,17 @@ class Place:
         except FileNotFoundError:
             raise
         except OSError as error:
+            if re.search(r"AWS Error (RESOURCE_NOT_FOUND|NO_SUCH_KEY)", str(error)):  # removed between two requests
+                raise FileNotFoundError(str(self)) from error
             raise StorageError(f"cannot {verb} {self} ({_reason(error)})") from error
+
+
+def _known(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, Stamp | None]]:
+    """Yield (name, stamp), stamp None for a folder; what is removed while it is listed is not there."""
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):
+            known = None if entry.is_dir() else entry.stat()
+            yield entry.name, known and (known.st_size, known.st_mtime_ns, known.st_ino)
 
 
 def _temporary(name: str) -> bool:

@@ -15,7 +15,7 @@ import yaml
 
 from study.config.study import StudyConfig
 from study.load import load_study_config
-from study.rows.records import read_evals
+from study.rows.folders import read_evals
 from study.run import main
 
 TINY: dict[str, Any] = {

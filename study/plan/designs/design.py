@@ -14,7 +14,6 @@ from study.config.designs import DESIGNS
 from study.config.study import StudyConfig
 
 if TYPE_CHECKING:
-    from study.plan.cell import Cell
     from study.plan.points import Declared
     from study.plan.reach import Identity, Joint
     from study.plan.trial import Trial
@@ -49,6 +48,26 @@ class Design(ABC):
         return []
 
 
+class Proposals(ABC):
+    """What a growing design has proposed in a study, and what it learnt of it; in memory while a driver runs."""
+
+    @abstractmethod
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Take in trials that were proposed, by `next` or by an earlier start."""
+
+    @abstractmethod
+    def running_cells(self) -> list[str]:
+        """Return the cells whose rows `next` would look at: those that had none so far."""
+
+    @abstractmethod
+    def next(self, rows: Mapping[str, Mapping[str, object]]) -> list[Trial]:
+        """Return the trials of the next point, none when there is no new one.
+
+        Args:
+            rows: measured rows by cell_id, with the columns that the design named.
+        """
+
+
 class GrowingDesign(Design):
     """A design that proposes one point after another, from the rows that exist."""
 
@@ -60,19 +79,15 @@ class GrowingDesign(Design):
         """Return how many points the study file asks for."""
         return config.design.trials or TRIALS
 
+    def columns(self, config: StudyConfig) -> list[str]:
+        """Return the columns of measured rows that its proposals rest on, beside ``status``."""
+        return []
+
     @abstractmethod
-    def propose(
-        self,
-        config: StudyConfig,
-        cells: Sequence[Cell],
-        rows: Mapping[str, Mapping[str, object]],
-        joint: Mapping[Identity, Joint] | None = None,
-    ) -> list[Trial]:
-        """Return the trials of the next point, none when there is no new one.
+    def begin(self, config: StudyConfig, joint: Mapping[Identity, Joint] | None) -> Proposals:
+        """Return the proposals of a study, none so far.
 
         Args:
-            cells: those of all points proposed so far.
-            rows: measured rows by cell_id.
             joint: every point there is (`study.plan.reach`), where they can be counted.
         """
 

@@ -31,6 +31,13 @@ class Display:
         self.ended.append((lost, postponed))
 
 
+class Silence:
+    """No trial says how it goes."""
+
+    def look(self) -> None:
+        """Nothing to pass on."""
+
+
 class Tune:
     """As much of Ray Tune as the searcher and its callback see, for a study of one trial."""
 
@@ -40,7 +47,7 @@ class Tune:
         self.handed_out: list[Trial] = []
         self.work = Worklist(config, make_plan(config))
         self.searcher = WorklistSearcher(config, self.work, self.display, self.handed_out.append, Stop(), slots=1)  # type: ignore[arg-type]
-        self.callback = ProgressCallback(self.display, self.searcher, self.searcher.stop)  # type: ignore[arg-type]
+        self.callback = ProgressCallback(self.display, self.searcher, self.searcher.stop, Silence())  # type: ignore[arg-type]
 
     def hand_out(self) -> Any:
         """A trial of Tune's for what comes next; the time that a trial waits is over."""
@@ -144,7 +151,7 @@ DIES_AS_IT_IS_TAKEN_OVER = """\
 import gc, os, sys
 import study.run, study.cluster.scheduler
 
-def trial(handout, config, owner):
+def trial(handout, config, owner, board, every_s):
     from study.cluster.scheduler import ray_trial
 
     def die(*arguments, **more):
@@ -154,7 +161,7 @@ def trial(handout, config, owner):
     for worker in gc.get_objects():
         if type(worker).__name__ == "ImplicitFunc":
             worker.reset_config = die
-    ray_trial(handout, config, owner)
+    ray_trial(handout, config, owner, board, every_s)
 
 study.cluster.scheduler.ray_trial = trial
 sys.exit(study.run.main(["search.yaml", "--no-report"]))

@@ -1,4 +1,4 @@
-"""A study is planned once, and the row of a cell is made once: between loading and the first training step, and after it."""
+"""A study is planned once, and the row of a cell is made for the manifest and for its measurement alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from study.plan.designs.design import GrowingDesign
 from study.plan.make import make_plan
 from study.plan.worklist import Worklist
 
-ROW = Cell._row.func  # type: ignore[attr-defined]  # the body, without what keeps its result
+ROW = Cell.to_row
 
 
 @contextmanager
@@ -52,16 +52,16 @@ def test_a_study_is_planned_once_before_its_first_step(folder: Folder, monkeypat
         patch.setattr("study.driver.run_inline", stop)
         folder.run("--inline", expect=1)
     n_cells = 2 * (2 + 1)  # two fields at two sampler points, and the default one of each disturbed
-    assert seen == [Counter({"make_plan": 1, "_row": n_cells})]
+    assert seen == [Counter({"make_plan": 1, "to_row": n_cells})]
     assert counts == seen[0], "counting what is left plans nothing"
 
 
-def test_a_whole_run_builds_one_row_a_cell(folder: Folder) -> None:
+def test_a_whole_run_makes_the_row_of_a_cell_for_the_plan_and_for_its_measurement(folder: Folder) -> None:
     folder.write()
     with counted(make_plan, ROW) as counts:
         folder.run("--inline")
     assert len(folder.rows()) == 4
-    assert counts == {"make_plan": 1, "_row": 4}
+    assert counts == {"make_plan": 1, "to_row": 2 * 4}
 
 
 def test_failed_cells_are_measured_again_without_another_plan(folder: Folder) -> None:
@@ -77,11 +77,11 @@ def test_a_dry_run_plans_once_and_builds_no_row(folder: Folder, monkeypatch: pyt
     folder.write()
     with counted(make_plan, ROW) as counts:
         folder.run("--inline", "--dry-run")
-    assert counts == {"make_plan": 1, "_row": 0}
+    assert counts == {"make_plan": 1, "to_row": 0}
 
 
-def test_a_growing_design_keeps_one_row_a_cell(folder: Folder) -> None:
-    """Every proposal writes the manifest anew; the rows in it are those of before."""
+def test_a_proposal_makes_the_rows_of_its_own_cells_alone(folder: Folder) -> None:
+    """However many points there are: each is written down in a file of its own."""
     search = {"train": {"sigma": {"choice": [0.1, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
     config = folder.load(search=search, design={"name": "tpe", "trials": 4})
     with counted(ROW) as counts:
@@ -89,7 +89,7 @@ def test_a_growing_design_keeps_one_row_a_cell(folder: Folder) -> None:
         while (trial := work.take()) is not None:
             work.give_back(trial.trial_id)
     assert isinstance(work.growing, GrowingDesign)
-    assert counts["_row"] == len(work.cells) == 4
+    assert counts["to_row"] == len(work.cells) == 4
 
 
 def test_cells_are_made_once_a_trial(folder: Folder) -> None:
@@ -97,6 +97,5 @@ def test_cells_are_made_once_a_trial(folder: Folder) -> None:
         assert trial.cells is trial.cells and isinstance(trial.cells, tuple)
         for cell in trial.cells:
             row = cell.to_row()
-            assert row is cell.to_row()
             identities = (row["cell_id"], row["train_id"], row["point_id"], row["sampler_id"], row["design_point"])
             assert identities == (cell.cell_id, trial.train_id, cell.point_id, cell.sampler_id, cell.declared)

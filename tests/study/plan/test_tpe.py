@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from study.plan.designs import tpe
 from study.plan.make import make_plan
 from study.plan.points import read_point
 from study.plan.reach import joint_points, reach_lines
-from study.plan.worklist import Worklist
+from study.plan.trial import Trial
+from study.plan.worklist import Worklist, stored_plan
 
 SECTIONS: dict[str, Any] = {
     "search": {
@@ -138,18 +140,103 @@ def test_a_design_that_cannot_reach_its_number_says_so(
 
 def test_failed_points_are_told_as_failed(folder: Folder) -> None:
     config = folder.load(**SECTIONS)
-    point = {"train": {"sigma": 0.1}, "sampler": {"solver": "heun2", "steps": 4}}
+    work = Worklist(config, [])
+    assert isinstance(work.proposals, tpe.TpeProposals)
+    (first, second) = work.proposals.next({})
+    work.proposals.add([first, second])
+    cells = [c.cell_id for trial in (first, second) for c in trial.cells]
     good: dict[str, object] = {"status": "complete", "metric_fid": 0.5, "cost_nfe": 8.0}
 
     def told(*rows: dict[str, object] | None) -> Any:
-        return tpe._known_trial(config, point, rows, ["fid", "nfe"])  # type: ignore[arg-type]
+        proposals = tpe.TpeProposals(config, None)
+        proposals.add([first, second])
+        proposals.next({cell: row for cell, row in zip(cells, rows, strict=True) if row is not None})
+        return proposals.study.trials[0]
 
     assert told(good, good).state.name == "COMPLETE"
     assert told(good, {**good, "metric_fid": 2.0}).values == pytest.approx([0.0, 2.0794415])
     assert told(good, {**good, "status": "diverged", "metric_fid": None}).state.name == "FAIL"
     assert told(good, {**good, "metric_fid": None}).state.name == "FAIL"
     assert told(good, None).state.name == "RUNNING"
-    assert told(good, good).params == {"train.sigma": 0.1, "sampler.solver": "heun2", "sampler.steps": 4}
+
+
+def measured(cells: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Made-up rows of some cells, which follow from their names; every seventh failed."""
+    rows = {}
+    for cell in cells:
+        number = int(cell[:8], 16)
+        status = "failed" if number % 7 == 0 else "complete"
+        rows[cell] = {"status": status, "metric_fid": 1 + number % 1000 / 100, "cost_nfe": float(1 + number % 50)}
+    return rows
+
+
+ONE_SPACE = {"train": {"sigma": {"log_uniform": [0.05, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
+SEARCHES = [(SECTIONS["search"], {"train": 2}), (SECTIONS["search"], {"train": 1, "disjoint": True}), (ONE_SPACE, {"train": 1})]
+
+
+def proposed_by(proposals: tpe.TpeProposals, n: int) -> list[dict[str, object]]:
+    """The points of a study in which each is measured before the next is proposed."""
+    rows: dict[str, dict[str, object]] = {}
+    found = []
+    for _ in range(n):
+        trials = proposals.next(rows)
+        proposals.add(trials)
+        rows |= measured([c.cell_id for t in trials for c in t.cells])
+        found += [t.handout() for t in trials]
+    return found
+
+
+def test_points_with_equal_parameters_are_proposed_as_optuna_would(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told what the parameters are; looking for them in all points gives the same."""
+    config = folder.load(**{**SECTIONS, "search": ONE_SPACE, "seeds": {"train": 1}})
+    proposals = tpe.TpeProposals(config, None)
+    told = proposed_by(proposals, 30)
+    assert isinstance(proposals.study.sampler, tpe._OneSpace)
+    sampler = tpe._sampler
+    monkeypatch.setattr(tpe, "_sampler", lambda seed, spaces: sampler(seed, []))
+    proposals = tpe.TpeProposals(config, None)
+    assert proposed_by(proposals, 30) == told and not isinstance(proposals.study.sampler, tpe._OneSpace)
+
+
+@pytest.mark.parametrize(("search", "seeds"), SEARCHES)
+def test_what_is_kept_in_memory_proposes_what_a_new_start_would(
+    folder: Folder, search: dict[str, Any], seeds: dict[str, Any]
+) -> None:
+    """Forty points, each proposed by one that is never stopped and by one that knows only rows; late rows come in any order."""
+    config = folder.load(**{**SECTIONS, "search": search, "seeds": seeds, "design": {"name": "tpe", "trials": 40}})
+    kept = tpe.TpeProposals(config, None)
+    points: list[list[Trial]] = []
+    rows: dict[str, dict[str, object]] = {}
+    late: list[str] = []
+    for n in range(40):
+        new = tpe.TpeProposals(config, None)
+        for trials in points:
+            new.add(trials)
+        proposed = kept.next(rows)
+        assert [t.handout() for t in proposed] == [t.handout() for t in new.next(rows)]
+        kept.add(proposed)
+        points.append(proposed)
+        late += [c.cell_id for t in proposed for c in t.cells]
+        if n % 3 == 2:  # the point of last time first
+            rows |= measured(late[::-1][: len(late) // 2])
+            late = [cell for cell in late if cell not in rows]
+
+
+def test_a_proposal_writes_itself_down_alone(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest is written now and then; a start knows all points, and reads them in the order proposed."""
+    monkeypatch.setattr("study.plan.worklist.MANY_PROPOSED", 5)
+    config = folder.load(**{**SECTIONS, "seeds": {"train": 1}, "design": {"name": "tpe", "trials": 12}})
+    work = Worklist(config, [])
+    work.write_manifest()
+    counts = []
+    for _ in range(12):
+        trial = work.take()
+        assert trial is not None
+        counts.append(len((config.folder / "proposed").files()))
+        assert [c.cell_id for c in Worklist(config, []).cells] == [c.cell_id for c in work.cells]
+    assert counts == [1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2]
+    work.fold()
+    assert (config.folder / "proposed").files() == {} and len(stored_plan(config.folder)[0]) == 12
 
 
 @pytest.mark.slow

@@ -7,13 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from study.rows.folders import read_evals
 from study.rows.records import (
     EVALS,
     HISTORY,
     MANIFEST,
     STATUSES,
     DamagedFile,
-    read_evals,
     read_table,
     table,
     write_table,

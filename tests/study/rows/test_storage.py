@@ -18,7 +18,7 @@ from analysis import load_study
 from study.fields.__main__ import main as fields_main
 from study.fields.listing import listing
 from study.fields.store import FieldStore
-from study.rows.records import read_evals
+from study.rows.folders import read_evals
 from study.rows.storage import Place, StorageError, clean_temporary
 from study.status import main as status_main
 
