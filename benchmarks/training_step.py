@@ -126,8 +126,7 @@ def calls(case: str) -> str:
         trainer.doubts.mends = mends
         with Calls() as step:
             trainer._advance(1e-3)
-        y, sources = trainer.batches._points()
-        x, t = trainer.process.training_points(y, trainer.batches.generators["perturb"])
+        (x, t, _), sources = trainer.batches.points()
         with Calls() as target:
             training_target(x, t, sources, 5.0, doubts=trainer.doubts)
         counts += [step.n, target.n]

@@ -36,14 +36,21 @@ class Plane:
         parent: a plane of which they are a part, whose centre and radius they take; None: they have their own.
         asks: whether the host may read from the device, to spare work on what needs it not.
         elements: numbers of a chunk, in the sources and in their distances to a batch; None: as the device likes it.
+        double: no float32 anywhere.
     """
 
     def __init__(
-        self, points: Sources, parent: "Plane | None" = None, *, asks: bool = True, elements: int | None = None
+        self,
+        points: Sources,
+        parent: "Plane | None" = None,
+        *,
+        asks: bool = True,
+        elements: int | None = None,
+        double: bool = False,
     ) -> None:
         self.points, self._parent, self._asks = points, parent, asks
         self._elements = elements or chunk_elements(points.device)
-        single = asks and points.device.type == "cpu" and points.shape[1] > EXACT_DIM
+        single = asks and not double and points.device.type == "cpu" and points.shape[1] > EXACT_DIM
         self.low = torch.float32 if single else torch.float64
         """What weights and their sums are computed in, at first."""
         self._buffers: dict[torch.dtype, tuple[int, Tensor]] = {}
@@ -83,7 +90,8 @@ class Plane:
 
     def part(self, rows: Tensor) -> "Plane":
         """Return the plane of some of the sources."""
-        return Plane(self.points[rows], self, asks=self._asks, elements=self._elements)
+        double = self.low is torch.float64
+        return Plane(self.points[rows], self, asks=self._asks, elements=self._elements, double=double)
 
     @cached_property
     def centre(self) -> Middle:

@@ -70,21 +70,23 @@ class _Part(NamedTuple):
     squares: Tensor  # (B,); 0 where the sums are float64
 
 
-def training_target(x: Tensor, t: Tensor | float, sources: Sources, gamma: float, *, doubts: Doubts | None = None) -> Tensor:
+def training_target(
+    x: Tensor, t: Tensor | float, sources: Sources, gamma: float | Tensor, *, doubts: Doubts | None = None
+) -> Tensor:
     r"""PFGM's training target as `pfgm.field.empirical.normalized_target` has it, each row to a relative error of 1e-6.
 
     Args:
         x: points, shape (B, d), in data units.
         t: heights, shape (B,) or a number, positive.
         sources: the reference batch, shape (N, d); a `Plane` where it is used again.
-        gamma: normalisation constant γ ≥ 0, in data units.
+        gamma: normalisation constant γ ≥ 0, in data units; a number, or one a point, shape (B,), which is not looked at.
         doubts: read nothing back from the device, count there.
     Returns:
         v = −√d · Ê / (‖Ê‖ + γ),  Ê = (x − ȳ, t), shape (B, d+1), in the dtype of ``x``.
     Raises:
         ValueError: if shapes disagree, some t ≤ 0 or γ < 0.
     """
-    if not gamma >= 0:
+    if not isinstance(gamma, Tensor) and not gamma >= 0:
         raise ValueError(f"gamma must be at least 0, got {gamma}: give it in data units, e.g. 5 for images in [-1, 1]")
     e_hat, norm = _field(x, t, sources, 1.0, doubts)
     return (e_hat * (-math.sqrt(x.shape[1]) / (norm + gamma))[:, None]).to(x.dtype)

@@ -26,10 +26,11 @@ class Batches:
         process: what is trained.
         plane: all points, on the device of the training.
         seed: train seed.
+        dtype: of what is drawn.
     """
 
-    def __init__(self, process: Process, plane: Plane, seed: int) -> None:
-        self.process, self.plane = process, plane
+    def __init__(self, process: Process, plane: Plane, seed: int, dtype: torch.dtype = torch.float32) -> None:
+        self.process, self.plane, self.dtype = process, plane, dtype
         self.objective = OBJECTIVES[str(process.train.objective)]
         self.generators = {
             role: torch.Generator(plane.device).manual_seed(derive_seed(seed, role)) for role in ("order", "perturb")
@@ -37,10 +38,15 @@ class Batches:
 
     def draw(self, doubts: Doubts | None) -> Drawn:
         """The next batch: training points, targets, and what else the objective's loss takes."""
-        y, sources = self._points()
-        return self.objective.draw(self.process, y, sources, self.generators["perturb"], doubts)
+        drawn, sources = self.points()
+        return self.objective.target(self.process, drawn, sources, doubts)
 
-    def _points(self) -> tuple[Tensor, Plane]:
+    def points(self) -> tuple[Drawn, Plane]:
+        """The random part of the next batch, and the sources of its target."""
+        y, sources = self._data()
+        return self.objective.points(self.process, y.to(self.dtype), sources, self.generators["perturb"]), sources
+
+    def _data(self) -> tuple[Tensor, Plane]:
         """y (B, d) and the reference sources (N_ref, d), of which y is a part."""
         n, size, g = len(self.plane), self.process.train.batch_size, self.generators["order"]
         reference, device = self.process.train.reference_batch_size, self.plane.device

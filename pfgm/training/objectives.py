@@ -1,8 +1,9 @@
-"""Objectives: what is drawn for a batch, and the loss of a network on it; one pair of functions an objective.
+"""Objectives: what is drawn for a batch, its target, and the loss of a network on it; three functions an objective.
 
-The first half knows no network, so what was drawn is kept where a step must be repeated. All that the second half must know of
-its training stands in what was drawn, a row for each point, so that several trainings can share it. The targets over a
-reference batch take ``doubts`` on to `pfgm.field.target`, so that a step on a GPU waits for nothing.
+The first two know no network, so what was drawn is kept where a step must be repeated. Only the first one uses random numbers:
+targets and losses of several trainings can be computed together. What they must know of a training's own numbers therefore
+stands in what was drawn, a row for each point. The targets over a reference batch take ``doubts`` on to `pfgm.field.target`, so
+that a step on a GPU waits for nothing.
 
 A loss weight may depend on the training point (x, t) only, never on the source y that produced it, or the regression's
 minimiser is no longer the mean source. The table of targets is in `pfgm.process.base`.
@@ -23,17 +24,23 @@ from pfgm.networks.heads import denoiser_head, field_head, raw_field_head
 from pfgm.process.base import Process
 
 Drawn = tuple[Tensor, ...]
-"""x (B, d), t (B,), target, and what else the loss needs: tensors of B rows."""
+"""x (B, d), t (B,), and what the objective adds: tensors of B rows."""
+
+
+def _as_drawn(process: Process, drawn: Drawn, sources: Sources, doubts: Doubts | None) -> Drawn:
+    return drawn
 
 
 @dataclass(frozen=True)
 class Objective:
     """What a network is trained for."""
 
-    draw: Callable[[Process, Tensor, Sources, torch.Generator, Doubts | None], Drawn]
-    """(process, data points y (B, d), sources (N_ref, d), generator, uncertain rows) → training points and targets."""
+    points: Callable[[Process, Tensor, Sources, torch.Generator], Drawn]
+    """(process, data points y (B, d), sources (N_ref, d), generator) → training points."""
     loss: Callable[..., Tensor]
-    """(network, process, *drawn) → the mean over the batch, a number."""
+    """(network, process, *drawn) → the loss of each row, shape (B,); of the process it may read what its keys do not change."""
+    target: Callable[[Process, Drawn, Sources, Doubts | None], Drawn] = _as_drawn
+    """(process, drawn, sources, uncertain rows) → drawn, with the target; of the process it may read ``n_aug``."""
 
     def __call__(
         self,
@@ -44,24 +51,31 @@ class Objective:
         g: torch.Generator,
         doubts: Doubts | None = None,
     ) -> Tensor:
-        """Return the loss at points drawn around y."""
-        return self.loss(network, process, *self.draw(process, y, sources, g, doubts))
+        """Return the mean loss at points drawn around y."""
+        drawn = self.target(process, self.points(process, y, sources, g), sources, doubts)
+        return self.loss(network, process, *drawn).mean()
 
 
-def _draw_normalized(process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None) -> Drawn:
-    """x, t, the normalised field v (B, d + 1) of the sources, γ (B,)."""
+def _points_and_gamma(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Drawn:
+    """x, t, γ (B,)."""
     x, t = process.training_points(y, g)
     gamma = process.train.gamma
     assert gamma is not None
-    return x, t, training_target(x, t, sources, gamma, doubts=doubts), torch.full_like(t, gamma)
+    return x, t, torch.full_like(t, gamma, dtype=torch.float64)
+
+
+def _normalized_target(process: Process, drawn: Drawn, sources: Sources, doubts: Doubts | None) -> Drawn:
+    """x, t, the normalised field v (B, d + 1) of the sources, γ."""
+    x, t, gamma = drawn
+    return x, t, training_target(x, t, sources, gamma, doubts=doubts), gamma
 
 
 def _normalized_loss(network: FieldNetwork, process: Process, x: Tensor, t: Tensor, target: Tensor, gamma: Tensor) -> Tensor:
-    v = field_head(network.denoise(x, t), x, t, gamma[:, None]) if network.skip else network(x, t)
-    return (v - target).square().sum(1).mean() / x.shape[1]
+    v = field_head(network.denoise(x, t), x, t, gamma.to(x)[:, None]) if network.skip else network(x, t)
+    return (v - target).square().sum(1) / x.shape[1]
 
 
-def _draw_raw(process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None) -> Drawn:
+def _points_of_another(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Drawn:
     """x, t, the field −t^d (x − y', t)/ρ^{d+1} of a source y' each."""
     x, t = process.training_points(y, g)
     index = torch.randint(len(sources), (len(y),), generator=g, device=y.device)
@@ -75,31 +89,35 @@ def _raw_loss(network: FieldNetwork, process: Process, x: Tensor, t: Tensor, tar
     if network.skip:
         level = network.level(x, t)
         output = raw_field_head(output, denoiser_head(output, x, level, network.sd), x, t, level)
-    return (output - target).square().sum(1).mean() / x.shape[1]
+    return (output - target).square().sum(1) / x.shape[1]
 
 
-def _draw_denoise(process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None) -> Drawn:
+def _points_and_data(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Drawn:
     """x, t, y."""
     return *process.training_points(y, g), y
 
 
-def _draw_reference(process: Process, y: Tensor, sources: Sources, g: torch.Generator, doubts: Doubts | None) -> Drawn:
+def _points(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Drawn:
+    return process.training_points(y, g)
+
+
+def _reference_target(process: Process, drawn: Drawn, sources: Sources, doubts: Doubts | None) -> Drawn:
     """x, t, the mean source (B, d) over the sources."""
-    x, t = process.training_points(y, g)
+    x, t = drawn
     return x, t, training_source(x, t, sources, n_aug=process.n_aug, doubts=doubts)
 
 
 def _denoising_loss(network: FieldNetwork, process: Process, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
     weight = process.loss_weight(t, network.level(x, t), network.sd)
     error = network.denoise(x, t) - target
-    return (weight * error.square().mean(1)).mean()
+    return weight * error.square().mean(1)
 
 
-normalized = Objective(_draw_normalized, _normalized_loss)
+normalized = Objective(_points_and_gamma, _normalized_loss, _normalized_target)
 """Mean ‖v̂ − v‖²/d over the batch, v the normalised field of the sources at points around y."""
-raw = Objective(_draw_raw, _raw_loss)
+raw = Objective(_points_of_another, _raw_loss)
 """Mean ‖o + t^d (x − y', t)/ρ^{d+1}‖²/d, y' drawn from the data independently of y: no reference batch, no bias."""
-denoise = Objective(_draw_denoise, _denoising_loss)
+denoise = Objective(_points_and_data, _denoising_loss)
 """Mean of the process's weight times ‖D(x, t) − y‖²/d."""
-reference = Objective(_draw_reference, _denoising_loss)
+reference = Objective(_points, _denoising_loss, _reference_target)
 """The loss of `denoise` with the mean source over the sources as its target: less variance."""

@@ -20,7 +20,6 @@ must raise it, and a golden test of twenty losses fails until it does.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,7 +40,8 @@ from pfgm.process.resolve import resolve_train
 from pfgm.training.adam import Adam
 from pfgm.training.batches import Batches
 from pfgm.training.compiled import Compiled
-from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged, derive_seed, learning_rate
+from pfgm.training.history import REPORT_EVERY, Progress, derive_seed, learning_rate
+from pfgm.training.meter import Meter
 from pfgm.training.objectives import Drawn
 from pfgm.training.parts import InParts
 
@@ -65,6 +65,7 @@ class Trainer:
         seed: train seed.
         device: where the network and the data live.
         compile: call a compiled network (`pfgm.training.compiled`); where that fails, the training goes on without.
+        dtype: float64 shows what rounding does to a training; its random numbers are others.
     Raises:
         ValueError: a network, objective or device that does not go with the data or the process.
     """
@@ -77,6 +78,7 @@ class Trainer:
         seed: int,
         device: torch.device | str = "cpu",
         compile: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.process = make_process(resolve_train(train, data.info), data.info)
         self.train, self.network_config, self.seed = self.process.train, network, seed
@@ -88,13 +90,14 @@ class Trainer:
             logger.info(describe_network(network, data.info.shape))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))
-            self.network = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio).to(self.device)
+            made = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio)
+        self.network = made.to(self.device, dtype)
         self.compiled = Compiled(self.network) if compile else None
         self.parameters: list[torch.Tensor] = list(self.network.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizer = Adam(self.parameters)
-        plane = Plane(data.points.to(self.device), asks=self.device.type == "cpu")
-        self.batches = Batches(self.process, plane, seed)
+        points, asks = data.points.to(self.device), self.device.type == "cpu"
+        self.batches = Batches(self.process, Plane(points, asks=asks, double=dtype is torch.float64), seed, dtype)
         self.doubts = None if self.device.type == "cpu" else Doubts(self.device)
         """Where the field counts what it does not ask; None where it asks."""
         self.step, self.elapsed_s = 0, 0.0
@@ -108,46 +111,62 @@ class Trainer:
         Raises:
             TrainingDiverged: when the mean loss since the last report is not finite.
         """
-        losses = torch.zeros((), dtype=torch.float64, device=self.device)
-        norms = torch.zeros_like(losses)
-        since, started = 0, time.perf_counter()
+        meter, started = Meter(self.device), time.perf_counter()
         while self.step < self.train.steps:
-            rate = learning_rate(self.train, self.step)
-            loss, norm = self._advance(rate)
-            losses += loss
-            norms += norm
-            since += 1
+            meter.add(*self._advance(self.rate))
             if self.step % REPORT_EVERY == 0:
-                self._heed_doubts()
-            if self.step % report_every == 0 or self.step == self.train.steps:
-                mean_loss = float(losses) / since
+                self.heed_doubts()
+            if self.is_due(report_every):
                 now = time.perf_counter()
                 self.elapsed_s += now - started
-                if not math.isfinite(mean_loss):
-                    raise TrainingDiverged(f"the loss was not finite between steps {self.step - since} and {self.step}")
-                progress = Progress(self.step, self.train.steps, mean_loss, float(norms) / since, rate, self.elapsed_s)
-                self.history.append(progress)
-                yield progress
-                losses.zero_()
-                norms.zero_()
-                since, started = 0, time.perf_counter()
+                yield self.report(meter)
+                started = time.perf_counter()
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next step."""
+        return learning_rate(self.train, self.step)
+
+    @property
+    def decay(self) -> float:
+        """What the average keeps of itself at the next step."""
+        return min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
+
+    def is_due(self, report_every: int) -> bool:
+        """Return whether a report follows the last step."""
+        return self.step % report_every == 0 or self.step == self.train.steps
+
+    def report(self, meter: Meter) -> Progress:
+        """Add to the history what a meter has seen.
+
+        Raises:
+            TrainingDiverged: a mean loss that is not finite.
+        """
+        rate = learning_rate(self.train, self.step - 1)
+        progress = Progress(self.step, self.train.steps, *meter.means(self.step), rate, self.elapsed_s)
+        self.history.append(progress)
+        return progress
 
     def _advance(self, rate: float) -> tuple[Tensor, Tensor]:
         started = self.compiled.clock(self.device) if self.compiled is not None else 0.0
         drawn = self.batches.draw(self.doubts)
         while (loss := self._differentiate(drawn)) is None:
             self.optimizer.zero_grad()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
-        self.optimizer.step(rate)
-        decay = min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
-        self.step += 1
+        norm = self.update(rate)
         if self.compiled is not None and self.compiled.timed(self.compiled.clock(self.device) - started):
             logger.info("compiling the network took %.1f s", self.compiled.cost_s)
-        return loss, norm.detach()
+        return loss, norm
 
-    def _heed_doubts(self) -> None:
+    def update(self, rate: float) -> Tensor:
+        """Take a step along the gradients that are in the parameters, and return their norm."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
+        self.optimizer.step(rate)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - self.decay)
+        self.step += 1
+        return norm.detach()
+
+    def heed_doubts(self) -> None:
         """From here on, mend rows only if some were doubtful; ask, if more were than are mended unasked."""
         if self.doubts is None:
             return
@@ -171,7 +190,7 @@ class Trainer:
             if self.parts > 1:
                 network = InParts(self.network, self.parts)
             with self._dropout(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
-                loss = self.batches.objective.loss(network, self.process, *drawn)
+                loss = self.batches.objective.loss(network, self.process, *drawn).mean()
             self.optimizer.zero_grad()
             loss.backward()
             return loss.detach()
@@ -207,7 +226,7 @@ class Trainer:
         """A copy of the network with the averaged weights, in evaluation mode."""
         network = build_network(
             self.network_config, self.process.info.shape, self.process.info.sd, self.process.noise_ratio
-        ).to(self.device)
+        ).to(self.device, self.network.dtype)
         with torch.no_grad():
             for parameter, value in zip(network.parameters(), self.average, strict=True):
                 parameter.copy_(value)

@@ -23,6 +23,7 @@ from pfgm.field.empirical import EXACT_ROWS, mean_source, normalized_target
 from pfgm.field.plane import Plane
 from pfgm.field.target import SILENT_ROWS, Doubts, training_source, training_target
 from pfgm.process.kernel import gamma_on_device
+from pfgm.training.bundle import Bundle
 from pfgm.training.history import REPORT_EVERY
 from pfgm.training.trainer import Trainer
 
@@ -91,6 +92,21 @@ def test_networks_of_images_ask_nothing(network: NetworkConfig) -> None:
     with Silent():
         loss, _ = trainer._advance(1e-3)
     assert bool(loss.isfinite())
+
+
+@pytest.mark.usefixtures("drawn_on_the_device")
+@pytest.mark.parametrize("case", [case for case in CASES if case != "bf16"])
+def test_a_step_of_a_bundle_asks_nothing(case: str) -> None:
+    """The same for three fields at once."""
+    data = load_data(DataConfig(name="rings", n=200))
+    bundle = Bundle(data, NetworkConfig(width=16, depth=1), [CASES[case]] * 3, range(3))
+    bundle._doubts = Doubts("cpu")
+    for field in bundle.fields:
+        field.doubts, field.batches.plane = bundle._doubts, Plane(data.points, asks=False)
+    for _ in range(2):
+        with Silent():
+            told = bundle._advance([0, 1, 2])
+        assert all(bool(loss.isfinite()) for _, loss, _ in told)
 
 
 def test_a_question_would_be_seen() -> None:
