@@ -1,12 +1,13 @@
 """Fields an hour of bundles against fields trained one at a time, in the same run.
 
-    python benchmarks/bundles.py [--widths 64 256] [--sizes 4 16] [--rounds 9] [--steps 20]
+    python benchmarks/bundles.py [--widths 64 256] [--sizes 4] [--rounds 9] [--steps 20]
 
-The fields are of the digits study: σ, τ, γ and the height drawn from its ranges, reference all, B = 128, one thread. A round
-takes ``steps`` steps of each of 16 fields in three ways, whose order turns: one field after the other; in bundles; and one
-after the other with the target as it was until TRAINING_VERSION 2, in float64 with nothing kept. So a busy machine slows all
-three. Seconds are CPU time, which does not count waiting for a core. The ratio is the time of one after the other over the
-bundles', its median over the rounds and, in brackets, the least and largest. Asked for: 1.5 at width 256 and 2.2 at width 64.
+The fields are of the digits study: σ, τ, γ and the height drawn from its ranges, B = 128, one thread; the reference batch as
+the study searches it (128, 512 or all points), or all points for all of them. A round takes ``steps`` steps of each of 16
+fields in three ways, whose order turns: one field after the other; in bundles; and one after the other with the target as it
+was until TRAINING_VERSION 2, in float64 with nothing kept. So a busy machine slows all three. Seconds are CPU time, which does
+not count waiting for a core. The ratio is the time of one after the other over the bundles', its median over the rounds and,
+in brackets, the least and largest. Asked for: 1.5 at width 256 and 2.2 at width 64.
 """
 
 import argparse
@@ -35,18 +36,20 @@ from pfgm.training.trainer import Trainer
 FIELDS, STEPS = 16, 10**9
 
 
-def points() -> list[TrainConfig]:
+def points(all_points: bool) -> list[TrainConfig]:
     """Training points of the digits study."""
-    u = torch.quasirandom.SobolEngine(4, scramble=True, seed=0).draw(FIELDS).double()
+    u = torch.quasirandom.SobolEngine(5, scramble=True, seed=0).draw(FIELDS).double()
 
     def log_uniform(low: float, high: float, at: Tensor) -> list[float]:
         return (low * (high / low) ** at).tolist()
 
     ranges = zip(
         log_uniform(0.02, 0.3, u[:, 0]), log_uniform(1, 10, u[:, 1]), log_uniform(0.01, 0.1, u[:, 2]),
-        log_uniform(1, 20, u[:, 3]), strict=True,
+        log_uniform(1, 20, u[:, 3]), ["all" if all_points else (128, 512, "all")[int(3 * v)] for v in u[:, 4]], strict=True,
     )  # fmt: skip
-    return [TrainConfig(steps=STEPS, sigma=s, height_ratio=h, tau=t, gamma=g) for s, h, t, g in ranges]
+    return [
+        TrainConfig(steps=STEPS, sigma=s, height_ratio=h, tau=t, gamma=g, reference_batch_size=n) for s, h, t, g, n in ranges
+    ]
 
 
 def target_of_version_1(process: Process, drawn: Drawn, sources: Sources, doubts: Doubts | None) -> Drawn:
@@ -55,10 +58,10 @@ def target_of_version_1(process: Process, drawn: Drawn, sources: Sources, doubts
     return x, t, normalized_target(x, t, sources, float(gamma[0])), gamma
 
 
-def one_at_a_time(data: Dataset, network: NetworkConfig, steps: int, before: bool) -> Callable[[], None]:
+def one_at_a_time(data: Dataset, network: NetworkConfig, steps: int, all_points: bool, before: bool) -> Callable[[], None]:
     """A turn: ``steps`` steps of each of the fields."""
     runs: list[Iterator[object]] = []
-    for seed, train in enumerate(points()):
+    for seed, train in enumerate(points(all_points)):
         trainer = Trainer(data, network, train, seed)
         if before:
             trainer.batches.objective = replace(trainer.batches.objective, target=target_of_version_1)
@@ -66,21 +69,21 @@ def one_at_a_time(data: Dataset, network: NetworkConfig, steps: int, before: boo
     return lambda: [next(run) for run in runs] and None
 
 
-def in_bundles(data: Dataset, network: NetworkConfig, steps: int, size: int) -> Callable[[], None]:
+def in_bundles(data: Dataset, network: NetworkConfig, steps: int, all_points: bool, size: int) -> Callable[[], None]:
     """A turn: the same in bundles of ``size``."""
-    trains = points()
+    trains = points(all_points)
     parts = [range(start, start + size) for start in range(0, FIELDS, size)]
     runs = [Bundle(data, network, [trains[k] for k in part], list(part)).run(steps) for part in parts]
     return lambda: [next(run) for run in runs] and None
 
 
-def measure(width: int, size: int, rounds: int, steps: int) -> str:
+def measure(width: int, size: int, all_points: bool, rounds: int, steps: int) -> str:
     """One line: a width and a size of bundles."""
     data, network = load_data(DataConfig(name="digits")), NetworkConfig(width=width)
     ways = {
-        "bundles": in_bundles(data, network, steps, size),
-        "alone": one_at_a_time(data, network, steps, before=False),
-        "before": one_at_a_time(data, network, steps, before=True),
+        "bundles": in_bundles(data, network, steps, all_points, size),
+        "alone": one_at_a_time(data, network, steps, all_points, before=False),
+        "before": one_at_a_time(data, network, steps, all_points, before=True),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for k in range(rounds + 1):
@@ -89,7 +92,10 @@ def measure(width: int, size: int, rounds: int, steps: int) -> str:
             ways[name]()
             if k:  # the first makes networks, moments and buffers
                 times[name].append(1e3 * (time.process_time() - start) / (steps * FIELDS))
-    shown = [f"{width:6d} {size:5d}", *(f"{statistics.median(times[name]):8.2f}" for name in ("before", "alone", "bundles"))]
+    shown = [
+        f"{width:6d} {size:5d} {'all' if all_points else 'searched':>9}",
+        *(f"{statistics.median(times[name]):8.2f}" for name in ("before", "alone", "bundles")),
+    ]
     for name in ("before", "alone"):
         ratios = [a / b for a, b in zip(times[name], times["bundles"], strict=True)]
         shown.append(f"  {statistics.median(ratios):5.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
@@ -100,16 +106,17 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="*", default=[64, 256])
-    parser.add_argument("--sizes", type=int, nargs="*", default=[4, 16])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[4])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{FIELDS} fields of the digits study, one thread; CPU ms a step of a field")
-    print(" width  size  before   alone bundles  before/bundles        alone/bundles", flush=True)
+    print(" width  size reference  before   alone bundles  before/bundles        alone/bundles", flush=True)
     for width in options.widths:
         for size in options.sizes:
-            print(measure(width, size, options.rounds, options.steps), flush=True)
+            for all_points in (False, True):
+                print(measure(width, size, all_points, options.rounds, options.steps), flush=True)
 
 
 if __name__ == "__main__":

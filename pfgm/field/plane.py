@@ -53,7 +53,7 @@ class Plane:
         single = asks and not double and points.device.type == "cpu" and points.shape[1] > EXACT_DIM
         self.low = torch.float32 if single else torch.float64
         """What weights and their sums are computed in, at first."""
-        self._buffers: dict[torch.dtype, tuple[int, Tensor]] = {}
+        self._buffers: dict[torch.dtype, tuple[int, Tensor]] = {} if parent is None else parent._buffers
 
     def __len__(self) -> int:
         return len(self.points)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,20 @@ def stacked_like(tensors: Sequence[Tensor]) -> Tensor:
     return stack
 
 
+class _Product(torch.autograd.Function):
+    """rows W^T + b, whose gradients lie in memory as the weights do."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        return torch.baddbmm(bias[:, None], rows, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        (rows, weight), (g,) = ctx.saved_tensors, gradients
+        return g @ weight if ctx.needs_input_grad[0] else None, g.mT @ rows, g.sum(1)
+
+
 class StackedLinear(nn.Module):
     """K linear layers, or maps of channels: rows (K B, …, n_in) → (K B, …, n_out).
 
@@ -41,7 +56,8 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(len(self.weight), -1, x.shape[-1])
-        return torch.baddbmm(self.bias[:, None], rows, self.weight.mT).reshape(*x.shape[:-1], -1)
+        out: Tensor = _Product.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch's stub has none
+        return out.reshape(*x.shape[:-1], -1)
 
 
 class StackedChannelMap(nn.Module):

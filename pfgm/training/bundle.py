@@ -178,14 +178,20 @@ class Bundle:
         return list(zip(active, losses.detach().unbind(), norms.unbind(), strict=True))
 
     def _draw(self, fields: Sequence[Trainer]) -> Drawn:
-        """The batches of all, one after the other, each drawn from its own streams."""
-        batches, plane = [field.batches for field in fields], fields[0].batches.plane
-        points, sources = zip(*(b.points() for b in batches), strict=True)
-        target = batches[0].objective.target
-        if all(own is plane for own in sources):
-            return target(fields[0].process, _joined(points), plane, self._doubts)
-        each = zip(fields, points, sources, strict=True)
-        return _joined([target(field.process, drawn, own, self._doubts) for field, drawn, own in each])
+        """The batches of all, one after the other, each drawn from its own streams; targets over all points in one call."""
+        process, plane, target = fields[0].process, fields[0].batches.plane, fields[0].batches.objective.target
+        drawn = [field.batches.points() for field in fields]
+        shared = [k for k, (_, sources) in enumerate(drawn) if sources is plane]
+        done: dict[int, Drawn] = {}
+        if shared:
+            together = target(process, _joined([drawn[k][0] for k in shared]), plane, self._doubts)
+            if len(shared) == len(fields):
+                return together
+            done = dict(zip(shared, zip(*(column.split(self._rows) for column in together), strict=True), strict=True))
+        for k, (points, sources) in enumerate(drawn):
+            if k not in done:
+                done[k] = target(process, points, sources, self._doubts)
+        return _joined([done[k] for k in range(len(fields))])
 
     def _stacked(self, active: list[int]) -> _Stack:
         """The networks of the active fields as one; those that left keep weights of their own."""

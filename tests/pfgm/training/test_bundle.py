@@ -104,7 +104,7 @@ def test_every_objective(name: str, keys: dict[str, Any]) -> None:
     ids=lambda network: f"{network.name}, {network.skip}",
 )
 def test_every_network(network: NetworkConfig) -> None:
-    """12 steps: losses to 1e-4, D to 1e-3: the bias of an attention's key has a gradient of mere rounding, which Adam scales."""
+    """12 steps: losses to 1e-4, D to 1e-3: the bias of an attention's key has a gradient of rounding, which Adam scales."""
     data, train = data_of("digits"), TrainConfig(steps=12, batch_size=16)
     bundle = Bundle(data, network, [train] * 2, range(2))
     list(bundle.run(4))
