@@ -53,7 +53,7 @@ class Plane:
         single = asks and not double and points.device.type == "cpu" and points.shape[1] > EXACT_DIM
         self.low = torch.float32 if single else torch.float64
         """What weights and their sums are computed in, at first."""
-        self._buffers: dict[torch.dtype, tuple[int, Tensor]] = {} if parent is None else parent._buffers
+        self._buffers: dict[torch.dtype, Tensor] = {} if parent is None else parent._buffers
 
     def __len__(self) -> int:
         return len(self.points)
@@ -130,13 +130,16 @@ class Plane:
                 yield kept if size >= len(self) else Chunk(*(tensor[part] for tensor in kept))
 
     def buffer(self, rows: int, n: int, dtype: torch.dtype) -> Tensor:
-        """Return memory (rows, n) for distances or weights, that of the call before for as many rows: new pages cost time."""
-        known_rows, known = self._buffers.get(dtype, (0, None))
-        if known is None or known_rows != rows or known.numel() < rows * n:
+        """Return memory (rows, n) for distances or weights: that of a call before where it suffices, as new pages cost time."""
+        known = self._buffers.get(dtype)
+        if known is None or known.numel() < rows * n:
             self._buffers.pop(dtype, None)
-            known = torch.empty(rows * n, dtype=dtype, device=self.device)
-            self._buffers[dtype] = rows, known
+            known = self._buffers[dtype] = torch.empty(rows * n, dtype=dtype, device=self.device)
         return known[: rows * n].view(rows, n)
+
+    def free_buffers(self) -> None:
+        """Give that memory back."""
+        self._buffers.clear()
 
     def _chunk(self, rows: slice) -> Chunk:
         y = self.from_centre(self.points[rows])

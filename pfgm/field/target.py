@@ -12,6 +12,8 @@ Sources: PFGM (arXiv 2209.11178), the normalised target; PFGM++ (arXiv 2302.0426
 """
 
 import math
+from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -71,14 +73,15 @@ class _Part(NamedTuple):
 
 
 def training_target(
-    x: Tensor, t: Tensor | float, sources: Sources, gamma: float | Tensor, *, doubts: Doubts | None = None
+    x: Tensor, t: Tensor | float, sources: Sources | Sequence[Plane], gamma: float | Tensor, *, doubts: Doubts | None = None
 ) -> Tensor:
     r"""PFGM's training target as `pfgm.field.empirical.normalized_target` has it, each row to a relative error of 1e-6.
 
     Args:
         x: points, shape (B, d), in data units.
         t: heights, shape (B,) or a number, positive.
-        sources: the reference batch, shape (N, d); a `Plane` where it is used again.
+        sources: the reference batch, shape (N, d); a `Plane` where it is used again; or as many as x has equal blocks of rows,
+            one for each block, parts of one parent or their parent.
         gamma: normalisation constant γ ≥ 0, in data units; a number, or one a point, shape (B,), which is not looked at.
         doubts: read nothing back from the device, count there.
     Returns:
@@ -93,14 +96,14 @@ def training_target(
 
 
 def training_source(
-    x: Tensor, t: Tensor | float, sources: Sources, *, n_aug: float = 1.0, doubts: Doubts | None = None
+    x: Tensor, t: Tensor | float, sources: Sources | Sequence[Plane], *, n_aug: float = 1.0, doubts: Doubts | None = None
 ) -> Tensor:
     r"""The mean source ȳ (B, d) as `pfgm.field.empirical.mean_source` has it, to 1e-6 of ‖(x − ȳ, t)‖.
 
     Args:
         x: points, shape (B, d), in data units.
         t: heights, shape (B,) or a number, positive.
-        sources: shape (N, d); a `Plane` where they are used again.
+        sources: shape (N, d), or as `training_target` takes them.
         n_aug: number of extra dimensions, in (0, ∞]; ∞ is the posterior mean under Gaussian noise.
         doubts: read nothing back from the device, count there.
     Raises:
@@ -109,34 +112,57 @@ def training_source(
     return (x.detach().double() - _field(x, t, sources, n_aug, doubts)[0][:, :-1]).to(x.dtype)
 
 
-def _field(x: Tensor, t: Tensor | float, sources: Sources, n_aug: float, doubts: Doubts | None) -> Sight:
+def _field(x: Tensor, t: Tensor | float, sources: Sources | Sequence[Plane], n_aug: float, doubts: Doubts | None) -> Sight:
     """All rows, in parts where that does not fit into the memory."""
+    if isinstance(sources, Sequence):
+        return _side_by_side(x, torch.as_tensor(t, device=x.device).expand(len(x)), sources, n_aug, doubts)
     points, heights = checked(x, t, sources, n_aug, silent=doubts is not None)
     plane = sources if isinstance(sources, Plane) else Plane(sources, asks=doubts is None)
 
     def rows(x: Tensor, t: Tensor) -> Sight:
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return _silently(x, t, plane, n_aug, doubts) if doubts is not None else _asking(x, t, plane, n_aug)
+        try:
+            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+                return _silently(x, t, plane, n_aug, doubts) if doubts is not None else _asking(x, t, [plane], n_aug)
+        except Exception:
+            plane.free_buffers()  # those of smaller parts may fit
+            raise
 
     return ByRows(rows)(points, heights)
 
 
-def _asking(x: Tensor, t: Tensor, plane: Plane, n_aug: float) -> Sight:
+def _side_by_side(x: Tensor, t: Tensor, planes: Sequence[Plane], n_aug: float, doubts: Doubts | None) -> Sight:
+    """Blocks of rows, each over its plane: one call for neighbours that share one, or, where the host may ask, for all."""
+    size = len(x) // len(planes)
+    if doubts is None and len(set(planes)) > 1:
+        points, heights = checked(x, t, planes[0], n_aug)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            return _asking(points, heights, planes, n_aug)
+    runs = [list(run) for _, run in groupby(range(len(planes)), lambda k: id(planes[k]))]
+    spans = [(planes[run[0]], slice(size * run[0], size * (run[-1] + 1))) for run in runs]
+    sights = [_field(x[span], t[span], plane, n_aug, doubts) for plane, span in spans]
+    return sights[0] if len(sights) == 1 else Sight(*(torch.cat(column) for column in zip(*sights, strict=True)))
+
+
+def _asking(x: Tensor, t: Tensor, planes: Sequence[Plane], n_aug: float) -> Sight:
     """Each row by the cheapest way that is accurate for it; which one is read from the device."""
-    e_hat, norm, good, _ = _seen(x, t, plane, n_aug, plane.low)
-    rows = (~good).nonzero().flatten()
-    if len(rows) and plane.low is not torch.float64:
-        e_hat[rows], norm[rows], good[rows], _ = _seen(x[rows], t[rows], plane, n_aug, torch.float64)
-        rows = (~good).nonzero().flatten()
-    if len(rows):
-        e_hat[rows, :-1] = look(x[rows], t[rows], plane, n_aug).offset
-        norm[rows] = torch.linalg.vector_norm(e_hat[rows], dim=1)
+    e_hat, norm, good, _ = _seen(x, t, planes, n_aug, planes[0].low)
+    if bool(good.all()):
+        return Sight(e_hat, norm)
+    bad, size = ~good, len(x) // len(planes)
+    for k, plane in enumerate(planes):
+        rows = bad[k * size : (k + 1) * size].nonzero().flatten() + k * size
+        if len(rows) and plane.low is not torch.float64:
+            e_hat[rows], norm[rows], good[rows], _ = _seen(x[rows], t[rows], [plane], n_aug, torch.float64)
+            rows = rows[~good[rows]]
+        if len(rows):
+            e_hat[rows, :-1] = look(x[rows], t[rows], plane, n_aug).offset
+            norm[rows] = torch.linalg.vector_norm(e_hat[rows], dim=1)
     return Sight(e_hat, norm)
 
 
 def _silently(x: Tensor, t: Tensor, plane: Plane, n_aug: float, doubts: Doubts) -> Sight:
     """All rows in float64; doubtful ones are counted, and mended up to SILENT_ROWS of them."""
-    e_hat, norm, good, doubt = _seen(x, t, plane, n_aug, torch.float64)
+    e_hat, norm, good, doubt = _seen(x, t, [plane], n_aug, torch.float64)
     doubts.note(~good)
     if doubts.mends:
         worst = torch.where(good, 0.0, doubt.nan_to_num(nan=math.inf)).topk(min(SILENT_ROWS, len(x)))
@@ -149,24 +175,25 @@ def _silently(x: Tensor, t: Tensor, plane: Plane, n_aug: float, doubts: Doubts) 
     return Sight(e_hat, norm)
 
 
-def _seen(x: Tensor, t: Tensor, plane: Plane, n_aug: float, low: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _seen(
+    x: Tensor, t: Tensor, planes: Sequence[Plane], n_aug: float, low: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Ê, its length, whether the bound on its error is good enough, and that bound over what is allowed, (B,) each."""
+    plane, size, d = planes[0], len(x) // len(planes), x.shape[1]
     moved = plane.from_centre(x)
-    seen: _Part | None = None
-    for chunk in plane.chunks(len(x)):
-        part = _part(moved, t, plane, chunk, n_aug, low)
-        seen = part if seen is None else _joined(seen, part, t, x.shape[1], n_aug)
-    assert seen is not None
+    blocks = zip(planes, moved.split(size), t.split(size), strict=True)
+    parts = [_part(points, heights, own, n_aug, low) for own, points, heights in blocks]
+    seen = parts[0] if len(parts) == 1 else _Part(*(torch.cat(column) for column in zip(*parts, strict=True)))
     whole = 1.0 + seen.total
     shift = (seen.weighted - seen.total[:, None] * seen.nearest) / whole[:, None]  # ȳ − y₀
     e_hat = torch.cat([moved - seen.nearest - shift, t[:, None]], 1)
     norm = torch.linalg.vector_norm(e_hat, dim=1)
     share = seen.total / whole
     # A float64 matrix product: every log weight is off by `error` at most, every other source lies within 2 radii of y₀.
-    error = _distance_error(plane, seen.gap, x.shape[1]) * _slope(seen.gap, t, x.shape[1], n_aug)
+    error = _distance_error(plane, seen.gap, d) * _slope(seen.gap, t, d, n_aug)
     wrong = error * share * (4.0 * plane.radius) + plane.rounding
     if low is not torch.float64:
-        wrong = wrong + _low_error(seen, share, whole, shift, len(plane), low)
+        wrong = wrong + _low_error(seen, share, whole, shift, max(map(len, planes)), low)
     allowed = TOLERANCE * norm
     good = (wrong <= allowed) & (error <= LARGEST_ERROR)  # false for what is no number
     return e_hat, norm, good, wrong / allowed
@@ -197,8 +224,18 @@ def _low_error(seen: _Part, share: Tensor, whole: Tensor, shift: Tensor, n: int,
     return eps * share.sqrt() * (variance.sqrt() * (1.0 + (n / whole).log()) + square.sqrt())
 
 
-def _part(x: Tensor, t: Tensor, plane: Plane, chunk: Chunk, n_aug: float, low: torch.dtype) -> _Part:
-    """A batch's view of one chunk; x is taken from the centre."""
+def _part(x: Tensor, t: Tensor, plane: Plane, n_aug: float, low: torch.dtype) -> _Part:
+    """A batch's view of a plane; x is taken from the centre."""
+    seen: _Part | None = None
+    for chunk in plane.chunks(len(x)):
+        part = _of_chunk(x, t, plane, chunk, n_aug, low)
+        seen = part if seen is None else _joined(seen, part, t, x.shape[1], n_aug)
+    assert seen is not None
+    return seen
+
+
+def _of_chunk(x: Tensor, t: Tensor, plane: Plane, chunk: Chunk, n_aug: float, low: torch.dtype) -> _Part:
+    """The same of one chunk."""
     if x.shape[1] <= EXACT_DIM:
         squared = exact_squared_distances(x, chunk.y)
     else:  # less ‖x‖², which all sources share

@@ -46,6 +46,8 @@ class _Stack(NamedTuple):
     active: list[int]
     network: FieldNetwork
     parameters: list[Tensor]
+    ones: list[tuple[Tensor, ...]]
+    """By parameter, those of the fields: views of it."""
     limits: Tensor  # (K,) lengths that gradients may have
 
 
@@ -170,28 +172,18 @@ class Bundle:
         losses = loss_of(network, fields[0].process, *self._draw(fields)).view(len(fields), self._rows).mean(1)
         losses.sum().backward()  # into .grad, which lies in memory as its weight does: fused Adam goes by it
         norms = _clip(parameters, stack.limits)
-        for whole, *ones in zip(parameters, *(field.parameters for field in fields), strict=True):
-            for k, parameter in enumerate(ones):
-                parameter.grad = None if whole.grad is None else whole.grad[k]
+        for whole, ones in zip(parameters, stack.ones, strict=True):
+            parts = [None] * len(ones) if whole.grad is None else whole.grad.unbind()
+            for parameter, part in zip(ones, parts, strict=True):
+                parameter.grad = part
             whole.grad = None
         _update(fields)
         return list(zip(active, losses.detach().unbind(), norms.unbind(), strict=True))
 
     def _draw(self, fields: Sequence[Trainer]) -> Drawn:
-        """The batches of all, one after the other, each drawn from its own streams; targets over all points in one call."""
-        process, plane, target = fields[0].process, fields[0].batches.plane, fields[0].batches.objective.target
-        drawn = [field.batches.points() for field in fields]
-        shared = [k for k, (_, sources) in enumerate(drawn) if sources is plane]
-        done: dict[int, Drawn] = {}
-        if shared:
-            together = target(process, _joined([drawn[k][0] for k in shared]), plane, self._doubts)
-            if len(shared) == len(fields):
-                return together
-            done = dict(zip(shared, zip(*(column.split(self._rows) for column in together), strict=True), strict=True))
-        for k, (points, sources) in enumerate(drawn):
-            if k not in done:
-                done[k] = target(process, points, sources, self._doubts)
-        return _joined([done[k] for k in range(len(fields))])
+        """The batches of all, one after the other, each drawn from its own streams; their targets are computed at once."""
+        points, sources = zip(*(field.batches.points() for field in fields), strict=True)
+        return fields[0].batches.objective.target(fields[0].process, _joined(points), sources, self._doubts)
 
     def _stacked(self, active: list[int]) -> _Stack:
         """The networks of the active fields as one; those that left keep weights of their own."""
@@ -203,7 +195,8 @@ class Bundle:
             fields = [self.fields[k] for k in active]
             network = stack_networks([field.network for field in fields])
             limits = torch.tensor([field.train.gradient_clip for field in fields], device=self.device)
-            self._stack = _Stack(active, network, list(network.parameters()), limits)
+            ones = list(zip(*(field.parameters for field in fields), strict=True))
+            self._stack = _Stack(active, network, list(network.parameters()), ones, limits)
         return self._stack
 
 
@@ -211,11 +204,10 @@ class Bundle:
 def _clip(parameters: Sequence[Tensor], limits: Tensor) -> Tensor:
     """Scale each field's gradient to the length that it may have, and return what the lengths were, shape (K,)."""
     gradients = [whole.grad for whole in parameters if whole.grad is not None]
-    lengths = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
-    norms: Tensor = torch.linalg.vector_norm(lengths, dim=0)
+    lengths = torch.stack(torch._foreach_norm([part for g in gradients for part in g.unbind()]))
+    norms: Tensor = torch.linalg.vector_norm(lengths.view(len(gradients), -1), dim=0)
     scale = (limits / (norms + CLIP_EPS)).clamp_(max=1.0)
-    for g in gradients:
-        g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
+    torch._foreach_mul_(gradients, [scale.view(-1, *[1] * (g.ndim - 1)) for g in gradients])
     return norms
 
 

@@ -11,12 +11,13 @@ minimiser is no longer the mean source. The table of targets is in `pfgm.process
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pfgm.field.plane import Plane
 from pfgm.field.sources import Sources
 from pfgm.field.target import Doubts, training_source, training_target
 from pfgm.networks.base import FieldNetwork
@@ -27,7 +28,7 @@ Drawn = tuple[Tensor, ...]
 """x (B, d), t (B,), and what the objective adds: tensors of B rows."""
 
 
-def _as_drawn(process: Process, drawn: Drawn, sources: Sources, doubts: Doubts | None) -> Drawn:
+def _as_drawn(process: Process, drawn: Drawn, sources: Sources | Sequence[Plane], doubts: Doubts | None) -> Drawn:
     return drawn
 
 
@@ -39,8 +40,10 @@ class Objective:
     """(process, data points y (B, d), sources (N_ref, d), generator) → training points."""
     loss: Callable[..., Tensor]
     """(network, process, *drawn) → the loss of each row, shape (B,); of the process it may read what its keys do not change."""
-    target: Callable[[Process, Drawn, Sources, Doubts | None], Drawn] = _as_drawn
-    """(process, drawn, sources, uncertain rows) → drawn, with the target; of the process it may read ``n_aug``."""
+    target: Callable[[Process, Drawn, Sources | Sequence[Plane], Doubts | None], Drawn] = _as_drawn
+    """(process, drawn, sources or a plane for each equal block of rows, uncertain rows) → drawn, with the target.
+
+    Of the process it may read ``n_aug``."""
 
     def __call__(
         self,
@@ -64,7 +67,7 @@ def _points_and_gamma(process: Process, y: Tensor, sources: Sources, g: torch.Ge
     return x, t, torch.full_like(t, gamma, dtype=torch.float64)
 
 
-def _normalized_target(process: Process, drawn: Drawn, sources: Sources, doubts: Doubts | None) -> Drawn:
+def _normalized_target(process: Process, drawn: Drawn, sources: Sources | Sequence[Plane], doubts: Doubts | None) -> Drawn:
     """x, t, the normalised field v (B, d + 1) of the sources, γ."""
     x, t, gamma = drawn
     return x, t, training_target(x, t, sources, gamma, doubts=doubts), gamma
@@ -101,7 +104,7 @@ def _points(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -
     return process.training_points(y, g)
 
 
-def _reference_target(process: Process, drawn: Drawn, sources: Sources, doubts: Doubts | None) -> Drawn:
+def _reference_target(process: Process, drawn: Drawn, sources: Sources | Sequence[Plane], doubts: Doubts | None) -> Drawn:
     """x, t, the mean source (B, d) over the sources."""
     x, t = drawn
     return x, t, training_source(x, t, sources, n_aug=process.n_aug, doubts=doubts)
