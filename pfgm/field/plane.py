@@ -86,7 +86,9 @@ class Plane:
 
     def from_centre(self, points: Tensor) -> Tensor:
         """Return points (n, d) less the centre, in float64."""
-        return points - self.centre.point if self.centre.elsewhere else points.double()
+        if not self.centre.elsewhere:
+            return points.double()
+        return points - self.centre.point if points.dtype is torch.float64 else points.double().sub_(self.centre.point)
 
     def part(self, rows: Tensor) -> "Plane":
         """Return the plane of some of the sources."""
