@@ -45,12 +45,19 @@ def middle(data: Sources, silent: bool = False) -> Middle:
     return Middle(torch.where(better, mean, torch.zeros_like(mean)), silent or bool(better))
 
 
+def less(points: Tensor, centre: Middle) -> Tensor:
+    """Points (n, d) from a centre, in float64, with no copy beside the result."""
+    if not centre.elsewhere:
+        return points.double()
+    return points - centre.point if points.dtype is torch.float64 else points.double().sub_(centre.point)
+
+
 def chunks(data: Sources, centre: Middle | None = None) -> Iterator[tuple[int, Tensor]]:
     """Pairs (first row, data[rows] − centre in float64), in chunks that bound the memory."""
     size = min(4096, max(256, chunk_elements(data.device) // data.shape[1]))
     for start in range(0, len(data), size):
         rows = data[start : start + size]
-        yield start, rows - centre.point if centre is not None and centre.elsewhere else rows.double()
+        yield start, rows.double() if centre is None else less(rows, centre)
 
 
 def squared_norms(y: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pfgm.field.distances import EPS, EXACT_DIM, Middle, chunk_elements, middle, squared_norms
+from pfgm.field.distances import EPS, EXACT_DIM, Middle, chunk_elements, less, middle, squared_norms
 from pfgm.field.sources import Sources
 
 LEAST_ROWS = 256
@@ -86,9 +86,7 @@ class Plane:
 
     def from_centre(self, points: Tensor) -> Tensor:
         """Return points (n, d) less the centre, in float64."""
-        if not self.centre.elsewhere:
-            return points.double()
-        return points - self.centre.point if points.dtype is torch.float64 else points.double().sub_(self.centre.point)
+        return less(points, self.centre)
 
     def part(self, rows: Tensor) -> "Plane":
         """Return the plane of some of the sources."""
