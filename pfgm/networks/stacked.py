@@ -38,6 +38,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Gradients of rows, weight and bias."""
         (rows, weight), (g,) = ctx.saved_tensors, gradients
         return g @ weight if ctx.needs_input_grad[0] else None, g.mT @ rows, g.sum(1)
 
