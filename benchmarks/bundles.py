@@ -23,9 +23,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.training_step import Calls
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
+from pfgm.field.distances import chunk_elements
 from pfgm.field.empirical import normalized_target
+from pfgm.field.plane import Plane
 from pfgm.field.sources import Sources
 from pfgm.field.target import Doubts
 from pfgm.process.base import Process
@@ -102,6 +105,23 @@ def measure(width: int, size: int, all_points: bool, rounds: int, steps: int) ->
     return "".join(shown)
 
 
+def calls(data: Dataset, size: int) -> str:
+    """One line: calls of kernels of a later step that asks its device nothing, as on a GPU with its chunks."""
+    bundle = Bundle(data, NetworkConfig(width=64), points(True)[:size], range(size))
+    plane = Plane(data.points, asks=False, elements=chunk_elements("cuda"))
+    bundle._doubts = Doubts("cpu")
+    for field in bundle.fields:
+        field.doubts, field.batches.plane = bundle._doubts, plane
+    bundle._advance(bundle.active)
+    bundle._doubts.mends = False
+    with Calls() as step:
+        bundle._advance(bundle.active)
+    with Calls() as random:
+        for field in bundle.fields:
+            field.batches.points()
+    return f"{size:6d} {step.n:7d} {step.n / size:8.1f} {random.n / size:16.1f}"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,6 +137,9 @@ def main() -> None:
         for size in options.sizes:
             for all_points in (False, True):
                 print(measure(width, size, all_points, options.rounds, options.steps), flush=True)
+    print("\ncalls of kernels on a GPU\n  size    step  a field  of them, draws")
+    for size in (1, 4, 16):
+        print(calls(load_data(DataConfig(name="digits")), size))
 
 
 if __name__ == "__main__":
