@@ -7,7 +7,8 @@ by rounding alone: they decide in how large a matrix its rows are multiplied.
 
 Every field is a `Trainer`, whose state is one as any other: stored, continued in another bundle, or alone. Continued with the
 same companions at the same steps, a bundle is bit for bit the one that was never stopped. A field that diverges, ends or is
-dropped leaves the bundle; the others go on.
+dropped leaves the bundle; the others go on. A step that does not fit into the memory ends the run with its error: smaller
+bundles, or each field alone, continue from the states of the last report.
 """
 
 from __future__ import annotations
@@ -129,8 +130,7 @@ class Bundle:
         if self._doubts is not None and before is not None:  # all fields count in one place
             self._doubts.most.copy_(torch.maximum(self._doubts.most, before[0]))
             self._doubts.mends |= before[1]
-        if self.fields[k].doubts is None:
-            self._doubts = None
+        self._ask_if(self.fields[k].doubts is None)
 
     def run(self, report_every: int = REPORT_EVERY) -> Iterator[Report]:
         """Train all to their last steps, yielding what is new of a field after ``report_every`` of its steps and its last.
@@ -162,7 +162,14 @@ class Bundle:
     def _heed(self, field: Trainer) -> None:
         if self._doubts is not None:
             field.heed_doubts()
-            self._doubts = field.doubts
+            self._ask_if(field.doubts is None)
+
+    def _ask_if(self, needed: bool) -> None:
+        """From here on all targets ask the device, if one must: they are computed together."""
+        if needed:
+            self._doubts = None
+            for field in self.fields:
+                field.doubts = None
 
     def _advance(self, active: list[int]) -> list[tuple[int, Tensor, Tensor]]:
         """One step of the active fields: the place, the loss and the norm of the gradient of each."""

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
+from pfgm.field.plane import Plane
+from pfgm.field.target import Doubts
 from pfgm.flow.checkpoint import load_field, save_field
 from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
 from pfgm.mistakes import Mistake
 from pfgm.training.bundle import Bundle, bundle_key
-from pfgm.training.history import Progress, TrainingDiverged
+from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged
 from pfgm.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -217,6 +219,31 @@ def test_time_is_shared_among_the_fields() -> None:
     list(bundle.run(2))
     assert len({field.elapsed_s for field in bundle.fields}) == 1 and bundle.fields[0].elapsed_s > 0
     assert [p.elapsed_s for p in bundle.fields[0].history] == [p.elapsed_s for p in bundle.fields[2].history]
+
+
+def test_doubtful_rows_of_one_field_are_those_of_all() -> None:
+    """Counted in one place; too many of them make all ask, and every field's state says so."""
+    data, train = data_of("rings"), TrainConfig(steps=2 * REPORT_EVERY, batch_size=16, sigma=0.05)
+    counting = silent_bundle(data, train)
+    for reports in counting.run(10):
+        at = min(report.step for report in reports.values() if isinstance(report, Progress))
+        if at == 20:
+            assert counting.fields[1].doubts is not None
+            counting.fields[1].doubts.note(torch.ones(16, dtype=torch.bool))
+        asks = [int(field.state()["doubtful"]) < 0 for field in counting.fields]
+        assert asks == [at >= REPORT_EVERY] * 2
+    again = silent_bundle(data, train)
+    again.load_state(1, counting.fields[1].state())
+    assert [field.doubts for field in again.fields] == [None, None]
+
+
+def silent_bundle(data: Dataset, train: TrainConfig) -> Bundle:
+    """Two fields that go the way of a GPU's."""
+    bundle = Bundle(data, SMALL, [train] * 2, range(2))
+    bundle._doubts = Doubts("cpu")
+    for field in bundle.fields:
+        field.doubts, field.batches.plane = bundle._doubts, Plane(data.points, asks=False)
+    return bundle
 
 
 def loaded(bundle: Bundle, state: dict[str, Tensor]) -> None:
