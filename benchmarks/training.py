@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
-from pfgm.field.empirical import Doubts
+from pfgm.field.target import Doubts
 from pfgm.flow.poisson_flow import AUTHORS
 from pfgm.networks.build import build_network, describe_network
 from pfgm.registry import OBJECTIVES

@@ -38,12 +38,11 @@ TOLERANCE = 1e-7  # rows whose bound on the relative error exceeds this are reco
 ONE_SOURCE = 1e-15  # a row whose other sources weigh less than this sees its nearest source only
 NEAREST = 32  # sources of a recomputed row that enter x − ȳ by exact differences
 EXACT_ROWS = 16  # rows recomputed together: bounds the memory of (rows, NEAREST, d) differences
-SILENT_ROWS = 4  # the same where the host does not ask how many there are: of every call, so few
 LOG_ZERO = -600.0  # lighter weights are raised to e^−600: subnormal numbers would slow exp and the matrix product
 
 
-class _Sight(NamedTuple):
-    """The view of the data from a batch of points, in float64."""
+class View(NamedTuple):
+    """The data as a batch of points sees them, in float64."""
 
     y_bar: Tensor  # (B, d) mean source
     offset: Tensor  # (B, d) x − ȳ, accurate even where x and ȳ nearly cancel
@@ -58,22 +57,6 @@ class _Pass(NamedTuple):
     total: Tensor  # (B,)
     weighted: Tensor  # (B, d)
     squares: Tensor  # (B,)
-
-
-class Doubts:
-    """The most rows of one call whose rounding mattered, counted on the device and left there.
-
-    A call that is given one reads nothing back, which would make the host wait for the device: it takes heights as positive,
-    and computes the SILENT_ROWS most doubtful rows again whether they need it or not. Who gave it looks at ``most`` when it
-    waits anyway; above SILENT_ROWS, some rows were worse than TOLERANCE, and calls without one are due.
-    """
-
-    def __init__(self, device: torch.device | str) -> None:
-        self.most = torch.zeros((), dtype=torch.int64, device=device)
-
-    def note(self, doubtful: Tensor) -> None:
-        """Count the true rows of a mask (B,)."""
-        self.most.copy_(torch.maximum(self.most, doubtful.sum()))
 
 
 def log_sphere_area(n: int) -> float:
@@ -95,7 +78,7 @@ def log_weights(x: Tensor, t: Tensor | float, data: Sources, *, n_aug: float = 1
         ValueError: if shapes disagree, some t ≤ 0 or n_aug ≤ 0.
     Source: PFGM (arXiv 2209.11178) in log space; PFGM++ (arXiv 2302.04265) for n_aug.
     """
-    points, heights = _checked(x, t, data, n_aug)
+    points, heights = checked(x, t, data, n_aug)
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         centre = middle(data)
         moved = points - centre.point
@@ -108,7 +91,7 @@ def log_weights(x: Tensor, t: Tensor | float, data: Sources, *, n_aug: float = 1
         return torch.log_softmax(logits, dim=1).to(x.dtype)
 
 
-def mean_source(x: Tensor, t: Tensor | float, data: Sources, *, n_aug: float = 1.0, doubts: Doubts | None = None) -> Tensor:
+def mean_source(x: Tensor, t: Tensor | float, data: Sources, *, n_aug: float = 1.0) -> Tensor:
     r"""Weighted mean of the sources seen from (x, t): ȳ = Σ_j w_j y_j,  w_j ∝ (‖x − y_j‖² + n_aug t²)^{−(d+n_aug)/2}.
 
     Args:
@@ -116,18 +99,17 @@ def mean_source(x: Tensor, t: Tensor | float, data: Sources, *, n_aug: float = 1
         t: heights above the data plane, shape (B,) or a number, positive.
         data: sources on the plane t = 0, shape (N, d).
         n_aug: number of extra dimensions, in (0, ∞]; 1 is PFGM, ∞ the posterior mean under Gaussian noise.
-        doubts: read nothing back from the device, count there; for training.
     Returns:
         ȳ, shape (B, d), in the dtype of ``x``. The field at (x, t) points along −(x − ȳ, t).
     Raises:
         ValueError: if shapes disagree, some t ≤ 0 or n_aug ≤ 0.
     Source: PFGM (arXiv 2209.11178), empirical Poisson field, in log space.
     """
-    points, heights = _checked(x, t, data, n_aug, silent=doubts is not None)
-    return _look(points, heights, data, n_aug, doubts=doubts).y_bar.to(x.dtype)
+    points, heights = checked(x, t, data, n_aug)
+    return look(points, heights, data, n_aug).y_bar.to(x.dtype)
 
 
-def normalized_target(x: Tensor, t: Tensor | float, data: Sources, gamma: float, *, doubts: Doubts | None = None) -> Tensor:
+def normalized_target(x: Tensor, t: Tensor | float, data: Sources, gamma: float) -> Tensor:
     r"""PFGM's training target: v = −√d · Ê / (‖Ê‖ + γ),  Ê = (x − ȳ, t).
 
     Args:
@@ -135,7 +117,6 @@ def normalized_target(x: Tensor, t: Tensor | float, data: Sources, gamma: float,
         t: heights, shape (B,) or a number, positive.
         data: the reference batch, shape (N, d).
         gamma: normalisation constant γ ≥ 0, in data units.
-        doubts: read nothing back from the device, count there; for training.
     Returns:
         v, shape (B, d+1), in the dtype of ``x``.
     Raises:
@@ -144,8 +125,8 @@ def normalized_target(x: Tensor, t: Tensor | float, data: Sources, gamma: float,
     """
     if not gamma >= 0:
         raise ValueError(f"gamma must be at least 0, got {gamma}: give it in data units, e.g. 5 for images in [-1, 1]")
-    points, heights = _checked(x, t, data, 1.0, silent=doubts is not None)
-    e_hat = torch.cat([_look(points, heights, data, 1.0, doubts=doubts).offset, heights[:, None]], dim=1)
+    points, heights = checked(x, t, data, 1.0)
+    e_hat = torch.cat([look(points, heights, data, 1.0).offset, heights[:, None]], dim=1)
     norm: Tensor = torch.linalg.vector_norm(e_hat, dim=1, keepdim=True)
     return (e_hat * (-math.sqrt(x.shape[1]) / (norm + gamma))).to(x.dtype)
 
@@ -163,8 +144,8 @@ def true_field(x: Tensor, t: Tensor | float, data: Sources) -> tuple[Tensor, Ten
         ValueError: if shapes disagree or some t ≤ 0.
     Source: PFGM (arXiv 2209.11178), Poisson field of the augmented data; S_n is the unit sphere's area in R^n.
     """
-    points, heights = _checked(x, t, data, 1.0)
-    sight = _look(points, heights, data, 1.0, magnitude=True)
+    points, heights = checked(x, t, data, 1.0)
+    sight = look(points, heights, data, 1.0, magnitude=True)
     e_hat = torch.cat([sight.offset, heights[:, None]], dim=1)
     norm = torch.linalg.vector_norm(e_hat, dim=1)
     log_kernels = sight.log_sum - (x.shape[1] + 1) * heights.log()
@@ -172,7 +153,7 @@ def true_field(x: Tensor, t: Tensor | float, data: Sources) -> tuple[Tensor, Ten
     return (-e_hat / norm[:, None]).to(x.dtype), log_magnitude.to(x.dtype)
 
 
-def _checked(x: Tensor, t: Tensor | float, data: Sources, n_aug: float, silent: bool = False) -> tuple[Tensor, Tensor]:
+def checked(x: Tensor, t: Tensor | float, data: Sources, n_aug: float, silent: bool = False) -> tuple[Tensor, Tensor]:
     """Points and heights in float64, shapes (B, d) and (B,), or a ValueError that names the cure.
 
     ``silent``: without a look at the heights.
@@ -214,20 +195,18 @@ def _stream(x: Tensor, t: Tensor, data: Sources, centre: Middle, n_aug: float) -
     return _Pass(peak, nearest, total, weighted, squares)
 
 
-def _look(
-    x: Tensor, t: Tensor, data: Sources, n_aug: float, *, magnitude: bool = False, doubts: Doubts | None = None
-) -> _Sight:
+def look(x: Tensor, t: Tensor, data: Sources, n_aug: float, *, magnitude: bool = False) -> View:
     """`_look_from` all rows, in parts where that does not fit into the memory."""
-    return ByRows(lambda x, t: _look_from(x, t, data, n_aug, magnitude, doubts))(x, t)
+    return ByRows(lambda x, t: _look_from(x, t, data, n_aug, magnitude))(x, t)
 
 
-def _look_from(x: Tensor, t: Tensor, data: Sources, n_aug: float, magnitude: bool, doubts: Doubts | None = None) -> _Sight:
+def _look_from(x: Tensor, t: Tensor, data: Sources, n_aug: float, magnitude: bool) -> View:
     """Mean source, x − ȳ and log Σ kernel of float64 points, each row by the cheapest way that is accurate for it.
 
     log Σ kernel is accurate to TOLERANCE only with ``magnitude``, which recomputes more rows.
     """
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        centre = middle(data, silent=doubts is not None)
+        centre = middle(data)
         seen = _stream(x - centre.point, t, data, centre, n_aug)
         y_bar = centre.point + seen.weighted / seen.total[:, None]
         offset, log_sum = x - y_bar, seen.peak + seen.total.log()
@@ -249,13 +228,9 @@ def _look_from(x: Tensor, t: Tensor, data: Sources, n_aug: float, magnitude: boo
         allowed = TOLERANCE * torch.hypot(torch.linalg.vector_norm(offset, dim=1), t)
         doubtful = ~alone & ((error > 1.0) | (wrong > allowed))
         doubtful |= ~alone & (error > TOLERANCE) & magnitude
-        sight = _Sight(y_bar, offset, log_sum)
-        if doubts is not None:
-            doubts.note(doubtful)
-            return _mended(sight, torch.where(doubtful, torch.maximum(error, wrong / allowed), 0.0), x, t, data, centre, n_aug)
         for rows in _blocks(doubtful):
-            y_bar[rows], offset[rows], log_sum[rows] = _look_exactly(x[rows], t[rows], data, centre, n_aug)
-        return sight
+            y_bar[rows], offset[rows], log_sum[rows] = look_exactly(x[rows], t[rows], data, centre, n_aug)
+        return View(y_bar, offset, log_sum)
 
 
 def _blocks(mask: Tensor) -> list[Tensor]:
@@ -263,18 +238,7 @@ def _blocks(mask: Tensor) -> list[Tensor]:
     return [rows for rows in mask.nonzero().flatten().split(EXACT_ROWS) if len(rows)]
 
 
-def _mended(sight: _Sight, doubt: Tensor, x: Tensor, t: Tensor, data: Sources, centre: Middle, n_aug: float) -> _Sight:
-    """The SILENT_ROWS rows of the largest ``doubt`` (B,), 0 for none, taken from `_look_exactly`; nothing is read back."""
-    rows = doubt.topk(min(SILENT_ROWS, len(x))).indices
-    exact = _look_exactly(x[rows], t[rows], data, centre, n_aug)
-    is_row = rows[:, None] == torch.arange(len(x), device=x.device)
-    taken, place = is_row.any(0) & (doubt > 0), is_row.int().argmax(0)
-    y_bar = torch.where(taken[:, None], exact.y_bar[place], sight.y_bar)
-    offset = torch.where(taken[:, None], exact.offset[place], sight.offset)
-    return _Sight(y_bar, offset, torch.where(taken, exact.log_sum[place], sight.log_sum))
-
-
-def _look_exactly(x: Tensor, t: Tensor, data: Sources, centre: Middle, n_aug: float) -> _Sight:
+def look_exactly(x: Tensor, t: Tensor, data: Sources, centre: Middle, n_aug: float) -> View:
     """Look at a few rows by exact distances, and take x − y_j of the nearest sources by exact differences."""
     logits = exact_log_kernels(x, t, data, n_aug)
     log_sum = torch.logsumexp(logits, dim=1)
@@ -285,4 +249,4 @@ def _look_exactly(x: Tensor, t: Tensor, data: Sources, centre: Middle, n_aug: fl
     offset += rest.sum(1, keepdim=True) * (x - centre.point)
     for start, y in chunks(data, centre):
         offset -= rest[:, start : start + len(y)] @ y
-    return _Sight(x - offset, offset, log_sum)
+    return View(x - offset, offset, log_sum)

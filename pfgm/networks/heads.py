@@ -47,8 +47,8 @@ def denoiser_head(raw: Tensor, x: Tensor, level: Tensor, sd: float) -> Tensor:
     return (sd**2 * x + sd * (n2 * (sd**2 + n2)).sqrt() * raw[:, :-1].to(x)) / (sd**2 + n2)
 
 
-def field_head(denoised: Tensor, x: Tensor, t: Tensor, gamma: float) -> Tensor:
-    """v = −√d (x − D, t) / (‖(x − D, t)‖ + γ), shape (B, d + 1), of a head's D (B, d)."""
+def field_head(denoised: Tensor, x: Tensor, t: Tensor, gamma: float | Tensor) -> Tensor:
+    """v = −√d (x − D, t) / (‖(x − D, t)‖ + γ), shape (B, d + 1), of a head's D (B, d); γ is a number or (B, 1)."""
     e_hat = torch.cat([x - denoised, t[:, None]], 1)
     v: Tensor = -math.sqrt(x.shape[1]) * e_hat / (e_hat.norm(dim=1, keepdim=True) + gamma)
     return v

@@ -1,6 +1,6 @@
 """From the loss to weights: batches, objectives, Adam, what is kept of a training; imports `process`, `networks` and below.
 
-A new objective is one function and one line in `OBJECTIVES`.
+A new objective is an `Objective`, three functions, and one line in `OBJECTIVES`.
 """
 
 from pfgm.registry import public_names

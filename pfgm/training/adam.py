@@ -32,17 +32,25 @@ class Adam:
         for p in self.parameters:
             p.grad = None
 
-    @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Move the weights that have a gradient."""
-        moved = [p for p in self.parameters if p.grad is not None]
-        for p in moved:
-            if p not in self.state:
-                start = torch.zeros((), dtype=torch.float32, device=p.device)
-                self.state[p] = {"step": start, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-        grads = [p.grad for p in moved if p.grad is not None]
-        steps, means, squares = ([self.state[p][key] for p in moved] for key in ("step", "exp_avg", "exp_avg_sq"))
-        adam(
-            moved, grads, means, squares, [], steps, fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1],
-            lr=learning_rate, weight_decay=0.0, eps=EPS, maximize=False,
-        )  # fmt: skip
+        step_together([self], learning_rate)
+
+    def moments(self, p: Tensor) -> dict[str, Tensor]:
+        """The state of a weight, made where there is none."""
+        if p not in self.state:
+            start = torch.zeros((), dtype=torch.float32, device=p.device)
+            self.state[p] = {"step": start, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        return self.state[p]
+
+
+@torch.no_grad()
+def step_together(optimizers: Sequence[Adam], learning_rate: float) -> None:
+    """One step of several at one rate, in one call: the numbers of one after the other."""
+    moved = [(p, p.grad, own.moments(p)) for own in optimizers for p in own.parameters if p.grad is not None]
+    weights, grads = [p for p, _, _ in moved], [grad for _, grad, _ in moved]
+    steps, means, squares = ([moments[key] for _, _, moments in moved] for key in ("step", "exp_avg", "exp_avg_sq"))
+    adam(
+        weights, grads, means, squares, [], steps, fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1],
+        lr=learning_rate, weight_decay=0.0, eps=EPS, maximize=False,
+    )  # fmt: skip

@@ -2,10 +2,10 @@
 shape and no content, and the bytes that are alive at a time are counted.
 
 A training step holds the weights five times (themselves, gradients, Adam's two moments, the average) and what the forward pass
-keeps for the backward pass; the target, computed before, needs less or the same memory again. Sampling holds the activations
-of one call at a time, in float64 where the solver's error is measured, and the stages of the solver. Data are counted at four
-bytes a number: as bytes, they are there twice, for training and for evaluation. Not counted: what metrics take, whose work is
-done in parts where memory is short (`pfgm.memory`), and what an allocator leaves unused.
+keeps for the backward pass; the target, computed before, needs less or the same memory again, and keeps some of it. Sampling
+holds the activations of one call at a time, in float64 where the solver's error is measured, and the stages of the solver.
+Data are counted at four bytes a number: as bytes, they are there twice, for training and for evaluation. Not counted: what
+metrics take, whose work is done in parts where memory is short (`pfgm.memory`), and what an allocator leaves unused.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pfgm.config import NetworkConfig, TrainConfig
-from pfgm.field.distances import CHUNK_ELEMENTS
-from pfgm.field.empirical import Doubts, normalized_target
+from pfgm.field.distances import chunk_elements
+from pfgm.field.plane import LEAST_ROWS, Plane
+from pfgm.field.target import Doubts, training_target
 from pfgm.networks.build import build_network
 
 CONTEXT = 512 * 2**20
@@ -133,15 +134,25 @@ def call_peak(network: nn.Module, shape: tuple[int, ...], rows: int) -> int:
         return alive.peak
 
 
-def target_peak(dim: int, rows: int, sources: int) -> int:
-    """Most bytes at a time while the target of ``rows`` points over ``sources`` sources is computed."""
-    chunk = min(4096, max(256, CHUNK_ELEMENTS // dim))
+def target_bytes(dim: int, rows: int, sources: int, device: str = "cuda") -> tuple[int, int]:
+    """Most bytes at a time while the target of ``rows`` points over ``sources`` sources is computed, and those kept afterwards.
+
+    Args:
+        dim: d.
+        rows: B.
+        sources: N.
+        device: whose chunks are played; on a GPU some rows are computed again unasked, which is.
+    """
+    elements = chunk_elements(device)
+    size = max(LEAST_ROWS, elements // max(rows, dim))
+    played = sources if sources * dim <= elements else min(sources, max(elements // dim + 1, 2 * size))
     with FakeTensorMode():
-        x, t, data = torch.empty(rows, dim), torch.empty(rows), torch.empty(min(sources, 2 * chunk), dim)
+        x, t, data = torch.empty(rows, dim), torch.empty(rows), torch.empty(played, dim)
         doubts, alive = Doubts("cpu"), Alive()
         with alive:
-            normalized_target(x, t, data, 1.0, doubts=doubts)
-        return alive.peak
+            plane = Plane(data, asks=False, elements=elements)
+            training_target(x, t, plane, 1.0, doubts=doubts)
+        return alive.peak, alive.now
 
 
 @lru_cache(maxsize=64)
@@ -165,15 +176,15 @@ def footprint(
     weights, d, rows = _bytes(made.parameters()), prod(shape), train.batch_size
     kept = activations(made, shape, rows, train.bf16)
     batch = reference = 4 * rows * d
-    target = 0
+    target = held = 0
     if train.reference_batch_size is not None:
         sources = n if train.reference_batch_size == "all" else int(train.reference_batch_size)
         reference = 4 * d * sources if sources < n else batch
-        target = target_peak(d, rows, sources)
+        target, held = target_bytes(d, rows, sources)
     called = call_peak(made, shape, sample_rows) / sample_rows
     state = 8 * STAGES * d
     sampling = max(weights + sample_rows * (called + state), 3 * weights + double_rows * (2 * called + state))
-    return Footprint(4 * n * d, COPIES * weights + reference + max(kept + batch, target), int(sampling))
+    return Footprint(4 * n * d, COPIES * weights + reference + max(kept + batch + held, target), int(sampling))
 
 
 def _without_content(network: nn.Module) -> dict[str, Tensor]:

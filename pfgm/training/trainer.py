@@ -6,11 +6,12 @@ ends with the weights of one that never stopped, bit for bit (same machine type,
 at each step, from (seed, role, step): layers draw from torch's global generator, which is left as it was.
 
 No step on a GPU waits for the device. The field must know how many rows of a target need exact distances; the device counts
-them itself (`pfgm.field.empirical.Doubts`). The trainer reads the count every `REPORT_EVERY` steps. Where the count was too
-large, the rest of the run waits for it at every step. Both facts are part of the state.
+them itself (`pfgm.field.target.Doubts`). The trainer reads the count every `REPORT_EVERY` steps. As long as it is zero, later
+steps mend nothing. Where it was too large, the rest of the run waits for it at every step. These facts are part of the state.
 
-A step that runs out of memory is repeated with the network called in parts of the batch (`InParts`), twice as many each time;
-the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding; with dropout, its masks are others.
+A step that runs out of memory is repeated, on the batch that was drawn for it, with the network called in parts of the batch
+(`InParts`), twice as many each time; the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding;
+with dropout, its masks are others.
 
 `TRAINING_VERSION` is part of a field's identity: a change to this file, the objectives or the networks that moves the numbers
 must raise it, and a golden test of twenty losses fails until it does.
@@ -19,7 +20,6 @@ must raise it, and a golden test of twenty losses fails until it does.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,17 +30,19 @@ from torch import Tensor
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset
-from pfgm.field.empirical import SILENT_ROWS, Doubts
-from pfgm.field.sources import Sources
+from pfgm.field.plane import Plane
+from pfgm.field.target import SILENT_ROWS, Doubts
 from pfgm.memory import is_out_of_memory, record_split
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network, check_network, describe_network
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_train
-from pfgm.registry import OBJECTIVES
 from pfgm.training.adam import Adam
+from pfgm.training.batches import Batches
 from pfgm.training.compiled import Compiled
-from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged, derive_seed, learning_rate
+from pfgm.training.history import REPORT_EVERY, Progress, derive_seed, learning_rate
+from pfgm.training.meter import Meter
+from pfgm.training.objectives import Drawn
 from pfgm.training.parts import InParts
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Trainer:
         seed: train seed.
         device: where the network and the data live.
         compile: call a compiled network (`pfgm.training.compiled`); where that fails, the training goes on without.
+        dtype: float64 shows what rounding does to a training; its random numbers are others.
     Raises:
         ValueError: a network, objective or device that does not go with the data or the process.
     """
@@ -75,6 +78,7 @@ class Trainer:
         seed: int,
         device: torch.device | str = "cpu",
         compile: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.process = make_process(resolve_train(train, data.info), data.info)
         self.train, self.network_config, self.seed = self.process.train, network, seed
@@ -84,17 +88,16 @@ class Trainer:
         check_network(network, data.info.shape, self.train.process)
         if logger.isEnabledFor(logging.INFO):
             logger.info(describe_network(network, data.info.shape))
-        self.points = data.points.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))
-            self.network = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio).to(self.device)
+            made = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio)
+        self.network = made.to(self.device, dtype)
         self.compiled = Compiled(self.network) if compile else None
         self.parameters: list[torch.Tensor] = list(self.network.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizer = Adam(self.parameters)
-        self.generators = {
-            role: torch.Generator(self.device).manual_seed(derive_seed(seed, role)) for role in ("order", "perturb")
-        }
+        points, asks = data.points.to(self.device), self.device.type == "cpu"
+        self.batches = Batches(self.process, Plane(points, asks=asks, double=dtype is torch.float64), seed, dtype)
         self.doubts = None if self.device.type == "cpu" else Doubts(self.device)
         """Where the field counts what it does not ask; None where it asks."""
         self.step, self.elapsed_s = 0, 0.0
@@ -108,50 +111,67 @@ class Trainer:
         Raises:
             TrainingDiverged: when the mean loss since the last report is not finite.
         """
-        losses = torch.zeros((), dtype=torch.float64, device=self.device)
-        norms = torch.zeros_like(losses)
-        since, started = 0, time.perf_counter()
+        meter, started = Meter(self.device), time.perf_counter()
         while self.step < self.train.steps:
-            rate = learning_rate(self.train, self.step)
-            loss, norm = self._advance(rate)
-            losses += loss
-            norms += norm
-            since += 1
+            meter.add(*self._advance(self.rate))
             if self.step % REPORT_EVERY == 0:
-                self._heed_doubts()
-            if self.step % report_every == 0 or self.step == self.train.steps:
-                mean_loss = float(losses) / since
+                self.heed_doubts()
+            if self.is_due(report_every):
                 now = time.perf_counter()
                 self.elapsed_s += now - started
-                if not math.isfinite(mean_loss):
-                    raise TrainingDiverged(f"the loss was not finite between steps {self.step - since} and {self.step}")
-                progress = Progress(self.step, self.train.steps, mean_loss, float(norms) / since, rate, self.elapsed_s)
-                self.history.append(progress)
-                yield progress
-                losses.zero_()
-                norms.zero_()
-                since, started = 0, time.perf_counter()
+                yield self.report(meter)
+                started = time.perf_counter()
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next step."""
+        return learning_rate(self.train, self.step)
+
+    @property
+    def decay(self) -> float:
+        """What the average keeps of itself at the next step."""
+        return min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
+
+    def is_due(self, report_every: int) -> bool:
+        """Return whether a report follows the last step."""
+        return self.step % report_every == 0 or self.step == self.train.steps
+
+    def report(self, meter: Meter) -> Progress:
+        """Add to the history what a meter has seen.
+
+        Raises:
+            TrainingDiverged: a mean loss that is not finite.
+        """
+        rate = learning_rate(self.train, self.step - 1)
+        progress = Progress(self.step, self.train.steps, *meter.means(self.step), rate, self.elapsed_s)
+        self.history.append(progress)
+        return progress
 
     def _advance(self, rate: float) -> tuple[Tensor, Tensor]:
-        before = {role: g.get_state() for role, g in self.generators.items()}
         started = self.compiled.clock(self.device) if self.compiled is not None else 0.0
-        while (loss := self._differentiate()) is None:
+        drawn = self.batches.draw(self.doubts)
+        while (loss := self._differentiate(drawn)) is None:
             self.optimizer.zero_grad()
-            for role, generator in self.generators.items():
-                generator.set_state(before[role])
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
-        self.optimizer.step(rate)
-        decay = min(self.train.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
-        self.step += 1
+        norm = self.update(rate)
         if self.compiled is not None and self.compiled.timed(self.compiled.clock(self.device) - started):
             logger.info("compiling the network took %.1f s", self.compiled.cost_s)
-        return loss, norm.detach()
+        return loss, norm
 
-    def _heed_doubts(self) -> None:
-        """Let the field ask from here on, if more rows were doubtful than it computes again unasked."""
-        if self.doubts is not None and int(self.doubts.most) > SILENT_ROWS:
+    def update(self, rate: float) -> Tensor:
+        """Take a step along the gradients that are in the parameters, and return their norm."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train.gradient_clip)
+        self.optimizer.step(rate)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - self.decay)
+        self.step += 1
+        return norm.detach()
+
+    def heed_doubts(self) -> None:
+        """From here on, mend rows only if some were doubtful; ask, if more were than are mended unasked."""
+        if self.doubts is None:
+            return
+        self.doubts.mends = int(self.doubts.most) > 0
+        if int(self.doubts.most) > SILENT_ROWS:
             logger.warning(
                 "step %d: up to %d points of a batch lie between nearly equal sources, which takes exact distances;"
                 " from here on every step waits for the device",
@@ -160,19 +180,17 @@ class Trainer:
             )
             self.doubts = None
 
-    def _differentiate(self) -> Tensor | None:
-        """Loss of the next batch, whose gradients are left in the parameters.
+    def _differentiate(self, drawn: Drawn) -> Tensor | None:
+        """Loss of a batch, whose gradients are left in the parameters.
 
         None where the memory ran out, or the compiler failed: the next attempt is in more parts, or without it.
         """
         try:
-            y, sources = self._batch()
             network = self.network if self.compiled is None else self.compiled
             if self.parts > 1:
                 network = InParts(self.network, self.parts)
             with self._dropout(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
-                objective = OBJECTIVES[str(self.train.objective)]
-                loss = objective(network, self.process, y, sources, self.generators["perturb"], self.doubts)
+                loss = self.batches.objective.loss(network, self.process, *drawn).mean()
             self.optimizer.zero_grad()
             loss.backward()
             return loss.detach()
@@ -204,21 +222,11 @@ class Trainer:
         finally:
             generator.set_state(before)
 
-    def _batch(self) -> tuple[Tensor, Sources]:
-        """y (B, d) and the reference sources (N_ref, d), of which y is a part."""
-        n, size, g = len(self.points), self.train.batch_size, self.generators["order"]
-        reference = self.train.reference_batch_size
-        if reference is None or reference == n:
-            return self.points[torch.randint(n, (size,), generator=g, device=self.device)], self.points
-        assert isinstance(reference, int)
-        sources = self.points[torch.randperm(n, generator=g, device=self.device)[:reference]]
-        return sources[:size], sources
-
     def averaged_network(self) -> FieldNetwork:
         """A copy of the network with the averaged weights, in evaluation mode."""
         network = build_network(
             self.network_config, self.process.info.shape, self.process.info.sd, self.process.noise_ratio
-        ).to(self.device)
+        ).to(self.device, self.network.dtype)
         with torch.no_grad():
             for parameter, value in zip(network.parameters(), self.average, strict=True):
                 parameter.copy_(value)
@@ -231,6 +239,7 @@ class Trainer:
             "step": torch.tensor(self.step),
             "parts": torch.tensor(self.parts),
             "doubtful": torch.tensor(-1) if self.doubts is None else self.doubts.most,
+            "mends": torch.tensor(self.doubts is not None and self.doubts.mends),
             "elapsed_s": torch.tensor(self.elapsed_s, dtype=torch.float64),
             "history": torch.tensor([astuple(p) for p in self.history], dtype=torch.float64).reshape(-1, len(fields(Progress))),
         }
@@ -238,7 +247,7 @@ class Trainer:
             state |= {f"weight.{k}": p.detach(), f"average.{k}": a}
             if p in moments:
                 state |= {f"adam.{name}.{k}": moments[p][name] for name in ("exp_avg", "exp_avg_sq", "step")}
-        return state | {f"generator.{role}": g.get_state() for role, g in self.generators.items()}
+        return state | self.batches.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a `state`; the configuration must be the one that made it.
@@ -246,15 +255,12 @@ class Trainer:
         Raises:
             ValueError: the state was made on another kind of device, whose random numbers are others.
         """
-        for role, generator in self.generators.items():
-            if len(state[f"generator.{role}"]) != len(generator.get_state()):
-                raise ValueError(
-                    f"the training state is of another kind of device than {self.device.type}; train from the start"
-                )
+        self.batches.load_state(state)
         self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
         self.parts = int(state.get("parts", 1))
         if self.doubts is not None and "doubtful" in state:
             self.doubts.most.copy_(state["doubtful"])
+            self.doubts.mends = bool(state.get("mends", True))
             self.doubts = None if int(state["doubtful"]) < 0 else self.doubts
         self.history = [Progress(int(row[0]), int(row[1]), *row[2:]) for row in state["history"].tolist()]
         with torch.no_grad():
@@ -265,5 +271,3 @@ class Trainer:
                     moments = {name: torch.empty_like(p).copy_(state[f"adam.{name}.{k}"]) for name in ("exp_avg", "exp_avg_sq")}
                     step = state[f"adam.step.{k}"].to(self.device, copy=True)
                     self.optimizer.state[p] = {"step": step} | moments  # in the order of p's numbers: fused Adam goes by it
-        for role, generator in self.generators.items():
-            generator.set_state(state[f"generator.{role}"].cpu())

@@ -13,7 +13,8 @@ from scipy import stats
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.analytic import PointCharges
-from pfgm.field.empirical import SILENT_ROWS, Doubts, normalized_target
+from pfgm.field.empirical import normalized_target
+from pfgm.field.target import SILENT_ROWS, Doubts, training_target
 from pfgm.flow.exact import exact_field, exact_train
 from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
@@ -118,7 +119,7 @@ def test_the_field_that_asks_nothing_is_the_field(d: int, gap: float) -> None:
     x = torch.cat([(sources[:SILENT_ROWS] + sources[-SILENT_ROWS:]) / 2, torch.randn(60, d, generator=g, dtype=torch.float64)])
     t = torch.full((len(x),), gap, dtype=torch.float64)
     doubts = Doubts("cuda")
-    quiet = normalized_target(x.cuda(), t.cuda(), sources.cuda(), 5.0, doubts=doubts).cpu()
+    quiet = training_target(x.cuda(), t.cuda(), sources.cuda(), 5.0, doubts=doubts).cpu()
     assert int(doubts.most) <= SILENT_ROWS
     torch.testing.assert_close(quiet, normalized_target(x, t, sources, 5.0), rtol=1e-7, atol=1e-9)
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from pfgm.config import NetworkConfig, TrainConfig
-from pfgm.field.empirical import normalized_target
+from pfgm.field.distances import chunk_elements
+from pfgm.field.plane import Plane
+from pfgm.field.target import Doubts, training_target
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network
-from pfgm.training.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_peak
+from pfgm.training.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_bytes
 
 NETWORKS = [
     (NetworkConfig(width=64, depth=2), (1, 8, 8)),
@@ -84,13 +86,18 @@ def test_the_peak_of_a_call_is_the_allocator_s(config: NetworkConfig, shape: tup
     assert call_peak(network, shape, rows) == pytest.approx(real, rel=0.02)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("d", "rows", "sources"), [(64, 128, 2000), (784, 64, 5000), (3072, 64, 600)])
-def test_the_peak_of_a_target_is_the_allocator_s(d: int, rows: int, sources: int) -> None:
-    """To 20 %: on a GPU some rows are computed again unasked; chunks beyond the second are not played."""
+def test_the_peak_of_a_target_is_the_allocator_s(d: int, rows: int, sources: int, device: str) -> None:
+    """To 20 %, in chunks of either device, without asking; chunks beyond the second are not played."""
     g = torch.Generator().manual_seed(0)
     data, x, t = torch.randn(sources, d, generator=g), torch.randn(rows, d, generator=g), torch.ones(rows)
-    real = asked_for(lambda: normalized_target(x, t, data, 5.0))
-    assert target_peak(d, rows, sources) == pytest.approx(real, rel=0.2)
+    elements = chunk_elements(device)
+    plane = Plane(data, asks=False, elements=elements)
+    real = asked_for(lambda: training_target(x, t, plane, 5.0, doubts=Doubts("cpu")))
+    peak, held = target_bytes(d, rows, sources, device)
+    assert peak == pytest.approx(real, rel=0.2)
+    assert held >= 8 * rows * min(sources, elements // max(d, rows)) + (8 * d * sources if d * sources <= elements else 0)
 
 
 def test_a_training_step_s_activations_are_the_allocator_s() -> None:
@@ -154,5 +161,6 @@ def test_targets_and_references_count() -> None:
         train = TrainConfig(batch_size=64, reference_batch_size=reference)
         return footprint(network, (784,), 20_000, train, 10).training
 
-    assert training("all") > target_peak(784, 64, 20_000) > 16 * 2**20
-    assert training(10_000) - training(5000) == pytest.approx(4 * 784 * 5000, rel=0.01)  # rows taken from the data
+    assert training("all") > target_bytes(784, 64, 20_000)[0] > 100 * 2**20
+    taken, converted, distances = 4 * 784, 8 * 784, 8 * 64
+    assert training(10_000) - training(5000) == pytest.approx((taken + converted + distances) * 5000, rel=0.1)
