@@ -122,8 +122,7 @@ def solve(case: Case, solver: str, grid: str, calls: int) -> Solution | None:
         return None
     width, tuned = None if solver == "unipc3" else case.width, None
     if grid == "tuned":
-        with torch.inference_mode(False):
-            tuned = case.flow.tuned(SamplerConfig(T=case.T, t_min=T_MIN, solver=solver, steps=steps, grid=grid))
+        tuned = case.flow.tuned(SamplerConfig(T=case.T, t_min=T_MIN, solver=solver, steps=steps, grid=grid))
     return integrate(
         case.flow.mean_source, case.x, T=case.T, t_min=T_MIN, solver=solver, steps=steps, grid=grid, denoise=True, width=width,
         tuned=tuned,
@@ -167,7 +166,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     SOLVERS.register("unipc3", "__main__:UNIPC3")
-    with torch.inference_mode():
+    with torch.no_grad():
         for case in cases(arguments.fields, arguments.folder, arguments.samples):
             table(case, arguments.calls)
 

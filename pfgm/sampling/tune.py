@@ -75,7 +75,8 @@ def tune_sampler(
         end = fixed(ode, x, own.t, sampler.solver)
         return ode.source(end, own.t[-1]) if sampler.denoise else end
 
-    return tune(solve, x, converged.x, sampler.steps, numbers.T, sampler.t_min, options["width"])
+    with torch.inference_mode(False), torch.enable_grad():  # whoever asks for samples may have turned gradients off
+        return tune(solve, x.clone(), converged.x.clone(), sampler.steps, numbers.T, sampler.t_min, options["width"])
 
 
 def tuning_starts(prior: PoissonPrior, dim: int) -> Tensor:

@@ -64,6 +64,15 @@ def test_levels_belong_to_the_field_and_the_sampler_point_alone() -> None:
     assert mixture().tuned(SamplerConfig(solver="pc2", steps=5, grid="own")) is None
 
 
+def test_whoever_asks_may_have_turned_gradients_off() -> None:
+    point = SamplerConfig(solver="pc2", steps=3, grid="tuned")
+    expected = mixture(process="ve").tuned(point)
+    for off in (torch.no_grad, torch.inference_mode):
+        flow = mixture(process="ve")
+        with off():
+            assert flow.tuned(point) == expected
+
+
 def test_companions_in_a_batch_change_nothing() -> None:
     flow, point = mixture(), SamplerConfig(solver="pc3", steps=5, grid="tuned", batch_size=40)
     levels = flow.tuned(point)
