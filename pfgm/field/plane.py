@@ -1,8 +1,8 @@
 """Sources on their plane, and what every target over them needs: computed once for as long as they are used.
 
-Distances are taken from a point near the middle of the data, where a matrix product loses least. Data that one chunk holds are
-kept as the products take them; of more, every target converts one chunk after the other. A GPU takes larger chunks than a
-CPU, whose caches they have to fit.
+Distances are taken from a point near the middle of the data, where a matrix product loses least. Data of up to `KEPT_ELEMENTS`
+numbers are kept as the products take them; of more, every target converts one chunk after the other. A GPU takes larger chunks
+than a CPU, whose caches they have to fit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,17 @@ from torch import Tensor
 from pfgm.field.distances import EPS, EXACT_DIM, Middle, chunk_elements, less, middle, squared_norms
 from pfgm.field.sources import Sources
 
+KEPT_ELEMENTS = 1 << 24
+"""Float64 numbers that are kept at most: 128 MiB."""
 LEAST_ROWS = 256
 """Sources of a chunk, at least."""
 
 
 class Chunk(NamedTuple):
-    """Some sources from the centre, in float64 and as weights are multiplied with them."""
+    """Some sources from the centre, in float64."""
 
     y: Tensor  # (n, d)
     squared: Tensor  # (n,) ‖y‖²
-    y_low: Tensor
-    squared_low: Tensor
 
 
 class Plane:
@@ -35,7 +35,8 @@ class Plane:
         points: sources, shape (N, d).
         parent: a plane of which they are a part, whose centre and radius they take; None: they have their own.
         asks: whether the host may read from the device, to spare work on what needs it not.
-        elements: numbers of a chunk, in the sources and in their distances to a batch; None: as the device likes it.
+        elements: numbers of a chunk, in the sources and in their distances to a batch, and of what is kept; None: as the
+            device likes it.
         double: no float32 anywhere.
     """
 
@@ -49,10 +50,10 @@ class Plane:
         double: bool = False,
     ) -> None:
         self.points, self._parent, self._asks = points, parent, asks
-        self._elements = elements or chunk_elements(points.device)
+        self._elements, self._most = elements or chunk_elements(points.device), elements or KEPT_ELEMENTS
         single = asks and not double and points.device.type == "cpu" and points.shape[1] > EXACT_DIM
         self.low = torch.float32 if single else torch.float64
-        """What weights and their sums are computed in, at first."""
+        """What weights are computed in, at first."""
         self._buffers: dict[torch.dtype, Tensor] = {} if parent is None else parent._buffers
 
     def __len__(self) -> int:
@@ -91,7 +92,9 @@ class Plane:
     def part(self, rows: Tensor) -> "Plane":
         """Return the plane of some of the sources."""
         double = self.low is torch.float64
-        return Plane(self.points[rows], self, asks=self._asks, elements=self._elements, double=double)
+        part = Plane(self.points[rows], self, asks=self._asks, elements=self._elements, double=double)
+        part._most = self._most
+        return part
 
     @cached_property
     def centre(self) -> Middle:
@@ -115,7 +118,7 @@ class Plane:
 
     @cached_property
     def _kept(self) -> Chunk | None:
-        return self._chunk(slice(None)) if len(self) * self.shape[1] <= self._elements else None
+        return self._chunk(slice(None)) if len(self) * self.shape[1] <= self._most else None
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
         """Yield the sources in parts of bounded size, whose distances to ``rows`` points are bounded too."""
@@ -143,5 +146,4 @@ class Plane:
 
     def _chunk(self, rows: slice) -> Chunk:
         y = self.from_centre(self.points[rows])
-        squared = squared_norms(y)
-        return Chunk(y, squared, y.to(self.low), squared.to(self.low))
+        return Chunk(y, squared_norms(y))

@@ -1,10 +1,11 @@
 r"""The target of a training step: the same mean source as `pfgm.field.empirical`, to 1e-6 and at a fraction of the work.
 
-From the nearest source y₀ of a point, log(w_j/w_0) = −(d+n_aug)/2 · log(1 + q_j) with q_j = (ρ_j² − ρ_0²)/ρ_0², and
-ȳ − y₀ = Σ_j w_j (y_j − y₀)/Σ_j w_j. Squared distances are a float64 matrix product, x − y₀ and ρ_0² exact differences. On the
-CPU all that follows is float32: its errors count only in the share of the weight that y₀ does not have. A bound on both says
-for each row whether it is good to `TOLERANCE`. Rows that may not be are computed again, in float64, and then by exact
-distances. On a GPU everything is float64, which costs it little: there fewer calls are what counts.
+From the nearest source y₀ of a point, log(w_j/w_0) = −(d+n_aug)/2 · log(1 + q_j) with q_j = (ρ_j² − ρ_0²)/ρ_0², and ȳ − y₀ =
+Σ_j w_j (y_j − y₀)/Σ_j w_j. Squared distances are a float64 matrix product, x − y₀ and ρ_0² exact differences. On the CPU the
+weights are float32: their errors count only in the share of the weight that y₀ does not have, and as far as the sources
+differ. Their sums are float64 again. A bound says for each row whether it is good to `TOLERANCE`. Rows that may not be are
+computed again, in float64, and then by exact distances. On a GPU everything is float64, which costs it little: there fewer
+calls are what counts.
 
 What depends on the data alone is kept in a `pfgm.field.plane.Plane`. No gradient flows through this module.
 
@@ -30,7 +31,7 @@ TOLERANCE = 9e-7
 SILENT_ROWS = 4
 """Rows that are computed again where the host does not ask how many are doubtful: of every call, so few."""
 LOW_ULPS = 1.5
-"""Error of float32 weights and sums, in units of its eps; measured: below 0.9 (`tests/pfgm/field/test_target.py`)."""
+"""Error of float32 weights, in units of its eps; measured: below 0.9 (`tests/pfgm/field/test_target.py`)."""
 LARGEST_ERROR = 0.1
 """Log weights that may be further off, by their distances, say nothing of the share that they leave to others."""
 LIGHTEST = {torch.float32: -80.0, torch.float64: -600.0}
@@ -69,7 +70,7 @@ class _Part(NamedTuple):
     gap: Tensor  # (B,) ‖x − y₀‖²
     total: Tensor  # (B,)
     weighted: Tensor  # (B, d)
-    squares: Tensor  # (B,); 0 where the sums are float64
+    squares: Tensor  # (B,)
 
 
 def training_target(
@@ -162,7 +163,7 @@ def _asking(x: Tensor, t: Tensor, planes: Sequence[Plane], n_aug: float) -> Sigh
 
 def _silently(x: Tensor, t: Tensor, plane: Plane, n_aug: float, doubts: Doubts) -> Sight:
     """All rows in float64; doubtful ones are counted, and mended up to SILENT_ROWS of them."""
-    e_hat, norm, good, doubt = _seen(x, t, [plane], n_aug, torch.float64)
+    e_hat, norm, good, doubt = _seen(x, t, [plane], n_aug, torch.float64, tight=False)
     doubts.note(~good)
     if doubts.mends:
         worst = torch.where(good, 0.0, doubt.nan_to_num(nan=math.inf)).topk(min(SILENT_ROWS, len(x)))
@@ -176,24 +177,28 @@ def _silently(x: Tensor, t: Tensor, plane: Plane, n_aug: float, doubts: Doubts) 
 
 
 def _seen(
-    x: Tensor, t: Tensor, planes: Sequence[Plane], n_aug: float, low: torch.dtype
+    x: Tensor, t: Tensor, planes: Sequence[Plane], n_aug: float, low: torch.dtype, tight: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ê, its length, whether the bound on its error is good enough, and that bound over what is allowed, (B,) each."""
+    """Ê, its length, whether the bound on its error is good enough, and that bound over what is allowed, (B,) each.
+
+    ``tight``: take the bound from where the sources lie, not only from how far apart they can be: a few calls more.
+    """
     plane, size, d = planes[0], len(x) // len(planes), x.shape[1]
     moved = plane.from_centre(x)
     blocks = zip(planes, moved.split(size), t.split(size), strict=True)
-    parts = [_part(points, heights, own, n_aug, low) for own, points, heights in blocks]
+    parts = [_part(points, heights, own, n_aug, low, tight) for own, points, heights in blocks]
     seen = parts[0] if len(parts) == 1 else _Part(*(torch.cat(column) for column in zip(*parts, strict=True)))
     whole = 1.0 + seen.total
     shift = (seen.weighted - seen.total[:, None] * seen.nearest) / whole[:, None]  # ȳ − y₀
     e_hat = torch.cat([moved - seen.nearest - shift, t[:, None]], 1)
     norm = torch.linalg.vector_norm(e_hat, dim=1)
     share = seen.total / whole
-    # A float64 matrix product: every log weight is off by `error` at most, every other source lies within 2 radii of y₀.
+    # A float64 matrix product: every log weight is off by `error` at most.
     error = _distance_error(plane, seen.gap, d) * _slope(seen.gap, t, d, n_aug)
-    wrong = error * share * (4.0 * plane.radius) + plane.rounding
-    if low is not torch.float64:
-        wrong = wrong + _low_error(seen, share, whole, shift, max(map(len, planes)), low)
+    if tight:
+        wrong = _weights_error(seen, share, whole, shift, error, max(map(len, planes)), low) + plane.rounding
+    else:  # every other source lies within 2 radii of y₀
+        wrong = error * share * (4.0 * plane.radius) + plane.rounding
     allowed = TOLERANCE * norm
     good = (wrong <= allowed) & (error <= LARGEST_ERROR)  # false for what is no number
     return e_hat, norm, good, wrong / allowed
@@ -211,30 +216,30 @@ def _slope(gap: Tensor, t: Tensor, d: int, n_aug: float) -> Tensor:
     return 0.5 / t.square() if math.isinf(n_aug) else 0.5 * (d + n_aug) / (gap + n_aug * t.square())
 
 
-def _low_error(seen: _Part, share: Tensor, whole: Tensor, shift: Tensor, n: int, low: torch.dtype) -> Tensor:
-    """Bound on what float32 does to ȳ, shape (B,).
+def _weights_error(seen: _Part, share: Tensor, whole: Tensor, shift: Tensor, error: Tensor, n: int, low: torch.dtype) -> Tensor:
+    """Bound on the error of ȳ, shape (B,), of log weights off by ``error`` and made in ``low``.
 
-    A log weight l is off by eps (1 + |l|), and in the weighted mean |l| ≤ log(N/Σ w). ‖Σ_j w_j δ_j (y_j − ȳ)‖ is at most the
-    root of Σ w δ² times that of the variance. The sums are off by eps Σ w ‖y‖.
+    That puts a log weight l off by eps (1 + |l|), and in the weighted mean |l| ≤ log(N/Σ w). ‖Σ_j w_j δ_j (y_j − ȳ)‖ is at most
+    the root of Σ w δ² times that of the variance.
     """
     eps = LOW_ULPS * torch.finfo(low).eps
     square = seen.squares / whole
     spread = square - 2 * (seen.nearest * seen.weighted).sum(1) / whole + share * seen.nearest.square().sum(1)
     variance = (spread - shift.square().sum(1)).clamp(min=0.0) + 8 * eps * square
-    return eps * share.sqrt() * (variance.sqrt() * (1.0 + (n / whole).log()) + square.sqrt())
+    return share.sqrt() * variance.sqrt() * (2.0 * error + eps * (1.0 + (n / whole).log()))
 
 
-def _part(x: Tensor, t: Tensor, plane: Plane, n_aug: float, low: torch.dtype) -> _Part:
-    """A batch's view of a plane; x is taken from the centre."""
+def _part(x: Tensor, t: Tensor, plane: Plane, n_aug: float, low: torch.dtype, squares: bool) -> _Part:
+    """A batch's view of a plane, with ``squares`` or zeros in their place; x is taken from the centre."""
     seen: _Part | None = None
     for chunk in plane.chunks(len(x)):
-        part = _of_chunk(x, t, plane, chunk, n_aug, low)
+        part = _of_chunk(x, t, plane, chunk, n_aug, low, squares)
         seen = part if seen is None else _joined(seen, part, t, x.shape[1], n_aug)
     assert seen is not None
     return seen
 
 
-def _of_chunk(x: Tensor, t: Tensor, plane: Plane, chunk: Chunk, n_aug: float, low: torch.dtype) -> _Part:
+def _of_chunk(x: Tensor, t: Tensor, plane: Plane, chunk: Chunk, n_aug: float, low: torch.dtype, squares: bool) -> _Part:
     """The same of one chunk."""
     if x.shape[1] <= EXACT_DIM:
         squared = exact_squared_distances(x, chunk.y)
@@ -251,10 +256,10 @@ def _of_chunk(x: Tensor, t: Tensor, plane: Plane, chunk: Chunk, n_aug: float, lo
     else:
         logits = q.mul_((1.0 / (gap + n_aug * t.square())).to(low)[:, None]).log1p_().mul_(-0.5 * (x.shape[1] + n_aug))
     weights = logits.clamp_(min=LIGHTEST[low]).exp_().scatter_(1, index[:, None], 0.0)
-    y, total = (chunk.y if low is torch.float64 else chunk.y_low), weights.sum(1)
-    if low is torch.float64:
-        return _Part(nearest, gap, total, weights @ y, torch.zeros_like(total))
-    return _Part(nearest, gap, total.double(), (weights @ y).double(), (weights @ chunk.squared_low).double())
+    if low is not torch.float64:  # sums in float32 lose digits where the terms have one sign
+        weights = squared.copy_(weights)
+    total = weights.sum(1)
+    return _Part(nearest, gap, total, weights @ chunk.y, weights @ chunk.squared if squares else torch.zeros_like(total))
 
 
 def _joined(a: _Part, b: _Part, t: Tensor, d: int, n_aug: float) -> _Part:
