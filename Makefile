@@ -50,6 +50,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/shared_fields.py
 	$(BIN)/python benchmarks/analysis_scale.py
+	$(BIN)/python benchmarks/rows_scale.py --short
+	$(BIN)/python benchmarks/simulated_cluster.py --workers 100
 
 # The documentation, into site/: open site/index.html. A broken link or a public name without an entry ends it with an error.
 docs: $(STAMP)
