@@ -13,8 +13,8 @@ A step that runs out of memory is repeated, on the batch that was drawn for it, 
 (`InParts`), twice as many each time; the rest of the run keeps the parts. Its numbers are those of a whole step up to rounding;
 with dropout, its masks are others.
 
-`TRAINING_VERSION` is part of a field's identity: a change to this file, the objectives or the networks that moves the numbers
-must raise it, and a golden test of twenty losses fails until it does.
+A change to this file, the objectives or the networks that moves the numbers raises `TRAINING_VERSION`; one that moves them by
+more than rounding raises `FIELD_VERSION` too (`pfgm.training.history`), and a golden test of twenty losses fails until it does.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pfgm.config import EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.metrics.features.networks import default_features, default_space
-from pfgm.training.history import TRAINING_VERSION
+from pfgm.training.history import FIELD_VERSION
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.rows.records import canonical_json
@@ -37,7 +37,7 @@ def plain(value: object) -> object:
 
 
 def train_id(config: StudyConfig, train: TrainConfig, network: NetworkConfig | None, seed: int) -> str:
-    """Identity of a field: resolved training configuration, network, data hash, train seed, `TRAINING_VERSION`.
+    """Identity of a field: resolved training configuration, network, data hash, train seed, `FIELD_VERSION`.
 
     A given field is named by its content. Keys that are null or false are left out, so that a key added later (with such a
     default) moves no identity.
@@ -49,7 +49,7 @@ def train_id(config: StudyConfig, train: TrainConfig, network: NetworkConfig | N
     architecture = {k: v for k, v in network.model_dump().items() if v is not None}
     if train.process != "pfgm":
         architecture.pop("skip")  # they have one head
-    return digest([TRAINING_VERSION, config.info.hash, architecture, numbers, seed], 32)
+    return digest([FIELD_VERSION, config.info.hash, architecture, numbers, seed], 32)
 
 
 def point_id(declared: TrainConfig, network: Mapping[str, Value]) -> str:

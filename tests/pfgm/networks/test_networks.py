@@ -21,7 +21,7 @@ from pfgm.flow.poisson_flow import AUTHORS
 from pfgm.networks.build import build_network, describe_network
 from pfgm.networks.cost import network_cost, with_prefix
 from pfgm.networks.ddpmpp import Attention, ChannelMap, DDPMpp, ResidualBlock, positional_embedding
-from pfgm.training.history import TRAINING_VERSION
+from pfgm.training.history import FIELD_VERSION
 from pfgm.training.parts import InParts
 from pfgm.training.trainer import Trainer
 from study.config.yaml_source import ConfigError
@@ -370,7 +370,7 @@ def test_keys_of_one_network_move_no_identity_of_another(folder: Folder) -> None
         k: v for k, v in trial.train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False
     }
     network = {"name": "mlp", "width": 16, "depth": 1, "skip": True}
-    assert trial.train_id == digest([TRAINING_VERSION, config.info.hash, network, numbers, trial.seed], 32)
+    assert trial.train_id == digest([FIELD_VERSION, config.info.hash, network, numbers, trial.seed], 32)
 
 
 def test_a_study_of_ddpmpp(folder: Folder) -> None:

@@ -15,7 +15,7 @@ from pfgm.flow.checkpoint import load_field, save_field
 from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
 from pfgm.networks.build import build_network, check_network
-from pfgm.training.history import TRAINING_VERSION
+from pfgm.training.history import FIELD_VERSION
 from pfgm.training.trainer import Trainer
 from study.config.yaml_source import ConfigError
 from study.plan.identity import digest
@@ -135,7 +135,7 @@ def test_a_study_of_patches(folder: Folder) -> None:
     numbers = {
         k: v for k, v in trial.train.model_dump(exclude={"height_ratio", "force"}).items() if v is not None and v is not False
     }
-    known = [TRAINING_VERSION, config.info.hash, {**network, "skip": True}, numbers, trial.seed]
+    known = [FIELD_VERSION, config.info.hash, {**network, "skip": True}, numbers, trial.seed]
     assert trial.train_id == digest(known, 32)
     patched = make_plan(folder.load(data=data, network=network | {"patch": 2}))[0]
     assert patched.train_id != trial.train_id
