@@ -1,11 +1,11 @@
 """What is told and kept of a training: progress, seeds by role, the rate of every step, the version of its numbers.
 
-`TRAINING_VERSION` says whose numbers a field has: a change to the training, the objectives or the networks that moves them must
-raise it, and rows name it. 2: targets are good to 1e-6, where they were good to 1e-7 (`pfgm.field.target`). That moves losses in
-the seventh digit, less than another processor does.
+`TRAINING_VERSION` says whose numbers a field has: a change to the training, the objectives or the networks that moves them
+must raise it, and rows name it. 2: targets are good to 1e-6, where they were good to 1e-7 (`pfgm.field.target`). That moves
+losses in the seventh digit, less than another processor does.
 
-`FIELD_VERSION` is part of a field's identity. It rises where fields of one configuration and seed become other ones than rounding
-makes, so that old and new fields must not stand in one study. A golden test of twenty losses fails until it does.
+`FIELD_VERSION` is part of a field's identity. It rises where fields of one configuration and seed become other ones than
+rounding makes, so that old and new fields must not stand in one study. A golden test of twenty losses fails until it does.
 """
 
 from __future__ import annotations
