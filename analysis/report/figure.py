@@ -57,7 +57,9 @@ def figure(
         if len(draws) > 1:
             share_legend(canvas)
         _rasterize_clouds(canvas)
-        canvas.draw_without_rendering()
+        engine = canvas.get_layout_engine()
+        assert engine is not None
+        engine.execute(canvas)
         canvas.set_layout_engine(None)  # keep the positions found: each file would lay out again
         png = io.BytesIO()
         canvas.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
