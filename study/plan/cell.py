@@ -6,16 +6,18 @@ It is a training point, a train seed, a sampler point and a sample seed, undistu
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
 
 from pfgm.config import SamplerConfig
 from pfgm.process.resolve import resolve_sampler
 from study.plan.identity import plain
 from study.plan.points import Point
 from study.plan.role import Role
-from study.rows.records import SCHEMA_VERSION, canonical_json
+from study.rows.records import SCHEMA_VERSION, canonical_json, check_columns
 
 if TYPE_CHECKING:
     from study.plan.trial import Trial
@@ -68,41 +70,73 @@ class Cell:
         return canonical_json(plain({"train": self.trial.point, "sampler": self.sampler.point}))
 
     def to_row(self) -> Mapping[str, object]:
-        """Return its row of the manifest, made anew each time: kept, the rows of 100,000 cells would take 700 MB."""
-        trial, info = self.trial, self.trial.config.info
-        exact = trial.network is None
-        numbers = resolve_sampler(self.sampler.config, trial.process)
-        kind, level = self.disturbance or (None, None)
-        trained = trial.train.model_dump(include=KNOWN if exact else None, exclude={"force"})
-        return {
-            "study_id": trial.config.name,
-            "cell_id": self.cell_id,
-            "trial_id": trial.trial_id,
-            "point_id": trial.point_id,
-            "train_id": trial.train_id,
-            "sampler_id": self.sampler_id,
-            "seed_train": trial.seed,
-            "seed_sample": self.seed_sample,
-            "step": 0 if exact else trial.train.steps,
-            "is_final": True,
-            "design_role": str(trial.role),
-            "design_sampler_role": str(self.sampler.role),
-            "design_point": self.declared,
-            "data_name": info.name,
-            "data_hash": info.hash,
-            "data_n": info.n,
-            "data_dim": info.dim,
-            "data_center": info.center,
-            **{f"network_{k}": ",".join(map(str, v)) if k == "channel_mult" and v else v for k, v in trial.network or ()},
-            **{f"train_{k}": v for k, v in trained.items()},
-            "train_height_max": None if exact else trial.process.height_max,
-            "train_R_max": None if exact else trial.process.R_max,
-            **{f"sampler_{k}": v for k, v in self.sampler.config.model_dump().items()},
-            "sampler_T": numbers.T,
-            "sampler_T_ratio": numbers.T_ratio,
-            "sampler_atol": numbers.atol,
-            "perturb_kind": kind,
-            "perturb_level": level,
-            "prov_design": trial.config.design.name,
-            "schema_version": SCHEMA_VERSION,
-        }
+        """Return its row of the manifest, made anew: kept, the rows of 100,000 cells would take 700 MB."""
+        return {**_of_trial(self.trial), **_of_sampler(self), **_of_cell(self)}
+
+
+def planned_table(cells: Sequence[Cell], schema: pa.Schema) -> pa.Table:
+    """Cells as rows of the manifest, column by column; what cells share is made once, and no row of its own for each.
+
+    Raises:
+        KeyError: a column that the schema lacks.
+    """
+    trials: dict[int, Mapping[str, object]] = {}
+    samplers: dict[tuple[int, str], Mapping[str, object]] = {}
+    parts = []
+    for cell in cells:
+        trial = id(cell.trial)  # trials with equal fields are others
+        if trial not in trials:
+            trials[trial] = _of_trial(cell.trial)
+        if (trial, cell.sampler_id) not in samplers:
+            samplers[trial, cell.sampler_id] = _of_sampler(cell)
+        parts.append((_of_cell(cell), samplers[trial, cell.sampler_id], trials[trial]))
+    check_columns({name for part in parts for columns in part for name in columns}, schema)
+    columns = {name: [next((p[name] for p in part if name in p), None) for part in parts] for name in schema.names}
+    return pa.Table.from_pydict(columns, schema=schema)
+
+
+def _of_trial(trial: Trial) -> dict[str, object]:
+    """Return the columns that all cells of a trial share."""
+    info, exact = trial.config.info, trial.network is None
+    trained = trial.train.model_dump(include=KNOWN if exact else None, exclude={"force"})
+    return {
+        "study_id": trial.config.name,
+        "trial_id": trial.trial_id,
+        "point_id": trial.point_id,
+        "train_id": trial.train_id,
+        "seed_train": trial.seed,
+        "step": 0 if exact else trial.train.steps,
+        "is_final": True,
+        "design_role": str(trial.role),
+        "data_name": info.name,
+        "data_hash": info.hash,
+        "data_n": info.n,
+        "data_dim": info.dim,
+        "data_center": info.center,
+        **{f"network_{k}": ",".join(map(str, v)) if k == "channel_mult" and v else v for k, v in trial.network or ()},
+        **{f"train_{k}": v for k, v in trained.items()},
+        "train_height_max": None if exact else trial.process.height_max,
+        "train_R_max": None if exact else trial.process.R_max,
+        "prov_design": trial.config.design.name,
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
+def _of_sampler(cell: Cell) -> dict[str, object]:
+    """Return the columns that all cells of a trial at one sampler point share."""
+    numbers = resolve_sampler(cell.sampler.config, cell.trial.process)
+    return {
+        "sampler_id": cell.sampler_id,
+        "design_sampler_role": str(cell.sampler.role),
+        "design_point": cell.declared,
+        **{f"sampler_{k}": v for k, v in cell.sampler.config.model_dump().items()},
+        "sampler_T": numbers.T,
+        "sampler_T_ratio": numbers.T_ratio,
+        "sampler_atol": numbers.atol,
+    }
+
+
+def _of_cell(cell: Cell) -> dict[str, object]:
+    """Return the columns of one cell alone."""
+    kind, level = cell.disturbance or (None, None)
+    return {"cell_id": cell.cell_id, "seed_sample": cell.seed_sample, "perturb_kind": kind, "perturb_level": level}

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from study.config.study import StudyConfig
 from study.fields.store import FieldStore
-from study.plan.cell import Cell
+from study.plan.cell import Cell, planned_table
 from study.plan.designs.design import GrowingDesign, Proposals, design_of
 from study.plan.own_columns import manifest_schema
 from study.plan.reach import Identity, identities, joint_points
@@ -23,7 +23,7 @@ from study.plan.trial import Trial
 from study.rows.folders import read_evals
 from study.rows.measured import Measured
 from study.rows.planned import read_plan, write_plan, write_proposed
-from study.rows.records import done_columns, is_done, table
+from study.rows.records import done_columns, is_done
 from study.rows.storage import Place
 
 logger = logging.getLogger(__name__)
@@ -183,8 +183,8 @@ class Worklist:
             return
         self._plan(proposed)
         self.waiting += proposed
-        cells = [cell.to_row() for trial in proposed for cell in trial.cells]
-        write_proposed(self.config.folder, len(self.cells), table(cells, manifest_schema()))
+        cells = [cell for trial in proposed for cell in trial.cells]
+        write_proposed(self.config.folder, len(self.cells), planned_table(cells, manifest_schema()))
         self.n_proposed += 1
         if self.n_proposed >= MANY_PROPOSED:
             self.write_manifest()
@@ -194,8 +194,7 @@ class Worklist:
         folder, schema = self.config.folder, manifest_schema()
         known, measured = (pa.array(names, pa.string()) for names in ([c.cell_id for c in self.cells], list(self.rows)))
         parts = [
-            table([cell.to_row() for cell in self.cells[start : start + AT_ONCE]], schema)
-            for start in range(0, max(len(self.cells), 1), AT_ONCE)
+            planned_table(self.cells[start : start + AT_ONCE], schema) for start in range(0, max(len(self.cells), 1), AT_ONCE)
         ]
         if any(_kept(written, known, measured).num_rows for written in stored_plan(folder, ["cell_id"])):
             parts += [_kept(written, known, measured) for written in stored_plan(folder)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,13 +75,19 @@ HISTORY = pa.schema(
 """history/<train_id>.parquet: the mean training loss and gradient norm over the steps since the row before."""
 
 
+def check_columns(names: Set[str], schema: pa.Schema) -> None:
+    """Refuse columns that a schema lacks.
+
+    Raises:
+        KeyError: there are such.
+    """
+    if unknown := sorted(names - set(schema.names)):
+        raise KeyError(f"columns not in the row schema: {', '.join(unknown)}; add them to study/rows/records.py")
+
+
 def table(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
     """Rows as a table of ``schema``; a key that the schema lacks is an error, a missing one is null."""
-    known = set(schema.names)
-    for row in rows:
-        unknown = sorted(set(row) - known)
-        if unknown:
-            raise KeyError(f"columns not in the row schema: {', '.join(unknown)}; add them to study/rows/records.py")
+    check_columns({name for row in rows for name in row}, schema)
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
 
 

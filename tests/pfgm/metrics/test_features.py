@@ -31,7 +31,7 @@ def normal(n: int, d: int, seed: int) -> torch.Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("k", [64, 192, 384])
+@pytest.mark.parametrize("k", [64, 192, 768])
 def test_frechet_agrees_with_the_eigenvalues_of_the_product(k):
     """tr(S1 + S2) − 2 Σ √λ(S1 S2), the non-symmetric product's eigenvalues by LAPACK; n > k samples."""
     x, y = normal(k + 300, k, 0), normal(k + 200, k, 1) @ (torch.eye(k, dtype=torch.float64) + 0.02 * normal(k, k, 2)) + 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -101,6 +102,8 @@ def test_the_display_shows_what_workers_say(folder: Folder) -> None:
             return state.is_file() and any("training, step" in t["doing"] for t in json.loads(state.read_text())["trials"])
 
         wait_for(told, 90, "step in the display")
+        (shown,) = json.loads((folder.path / "results/tiny/state.json").read_text())["trials"]
+        assert re.search(r"training, step \d+/100000", shown["doing"]), shown
     finally:
         process.terminate()
         process.communicate(timeout=120)
