@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from analysis import load_study  # noqa: E402
+from benchmarks.trivial import TRIVIAL  # noqa: E402
 from study.config.yaml_source import read_source  # noqa: E402
 from study.load import load_source  # noqa: E402
 from study.plan.own_columns import evals_schema  # noqa: E402
@@ -44,13 +45,8 @@ from study.rows.storage import Place  # noqa: E402
 from study.run import main as run_study  # noqa: E402
 from study.status import status  # noqa: E402
 
-STUDY: dict[str, Any] = {
+STUDY: dict[str, Any] = TRIVIAL | {
     "name": "many",
-    "data": {"name": "rings", "n": 64},
-    "network": {"name": "mlp", "width": 4, "depth": 1},
-    "train": {"steps": 1, "batch_size": 8, "warmup_steps": 1},
-    "sampler": {"solver": "heun2", "steps": 2},
-    "evaluate": {"samples": 50, "metrics": ["fid", "sliced_wasserstein"]},
     "search": {
         "train": {"sigma": {"log_uniform": [0.1, 0.2]}, "tau": {"log_uniform": [0.02, 0.04]}},
         "sampler": {"T_ratio": {"log_uniform": [0.5, 2.0]}},

@@ -27,14 +27,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.trivial import TRIVIAL  # noqa: E402
 from study.rows.segments import NAME  # noqa: E402
 from study.run import main as run_study  # noqa: E402
 
-STUDY: dict[str, Any] = {
+STUDY: dict[str, Any] = TRIVIAL | {
     "name": "trivial",
-    "data": {"name": "rings", "n": 64},
-    "network": {"name": "mlp", "width": 4, "depth": 1},
-    "train": {"steps": 1, "batch_size": 8, "warmup_steps": 1},
     "sampler": {"solver": "euler", "steps": 1},
     "evaluate": {"samples": 50, "metrics": ["sliced_wasserstein"]},
     "search": {"train": {"sigma": {"uniform": [0.1, 0.2]}}},

@@ -33,6 +33,7 @@ from study.cluster.environment import prepare  # noqa: E402
 
 prepare(None)
 
+from benchmarks.trivial import TRIVIAL  # noqa: E402
 from study.cluster.board import LOOK_S, Board, interval  # noqa: E402
 from study.cluster.searcher import WorklistSearcher  # noqa: E402
 from study.config.yaml_source import read_source  # noqa: E402
@@ -45,13 +46,9 @@ from study.plan.trial import Trial  # noqa: E402
 from study.plan.worklist import Worklist  # noqa: E402
 from study.rows.records import write_table  # noqa: E402
 
-STUDY: dict[str, Any] = {
+STUDY: dict[str, Any] = TRIVIAL | {
     "name": "simulated",
-    "data": {"name": "rings", "n": 64},
-    "network": {"name": "mlp", "width": 4, "depth": 1},
     "train": {"steps": 100, "batch_size": 8, "warmup_steps": 1},
-    "sampler": {"solver": "heun2", "steps": 2},
-    "evaluate": {"samples": 50, "metrics": ["fid", "sliced_wasserstein"]},
     "search": {"train": {"sigma": {"log_uniform": [0.1, 0.2]}}, "sampler": {"T_ratio": {"log_uniform": [0.5, 2.0]}}},
 }
 

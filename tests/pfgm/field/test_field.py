@@ -18,30 +18,6 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def worst_error(x: Tensor, t: Tensor, data: Tensor) -> float:
-    """Largest relative error of a row of the target; infinite where a value is not finite."""
-    truth = direct_target(x, t, data)
-    error = ((normalized_target(x, t, data, GAMMA).double() - truth).norm(dim=1) / truth.norm(dim=1)).max()
-    return error.nan_to_num(math.inf).item()
-
-
-@pytest.mark.parametrize("d", [1, 2, 64, 784, 3072])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 5000.0])
-def test_target_against_direct_differences(d: int, scale: float) -> None:
-    """Largest relative error over rows ≤ 1e-6, on duplicates, twins 0.01 apart and points 1e-5 from a source."""
-    data = twins(d, scale, gap=1e-2)
-    x, t = hard_points(data, scale)
-    assert worst_error(x, t, data) <= 1e-6
-
-
-@pytest.mark.parametrize("d", [64, 3072])
-def test_twins_closer_than_the_matrix_product_resolves(d: int) -> None:
-    """Gap 1e-3 at scale 5000 about an offset of 15,000: rows are recomputed by exact differences, to 1e-6."""
-    data = twins(d, 5000.0, gap=1e-3) + 15_000.0
-    x, t = hard_points(data, 5000.0)
-    assert worst_error(x, t, data) <= 1e-6
-
-
 def test_float32_gemm_would_fail() -> None:
     """The accuracy test sees a target formed from float32 matrix products: its error is above 1e-3."""
     data = twins(784, 1.0, gap=1e-2)
@@ -52,15 +28,6 @@ def test_float32_gemm_would_fail() -> None:
     wrong = -math.sqrt(784) * e_hat / (e_hat.norm(dim=1, keepdim=True) + GAMMA)
     truth = direct_target(x, t, data)
     assert ((wrong - truth).norm(dim=1) / truth.norm(dim=1)).max() > 1e-3
-
-
-@pytest.mark.parametrize("d", [2, 3072])
-def test_heights_a_million_times_sigma(d: int) -> None:
-    """At (1+τ)^M = 1e6 the target is finite and accurate."""
-    data = twins(d, 1.0, gap=1e-2)
-    t = 0.01 * 1e6 * normal(16, seed=4).abs()
-    x = data[:16] + normal(16, d, seed=5) * t[:, None]
-    assert worst_error(x, t, data) <= 1e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from helpers.rows import known, row_of, write
-from helpers.s3_server import Gate, s3_server
+from helpers.s3_server import Gate
 
 from analysis import load_study
 from study.rows import measured, segments
@@ -28,18 +28,9 @@ from study.status import status
 Rows = Mapping[str, Mapping[str, object]]
 
 
-@pytest.fixture(scope="module")
-def gate() -> Iterator[Gate]:
-    with s3_server() as gate:
-        yield gate
-
-
-@pytest.fixture(params=["directory", "s3"])
-def study(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "directory":
-        return Place.of(tmp_path / "study")
-    request.getfixturevalue("gate")
-    return Place.of(f"s3://bucket/{tmp_path.name}")
+@pytest.fixture
+def study(place: Place) -> Place:
+    return place / "study"
 
 
 @pytest.fixture(autouse=True)

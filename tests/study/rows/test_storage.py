@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.folder import Folder, same_rows
-from helpers.s3_server import Gate, s3_server
+from helpers.s3_server import Gate
 
 from analysis import load_study
 from study.fields.__main__ import main as fields_main
@@ -23,26 +23,12 @@ from study.rows.storage import Place, StorageError, clean_temporary
 from study.status import main as status_main
 
 
-@pytest.fixture(scope="module")
-def gate() -> Iterator[Gate]:
-    with s3_server() as gate:
-        yield gate
-
-
 @pytest.fixture(autouse=True)
 def open_gate(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test refused, the next one may."""
     yield
     if "gate" in request.fixturenames:
         request.getfixturevalue("gate").refuse = lambda method, path: None
-
-
-@pytest.fixture(params=["directory", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "directory":
-        return Place.of(tmp_path / "results")
-    request.getfixturevalue("gate")
-    return Place.of(f"s3://bucket/{tmp_path.name}")
 
 
 def test_a_place_is_a_place(place: Place) -> None:
