@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from pfgm.config import foreign_train_keys
+from pfgm.config import OWN_GRIDS, foreign_train_keys
 from pfgm.metrics.features.networks import check_ready, default_features
 from pfgm.mistakes import Mistake
 from pfgm.networks.build import build_network, check_network
@@ -83,11 +83,14 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
         raise source.error(("perturb", "exempt"), "belongs to weight_bits and weight_noise; remove it, or give one of them")
     if not levels:
         return
-    solver = config.sampling(config.default("sampler")).solver
+    sampler = config.sampling(config.default("sampler"))
     if config.field_source.exact and (config.perturb.weight_bits or config.perturb.weight_noise):
         raise source.error(("perturb",), "an exact field has no weights; remove weight_bits and weight_noise")
-    if config.perturb.noise and SOLVERS[str(solver)].adaptive:
-        text = f"is added before every step, which needs a fixed-step solver; sampler.solver is {solver}, use heun2"
+    if config.perturb.noise and SOLVERS[sampler.solver].adaptive:
+        text = f"is added before every step, which needs a fixed-step solver; sampler.solver is {sampler.solver}, use heun2"
+        raise source.error(("perturb", "noise"), text)
+    if config.perturb.noise and sampler.grid in OWN_GRIDS:
+        text = f"needs steps that all samples take together; sampler.grid is {sampler.grid}, use rho"
         raise source.error(("perturb", "noise"), text)
     if config.perturb.exempt:
         _check_exempt(source, config)

@@ -229,6 +229,10 @@ def test_cells_without_disturbance_keep_their_names(folder: Folder) -> None:
         ({"perturb": {"exempt": ["*.bias"]}}, "perturb.exempt: belongs to weight_bits and weight_noise"),
         ({"perturb": {"nois": [0.1]}}, "did you mean `noise`"),
         (
+            {"perturb": {"noise": [0.1]}, "sampler": {"solver": "pc2", "steps": 4, "grid": "tuned"}, "search": {}},
+            "perturb.noise: needs steps that all samples take together; sampler.grid is tuned, use rho",
+        ),
+        (
             {"perturb": {"noise": [0.1]}, "sampler": {"solver": "dopri5"}, "search": {}},
             "perturb.noise: .*sampler.solver is dopri5, use heun2",
         ),
