@@ -76,7 +76,9 @@ def write_files(folder: Path, title: str, subtitle: str, sections: Sequence[Sect
             block.frame.to_csv(path, index=False)
     for name, frame in rows.items():
         (tables / name).parent.mkdir(parents=True, exist_ok=True)
-        columns = pa.Table.from_pandas(frame, preserve_index=False)
+        bare = frame.copy(deep=False)
+        bare.attrs = {}  # no part of a CSV, and not all of it can be written
+        columns = pa.Table.from_pandas(bare, preserve_index=False)
         csv.write_csv(columns, tables / f"{name}.csv", csv.WriteOptions(quoting_style="needed"))
     write_text(folder / "report.md", to_markdown(title, subtitle, sections))
     page = folder / "report.html"

@@ -18,6 +18,7 @@ from analysis.report.build import build_sections, write_files
 from analysis.report.study import Study, disturbed_rows, rate
 from analysis.rows.load import load_study, place_of
 from analysis.rows.meta import design_of, study_of
+from analysis.rows.question import decided_rows
 from study.rows.storage import Place
 
 
@@ -51,8 +52,8 @@ def write_reports(paths: Sequence[str | Path], output: str | Path | None = None,
 
 def studies_of(frames: Sequence[pd.DataFrame]) -> list[Study]:
     """Name each study of a report, rate it and set its disturbed rows apart."""
-    labels = several.labels(frames)
-    return [Study(name, frame, rate(frame), disturbed_rows(frame)) for name, frame in zip(labels, frames, strict=True)]
+    labels, decided = several.labels(frames), [decided_rows(frame) for frame in frames]
+    return [Study(name, frame, rate(frame), disturbed_rows(frame)) for name, frame in zip(labels, decided, strict=True)]
 
 
 def output_of(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame], output: str | Path | None) -> Place:

@@ -75,7 +75,7 @@ def curve_of(question: Question) -> pd.DataFrame:
             "assumed": ratios["assumed"].get(level, ""),
         })  # fmt: skip
     result = pd.DataFrame(table, columns=_COLUMNS)
-    result.attrs = {**question.frame.attrs, "held_fixed": held, "skipped": skipped, "axis": setting.axis}
+    result.attrs = {**setting.frame.attrs, "held_fixed": held, "skipped": skipped, "axis": setting.axis}
     return result
 
 

@@ -38,6 +38,13 @@ class Cells:
 
 def axis_cells(question: Question) -> Cells:
     """Select the rows along one parameter, the other group at its default, and give each row its level and its unit."""
+    if "cells" not in question.answers:
+        question.answers["cells"] = _axis_cells(question)
+    cells: Cells = question.answers["cells"]
+    return cells
+
+
+def _axis_cells(question: Question) -> Cells:
     setting = question.setting
     axis = setting.axis
     rows, held, skipped = _select(question)

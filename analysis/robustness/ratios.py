@@ -32,14 +32,21 @@ def level_ratios(question: Question) -> pd.DataFrame:
         comparisons (K), pooled (the variance that all levels share, or None).
     """
     cells = axis_cells(question)
-    result = compare_levels(question, cells)
+    result = compare_levels(question, cells).copy()
     missed = skipped_rows(cells.rows, cells.rows["raw"], question.measured)
     result.attrs["skipped"] = {**cells.skipped, **missed, **result.attrs["skipped"]}
     return result
 
 
 def compare_levels(question: Question, cells: Cells) -> pd.DataFrame:
-    """Return the table of `level_ratios` for cells that are at hand; ``attrs["skipped"]`` has the rows that lack a partner."""
+    """Return the table of `level_ratios` for the question's cells; ``attrs["skipped"]`` has the rows that lack a partner."""
+    if "levels" not in question.answers:
+        question.answers["levels"] = _compare_levels(question, cells)
+    levels: pd.DataFrame = question.answers["levels"]
+    return levels
+
+
+def _compare_levels(question: Question, cells: Cells) -> pd.DataFrame:
     setting, reference = question.setting, cells.reference
     pooled, skipped = None, dict[str, int]()
     if setting.axis.group == "sampler" and setting.one:

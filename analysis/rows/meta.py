@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -46,6 +47,28 @@ class Shared(dict[str, Any]):
         return self
 
 
+class Memory(Shared):
+    """What statistics found out about one frame, whose rows must not change: asked again, they look it up.
+
+    It lives in the frame's ``attrs`` (key `DECIDED`) as long as the frame. pandas hands it on to selections and copies too,
+    which are other rows: `memory_of` knows them.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        super().__init__()
+        self.of = weakref.ref(frame)
+
+
+DECIDED = "decided"
+"""Mark of the rows of `analysis.rows.question.decided_rows` in ``attrs``; no result and no frame of the caller has it."""
+
+
+def memory_of(frame: pd.DataFrame) -> dict[Any, Any]:
+    """Return the memory of a frame, or an empty one for a frame that keeps none."""
+    memory = frame.attrs.get(DECIDED)
+    return memory if isinstance(memory, Memory) and memory.of() is frame else {}
+
+
 def undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of fields as they were trained, in a new index; ``attrs["disturbed"]`` counts the others.
 
@@ -60,12 +83,10 @@ def undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def searched_axes(frame: pd.DataFrame) -> list[Axis]:
     """Return the searched parameters in the order of the YAML, training first, with the default resolved from the rows."""
-    search = study_of(frame).get("search") or {}
-    return [
-        _axis(frame, group, name, distribution)
-        for group in ("train", "sampler")
-        for name, distribution in (search.get(group) or {}).items()
-    ]
+    memory = memory_of(frame)
+    if None not in memory:
+        memory[None] = _axes(frame)
+    return list(memory[None])
 
 
 def find_axis(frame: pd.DataFrame, parameter: str | Axis) -> Axis:
@@ -136,7 +157,17 @@ def as_number(value: object) -> float | None:
         return None
 
 
-def _axis(frame: pd.DataFrame, group: str, name: str, distribution: dict[str, Any]) -> Axis:
+def _axes(frame: pd.DataFrame) -> list[Axis]:
+    search = study_of(frame).get("search") or {}
+    axes: list[Axis] = []
+    for group in ("train", "sampler"):
+        if parameters := search.get(group):
+            rows = _default_rows(frame, group)
+            axes += [_axis(frame, rows, group, name, distribution) for name, distribution in parameters.items()]
+    return axes
+
+
+def _axis(frame: pd.DataFrame, at_default: pd.DataFrame, group: str, name: str, distribution: dict[str, Any]) -> Axis:
     column = next((c for c in (f"{group}_{name}", f"network_{name}") if c in frame.columns), f"{group}_{name}")
     kind = next((k for k in distribution if k in _KINDS), "choice")
     numeric = column in frame.columns and pd.api.types.is_numeric_dtype(frame[column])
@@ -156,18 +187,22 @@ def _axis(frame: pd.DataFrame, group: str, name: str, distribution: dict[str, An
         categorical=not numeric,
         low=low,
         high=high,
-        default=_default_value(frame, group, name, column, numeric),
+        default=_default_value(frame, at_default, group, name, column, numeric),
     )
 
 
 _KINDS = ("log_uniform", "uniform", "choice", "int_uniform", "log_int_uniform")
 
 
-def _default_value(frame: pd.DataFrame, group: str, name: str, column: str, numeric: bool) -> Value | None:
+def _default_rows(frame: pd.DataFrame, group: str) -> pd.DataFrame:
+    """Return the rows at the default of both groups; where there are none, those at the default of this one."""
+    both = is_default(frame, "train") & is_default(frame, "sampler")
+    return frame.loc[both if both.any() else is_default(frame, group)]
+
+
+def _default_value(frame: pd.DataFrame, rows: pd.DataFrame, group: str, name: str, column: str, numeric: bool) -> Value | None:
     if column not in frame.columns:
         return None
-    both = is_default(frame, "train") & is_default(frame, "sampler")
-    rows = frame.loc[both if both.any() else is_default(frame, group)]
     known = rows[column].dropna()
     if len(known):
         value = known.mode().iloc[0]
@@ -218,6 +253,8 @@ class Setting:
     """Rows at the default point of each group, ``train`` and ``sampler``."""
     along: pd.Series
     """Rows at the default or on the arm of the parameter, where the design has arms; else those off the default point."""
+    questions: dict[str | None, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was asked about it, by metric: of decided rows, each question is made once."""
 
 
 def setting_of(frame: pd.DataFrame, parameter: str | Axis) -> Setting:
@@ -227,6 +264,14 @@ def setting_of(frame: pd.DataFrame, parameter: str | Axis) -> Setting:
         AnalysisError: no such searched parameter.
     """
     frame = undisturbed(frame)
+    memory = memory_of(frame)
+    if parameter not in memory:
+        memory[parameter] = _setting_of(frame, parameter)
+    setting: Setting = memory[parameter]
+    return setting
+
+
+def _setting_of(frame: pd.DataFrame, parameter: str | Axis) -> Setting:
     axis, one, rated = find_axis(frame, parameter), compares(frame), not seeks_best(frame)
     default = {group: is_default(frame, group) for group in ("train", "sampler")}
     role = frame["design_role" if axis.group == "train" else "design_sampler_role"]

@@ -10,19 +10,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import pandas as pd
 
-from analysis.rows.meta import Axis, Setting, setting_of, undisturbed
+from analysis.rows.meta import DECIDED, Axis, Memory, Setting, setting_of, undisturbed
 from analysis.rows.metrics import Measured, default_metric, need_ratio_metric, on_scale
 from analysis.rows.units import unit_key
 
 MAIN: Final = cast("str", None)
 """Default of an argument ``metric``: the study's main metric, which `statistic` puts in its place."""
-_DECIDED = "decided"
-"""Mark of decided rows in ``attrs``; no result and no frame of the caller has it."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +52,7 @@ def statistic(*, ratio: bool = False, perturbed: bool = False) -> Callable[[Stat
                 need_ratio_metric(rows, bound.arguments["metric"], function.__name__)
             result = function(*bound.args, **bound.kwargs)
             if isinstance(result, pd.DataFrame | pd.Series):
-                result.attrs.pop(_DECIDED, None)
+                result.attrs.pop(DECIDED, None)
             return result
 
         return cast("Statistic[P, R]", decided)
@@ -63,13 +61,16 @@ def statistic(*, ratio: bool = False, perturbed: bool = False) -> Callable[[Stat
 
 
 def decided_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the undisturbed rows of a frame, marked; rows that have the mark are returned as they are."""
-    if frame.attrs.get(_DECIDED):
+    """Return the undisturbed rows of a frame, marked; rows that have the mark are returned as they are.
+
+    The frame that gets the mark has a memory too: whoever keeps it for several statistics has each comparison computed once.
+    """
+    if DECIDED in frame.attrs:
         return frame
     rows = undisturbed(frame)
     if rows is frame:
         rows = frame.copy(deep=False)  # the caller's frame keeps its attrs
-    rows.attrs[_DECIDED] = True
+    rows.attrs[DECIDED] = Memory(rows)
     return rows
 
 
@@ -83,6 +84,8 @@ class Question:
     """The parameter, the design and the roles of the rows."""
     measured: Measured
     """The metric and its scale."""
+    answers: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was computed for this question, by its name; asked of decided rows again, it is the same question."""
 
 
 def ask(frame: pd.DataFrame, parameter: str | Axis, metric: str | None = None) -> Question:
@@ -96,6 +99,11 @@ def ask(frame: pd.DataFrame, parameter: str | Axis, metric: str | None = None) -
         AnalysisError: no such parameter or metric, or a frame of several studies.
     """
     setting = setting_of(frame, parameter)
-    measured = on_scale(setting.frame, metric)
-    field = unit_key(setting.rows, setting.given)
-    return Question(setting.rows.assign(field=field, raw=measured.raw, y=measured.y), setting, measured)
+    if metric not in setting.questions:
+        measured = on_scale(setting.frame, metric)
+        unit = unit_key(setting.rows, setting.given)
+        rows = setting.rows.assign(field=unit, raw=measured.raw, y=measured.y)
+        rows.attrs = {"disturbed": setting.frame.attrs.get("disturbed", 0)}  # every step would copy the others
+        setting.questions[metric] = Question(rows, setting, measured)
+    question: Question = setting.questions[metric]
+    return question
