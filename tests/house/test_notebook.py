@@ -73,7 +73,8 @@ def test_they_run_on_a_study_with_failures(tmp_path: Path) -> None:
         bad = row["train_sigma"] == 0.3 and row["seed_train"] == 0
         return "failed" if bad else "diverged" if row["sampler_rtol"] == 0.1 else "complete"
 
-    study = write_study(tmp_path / "synthetic", Truth(status=status, sample_seeds=2))
+    axes = {"train_axes": ("sigma", "M"), "sampler_axes": ("solver", "rtol")}
+    study = write_study(tmp_path / "synthetic", Truth(status=status, sample_seeds=2, **axes))
     parts = [build.read(path).cells for path in OF_STUDIES]
     joined = nbformat.v4.new_notebook()
     joined.cells = [cell for part in parts for cell in (*part, nbformat.v4.new_code_cell("%reset -f"))]
@@ -86,7 +87,7 @@ def test_they_run_on_a_study_with_failures(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_report_step_by_step_on_a_small_sobol_study(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "sobol", Truth(design="sobol", trials=6, train_seeds=1, samples=False))
+    study = write_study(tmp_path / "sobol", Truth(design="sobol", trials=6, train_seeds=1, samples=False, train_axes=("sigma", "M")))
     assert pictures(build.run(NOTEBOOKS[1], str(study))) >= 2
 
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from helpers.folder import Folder
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis import load_study, write_report
 from analysis.report.__main__ import main
@@ -49,7 +50,7 @@ def test_the_page_is_self_contained_and_in_order(tmp_path: Path) -> None:
 @pytest.fixture
 def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are built but not drawn to files, which takes most of a report's time."""
-    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
     monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: None)
 
 

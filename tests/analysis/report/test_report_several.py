@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis import load_study
 from analysis.report.__main__ import main
@@ -30,7 +31,7 @@ TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2, sa
 @pytest.fixture
 def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are built but not drawn to files, which takes most of a report's time."""
-    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
     monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: None)
 
 

@@ -343,8 +343,8 @@ def test_shipped_features_order_six_corruptions(name):
     if name == "fashion_mnist" and not FASHION.is_dir():
         pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
     script = Path(__file__).resolve().parents[3] / "experiments/features/corruptions.py"
-    images = {"digits": "1797", "fashion_mnist": "500"}[name]
-    command = [sys.executable, str(script), "--data", name, "--images", images, "--reference", "4000"]
+    images = {"digits": "1797", "fashion_mnist": "300"}[name]
+    command = [sys.executable, str(script), "--data", name, "--images", images, "--reference", "2000"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("**") == 2 * 6 * 5
