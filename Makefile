@@ -45,13 +45,9 @@ lint: $(STAMP)
 type: $(STAMP)
 	$(BIN)/mypy
 
+# Every benchmark in its short form, into benchmarks/RESULTS.md; a ratio that fell by more than 15 % is named.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/field_target.py
-	$(BIN)/python benchmarks/scheduling.py
-	$(BIN)/python benchmarks/shared_fields.py
-	$(BIN)/python benchmarks/analysis_scale.py
-	$(BIN)/python benchmarks/rows_scale.py --short
-	$(BIN)/python benchmarks/simulated_cluster.py --workers 100
+	$(BIN)/python benchmarks/all.py
 
 # The documentation, into site/: open site/index.html. A broken link or a public name without an entry ends it with an error.
 docs: $(STAMP)

@@ -30,6 +30,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from ratios import tell
 
 from study.rows.records import EVALS, HISTORY, MANIFEST
 
@@ -212,6 +213,9 @@ def measure(folder: Path, n: int, options: argparse.Namespace) -> int:
     for name, limit in (("load", LIMIT_LOAD_S), ("report", LIMIT_REPORT_S)):
         wall, own = spent[name], spent[f"{name} cpu"]
         print(f"  {name:<8} {wall:6.2f} s (CPU {own:.2f} s), limit {limit:g} s: {'ok' if wall <= limit else 'TOO SLOW'}")
+    with clock(spent, "pandas"):
+        pd.concat([pd.read_parquet(path) for path in sorted((folder / "evals").iterdir())])
+    tell("load_study", "pandas reading the same files", [spent["pandas"] / spent["load"]])
     print(f"  page     {page / 1e6:6.2f} MB")
     print("  slowest  " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in slow.slowest(6)))
     if options.profile:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from ratios import tell
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -101,6 +102,9 @@ def measure(width: int, size: int, all_points: bool, rounds: int, steps: int) ->
     ]
     for name in ("before", "alone"):
         ratios = [a / b for a, b in zip(times[name], times["bundles"], strict=True)]
+        if name == "alone":
+            reference = "all points" if all_points else "as searched"
+            tell(f"bundles of {size}, width {width}, reference {reference}", "one field after the other", ratios)
         shown.append(f"  {statistics.median(ratios):5.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
     return "".join(shown)
 

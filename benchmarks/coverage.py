@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from ratios import tell
 from scipy import stats
 
 from analysis import compare, summarize, tolerance_interval, variance_components
@@ -164,7 +165,8 @@ def show(title: str, found: Result, n_studies: int) -> None:
     for name, values in found.items():
         rows = np.asarray(values, dtype=float)
         if rows.shape[1] == 3:
-            width = np.median(rows[:, 1])
+            width = float(np.median(rows[:, 1]))
+            tell(f"width of {name}, {title}", "an oracle that knows every variance", [1 / width])
             print(f"  {name:46s} {rows[:, 0].mean():8.3f} {noisiest(rows):15.3f} {width:20.2f}")
         elif name == "inner set":
             print(f"  {'tolerance interval: every point truly within':46s} {rows[:, 0].mean():8.3f} {'':15s} {'':20s}"

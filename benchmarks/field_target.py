@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from ratios import tell
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -115,6 +116,9 @@ def measure(d: int, B: int, between_twins: bool, repeats: int) -> str:
     fraction = (4.0 * B * N * d / median["design"]) / (2.0 * 1536**3 / median["gemm"])
     memory_authors = peak_memory("authors", d, B, between_twins) if small else materialised
     memory = peak_memory("design", d, B, between_twins)
+    if small:
+        ratios = [a / median["design"] for a in times["authors"]]
+        tell(f"field target, d = {d}, B = {B}{', twins' if between_twins else ''}", "the authors' materialised formula", ratios)
     return (
         f"{d:5d} {B:4d} {'twins' if between_twins else '':6s} {1e3 * median['authors']:10.0f} {1e3 * median['design']:8.1f} "
         f"{median['authors'] / median['design']:6.1f}x {memory_authors / 2**20:9.0f}{' ' if small else '*'} "

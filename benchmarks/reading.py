@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from ratios import tell
 
 N, BATCH = 50_000, 10_000
 
@@ -59,7 +60,12 @@ def fresh(label: str, name: str, path: Path | None) -> None:
         return
     m = json.loads(done.stdout)
     memory = f"+{m['peak_mb']:4.0f} MB at its highest, +{m['mb']:4.0f} MB kept"
+    SECONDS[label] = m["seconds"]
     print(f"{label:44} {m['n']:7,.0f} points  {m['seconds']:6.2f} s  {memory}", flush=True)
+
+
+SECONDS: dict[str, float] = {}
+"""How long each took."""
 
 
 def natural(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -99,6 +105,12 @@ def main() -> None:
             Image.fromarray(image).save(folder / "pngs" / f"{k}.png", compress_level=1)
         fresh("folder of PNG files, first time", "images", folder / "pngs")
         fresh("folder of PNG files, from the cache", "images", folder / "pngs")
+    for layout in ("cifar10 archive", "folder of PNG files"):
+        tell(
+            f"{layout}, from the cache",
+            "the first time",
+            [SECONDS[f"{layout}, first time"] / SECONDS[f"{layout}, from the cache"]],
+        )
 
 
 if __name__ == "__main__":

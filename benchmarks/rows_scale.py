@@ -28,6 +28,7 @@ from typing import Any
 
 import psutil
 import yaml
+from ratios import tell
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -174,6 +175,7 @@ def main() -> None:
         print(
             f"tpe: proposal {numbers[0]} takes {1e3 * first:.0f} ms, {numbers[1]} {1e3 * last:.0f} ms: {last / first:.2f} times"
         )
+        tell(f"tpe, proposal {numbers[1]}", "all read and told anew", [anew / last])
         print(f"     with everything read and told anew: {1e3 * anew:.0f} ms, {anew / last:.0f} times that")
     finally:
         shutil.rmtree(folder)
@@ -208,6 +210,8 @@ def study_scale(folder: Path, n: int) -> None:
     print(f"disk         {disk:6.1f} MB, of which the plan {plan_mb:.1f}; as one file a row {n * row_mb / rows_mb:.0f} x")
     print(f"load_study   {load:6.2f} s; one file a row takes {n * row_s / load:.0f} times that; two columns {few:.2f} s")
     print(f"study.status {told:6.2f} s")
+    tell("load_study, rows in segments", "one file a row", [n * row_s / load])
+    tell("disk, rows in segments", "one file a row", [n * row_mb / rows_mb])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 import yaml
+from ratios import tell
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,6 +153,8 @@ def table(case: Case, calls: list[int]) -> None:
         before = min(value[0] for key, value in found.items() if key in BEFORE)
         others = min(value[0] for key, value in found.items() if key in OTHERS)
         for name, mine in (("own", own), ("tuned", tuned)):
+            tell(f"{case.name}, {n} calls, {name}: FD to converged", "the best solver that was there", [before / mine])
+            tell(f"{case.name}, {n} calls, {name}: FD to converged, others", "best of iPNDM-4, UniPC-3", [others / mine])
             told_others = f"iPNDM-4, UniPC-3 {others / mine:.2f} ×"
             print(f"| {n} | **ratio to {name}** | before {before / mine:.2f} × | {told_others} | |", flush=True)
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 import yaml
+from ratios import tell
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -89,6 +90,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     print(f"{trials} trials with Ray: {wall:.3f} s a trial in steady state, wall; driver's memory grew by {growth:.0f} MB")
+    tell("a trivial trial with Ray", "a loop in one process", [loop / wall])
     print(f"the same trials in a loop in one process: {loop:.3f} s a trial; with Ray {wall / loop:.2f} times that")
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ratios import tell
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -182,12 +183,12 @@ def main() -> None:
                 took = simulation.run()
         started = time.perf_counter()
         work.measured.tidy()
-        tell(simulation, took, trials, time.perf_counter() - started)
+        show(simulation, took, trials, time.perf_counter() - started)
     finally:
         shutil.rmtree(folder)
 
 
-def tell(simulation: Simulation, took: float, trials: int, tidied_s: float) -> None:
+def show(simulation: Simulation, took: float, trials: int, tidied_s: float) -> None:
     """Print what came of it."""
     options, rows = simulation.options, len(simulation.work.rows)
     assert rows == len(simulation.work.cells)
@@ -197,6 +198,7 @@ def tell(simulation: Simulation, took: float, trials: int, tidied_s: float) -> N
     share = (simulation.blocked - begin) / (simulation.worked + simulation.blocked - begin)
     driver = sum(spent for what, spent in simulation.spent.items() if "beside" not in what)
     print(f"blocked      {100 * share:.2f} % of the workers' time, at most {max(later, default=0.0):.2f} s at once")
+    tell(f"{options.workers} workers at work", "workers that never wait", [1 - share], "0.98")
     print(f"start        a worker waits {max(first):.1f} s at most for its first trial")
     print(f"driver       busy {100 * driver / took:.1f} % of the time")
     for what, seconds in simulation.spent.items():

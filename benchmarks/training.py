@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ratios import tell
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -152,6 +153,7 @@ def main() -> None:
     print(f"{'':30}{'batch':>6}{'trainer':>10}{'plain':>10}  ratio")
     for case in CUDA if options.device == "cuda" else CPU:
         trainer, loop, ratios = measure(case, options.rounds, options.seconds, options.device)
+        tell(f"training loop, {case.label}, batch {case.batch_size}", "a plain PyTorch loop", ratios, "0.97")
         shown = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} … {max(ratios):.3f})"
         print(f"{case.label:30}{case.batch_size:>6}{trainer:>8.3g}/s{loop:>8.3g}/s  {shown}", flush=True)
         print(f"    {describe_network(case.network, case.shape)}")

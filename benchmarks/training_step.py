@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ratios import tell
 from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -83,6 +84,8 @@ def share(width: int, rounds: int) -> str:
     step, now, before = (statistics.median(times[name]) for name in ("step", "now", "before"))
     spread = [n / s for n, s in zip(times["now"], times["step"], strict=True)]
     was = step - now + before
+    gains = [(s - n + b) / s for s, n, b in zip(times["step"], times["now"], times["before"], strict=True)]
+    tell(f"training step of digits, width {width}", "the target in float64, nothing kept", gains)
     return (
         f"{width:6d} {was:8.2f} {before:8.2f} {100 * before / was:6.0f} %  {step:8.2f} {now:8.2f}"
         f" {100 * now / step:6.0f} % ({100 * min(spread):.0f} … {100 * max(spread):.0f}) {worst:10.1e}"

@@ -87,7 +87,8 @@ def test_they_run_on_a_study_with_failures(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_report_step_by_step_on_a_small_sobol_study(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "sobol", Truth(design="sobol", trials=6, train_seeds=1, samples=False, train_axes=("sigma", "M")))
+    truth = Truth(design="sobol", trials=6, train_seeds=1, samples=False, train_axes=("sigma", "M"))
+    study = write_study(tmp_path / "sobol", truth)
     assert pictures(build.run(NOTEBOOKS[1], str(study))) >= 2
 
 
