@@ -1,3 +1,4 @@
+from analysis.plots.curves import plot_partial_curve as plot_partial_curve
 from analysis.plots.curves import plot_robustness as plot_robustness
 from analysis.plots.disturbances import plot_perturbation_robustness as plot_perturbation_robustness
 from analysis.plots.field import plot_directions as plot_directions
@@ -35,6 +36,8 @@ from analysis.robustness.interval import ToleranceInterval as ToleranceInterval
 from analysis.robustness.interval import tolerance_interval as tolerance_interval
 from analysis.robustness.overview import parameter_overview as parameter_overview
 from analysis.robustness.pairs import interaction as interaction
+from analysis.robustness.partial import partial_curves as partial_curves
+from analysis.robustness.partial import partial_ratings as partial_ratings
 from analysis.rows.interchange import load_studies as load_studies
 from analysis.rows.interchange import of_study as of_study
 from analysis.rows.interchange import to_csv as to_csv

@@ -42,6 +42,7 @@ SHORT: dict[str, str] = {
     "reading": "",
     "coverage": "--studies 60",
     "null_studies": "--studies 60",
+    "partial": "--studies 10",
 }
 """Arguments of the short form of each benchmark. The fault campaign finds no ratio: `make faults`."""
 COLUMNS = ("what", "baseline", "ratio", "least … largest", "asked", "command")

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 
 from analysis.plots.style import PALETTE, draw_anchors, draw_legend, mark_failures, note, pad_log, parameter_axes
 from analysis.robustness.curves import curve_of
-from analysis.rows.meta import Axis
+from analysis.robustness.partial import partial_curves
+from analysis.rows.meta import Axis, find_axis, tolerance_of
 from analysis.rows.metrics import anchors
 from analysis.rows.question import Question, ask
 from analysis.rows.words import metric_label
@@ -66,6 +67,47 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
         mark_failures(ax, curve["x"], bad)
     if drawn.empty:
         note(ax, "no complete row")
+    return ax
+
+
+def plot_partial_curve(
+    frame: pd.DataFrame, parameter: str | Axis, *, curves: pd.DataFrame | None = None, ax: Axes | None = None, **options: Any
+) -> Axes:
+    """Draw one parameter's ratio to the default with the others averaged: curve, band of the whole curve, tolerance.
+
+    For designs that fill the box; see `partial_curves`.
+
+    Args:
+        frame: rows of `analysis.load_study`.
+        parameter: a searched parameter.
+        curves: what `partial_curves` returned, where it is at hand.
+        ax: axes to draw on; new ones if None.
+        options: passed to `partial_curves`.
+    """
+    table, axis = partial_curves(frame, **options) if curves is None else curves, find_axis(frame, parameter)
+    curve = table.loc[table["parameter"].eq(axis.name) & table["group"].eq(axis.group)]
+    ax, positions = parameter_axes(ax, axis, curve["value"].tolist())
+    ax.set_ylabel(f"{metric_label(frame, table.attrs['metric'])} ÷ the default's")
+    if curve.empty:
+        note(ax, "; ".join(table.attrs["skipped"]) or "not searched")
+        return ax
+    x, limit = [positions[value] for value in curve["value"]], 1 + tolerance_of(frame)
+    ax.set_yscale("log")
+    if axis.categorical:
+        ends = [curve["ratio"] - curve["low_all"], curve["high_all"] - curve["ratio"]]
+        ax.errorbar(x, curve["ratio"], yerr=ends, fmt="o", color=PALETTE[0], capsize=3, label="95 % of all values")
+    else:
+        ax.fill_between(
+            x, curve["low_all"], curve["high_all"], color=PALETTE[0], alpha=0.12, lw=0, label="95 % of whole curves"
+        )
+        ax.fill_between(x, curve["low"], curve["high"], color=PALETTE[0], alpha=0.22, lw=0, label="95 % at each value")
+        ax.plot(x, curve["ratio"], color=PALETTE[0], lw=1.4)
+    own = curve.loc[curve["is_default"], "value"].iloc[0]
+    mark: dict[str, Any] = {"color": PALETTE[1], "markersize": 13, "markeredgecolor": "black", "zorder": 5}
+    ax.plot([positions[own]], [1.0], "*", label="default", **mark)
+    ax.axhline(limit, color=PALETTE[1], ls="--", lw=0.9, label=f"default + {tolerance_of(frame):.0%}")
+    pad_log(ax, curve[["low_all", "high_all"]].to_numpy(), True)
+    draw_legend(ax)
     return ax
 
 

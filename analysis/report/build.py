@@ -29,6 +29,7 @@ SECTIONS: Registry[Callable[[Study], Section | None]] = Registry(
     noise="analysis.report.sections.noise:section",
     training="analysis.report.sections.parameters:section",
     sampler="analysis.report.sections.sampler:section",
+    partial="analysis.report.sections.partial:section",
     likelihood="analysis.report.sections.likelihood:section",
     interaction="analysis.report.sections.interaction:section",
     box="analysis.report.sections.box:section",

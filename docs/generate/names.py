@@ -48,7 +48,8 @@ QUESTIONS = (
         "reference/analysis-matters.md", "What matters?",
         "Which parameter, and which seed, moves quality most. Most of these need points that fill the box, as `sobol` gives.",
         "variance_components plot_variance_components parameter_importance plot_parameter_importance regional_sensitivity"
-        " plot_regional_sensitivity tolerance_volume plot_tolerance_volume worst_case plot_worst_case",
+        " plot_regional_sensitivity partial_curves partial_ratings plot_partial_curve"
+        " tolerance_volume plot_tolerance_volume worst_case plot_worst_case",
     ),
     Question(
         "reference/analysis-more.md", "How much more?",

@@ -54,6 +54,7 @@ bad = rows["sampler_rtol"].eq(0.1) & rows["seed_train"].eq(1)  # made-up failure
 analysis.plot_failures(rows.assign(status=rows["status"].mask(bad, "diverged")), by="rtol")""",
     "plot_parameter_importance": "analysis.plot_parameter_importance(box, n_permutations=99, n_bootstrap=5)",
     "plot_regional_sensitivity": "analysis.plot_regional_sensitivity(box, n_permutations=99)",
+    "plot_partial_curve": 'analysis.plot_partial_curve(box, "sigma")',
     "plot_tolerance_volume": "analysis.plot_tolerance_volume(box)",
     "plot_worst_case": "analysis.plot_worst_case(box)",
 }
