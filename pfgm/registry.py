@@ -152,6 +152,7 @@ FEATURES: Registry[FeatureKind] = Registry(
 METRICS: Registry[Metric] = Registry(
     "metric",
     fid="pfgm.metrics.cards:FID",
+    fid_infinity="pfgm.metrics.cards:FID_INFINITY",
     kid="pfgm.metrics.cards:KID",
     precision_recall="pfgm.metrics.cards:PRECISION_RECALL",
     neighbours="pfgm.metrics.cards:NEIGHBOURS",

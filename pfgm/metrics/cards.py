@@ -16,7 +16,7 @@ from torch import Tensor
 from pfgm.config import SamplerConfig
 from pfgm.metrics.card import Metric, Seen
 from pfgm.metrics.columns import columns_of
-from pfgm.metrics.frechet import frechet_distance, moments
+from pfgm.metrics.frechet import frechet_at_infinity, frechet_distance, moments
 from pfgm.metrics.kernels import energy_distance, kernel_distance
 from pfgm.metrics.likelihood import likelihood
 from pfgm.metrics.neighbours import K_NEAREST, neighbour_gap, neighbour_statistics, precision_recall
@@ -52,6 +52,12 @@ def _fid(seen: Seen) -> dict[str, object]:
 def _kid(seen: Seen) -> dict[str, object]:
     kid, error = kernel_distance(seen.features, seen.data.kept.to(seen.features))
     return {"metric_features": seen.data.network.label, "metric_kid": kid, "metric_kid_se": error}
+
+
+def _fid_infinity(seen: Seen) -> dict[str, object]:
+    """Measure FID less its error of few samples; nothing where the samples are too few to tell."""
+    found = frechet_at_infinity(seen.features, seen.data.reference.train)
+    return {"metric_features": seen.data.network.label, **({} if found is None else {"metric_fid_infinity": found})}
 
 
 def _precision_recall(seen: Seen) -> dict[str, object]:
@@ -144,6 +150,7 @@ def _solver_error(seen: Seen) -> dict[str, object]:
 
 
 FID = Metric(_fid, columns_of("fid"))
+FID_INFINITY = Metric(_fid_infinity, columns_of("fid_infinity"))
 KID = Metric(_kid, columns_of("kid"))
 PRECISION_RECALL = Metric(_precision_recall, columns_of("precision_recall"), pairs=True)
 NEIGHBOURS = Metric(_neighbours, columns_of("neighbours"))

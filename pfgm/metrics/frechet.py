@@ -55,6 +55,26 @@ def frechet_distance(
     return float((m_1 - m_2).square().sum() + _trace(s_1) + _trace(s_2) - 2 * _overlap(s_1, s_2))
 
 
+def frechet_at_infinity(features: Tensor, reference: Moments) -> float | None:
+    """Return the distance that infinitely many samples would have, by one step of Richardson's in 1/n.
+
+    A distance of n samples is too large by about c/n. With F(n) that of all and F(n/2) the mean of the two halves:
+    2 F(n) − F(n/2).
+
+    Args:
+        features: of the samples (n, k).
+        reference: moments of the data.
+    Returns:
+        None where half of the samples are fewer than k + 1: their covariance is singular, and the error is not c/n.
+    Source: Chong & Forsyth, arXiv 1911.07023 (FID∞), who fit a line through fifteen sizes; with halves the noise is the same.
+    """
+    n, k = features.shape
+    if n // 2 <= k:
+        return None
+    halves = [frechet_distance(*moments(half), *reference) for half in (features[: n // 2], features[n // 2 :])]
+    return 2 * frechet_distance(*moments(features), *reference) - sum(halves) / 2
+
+
 def frechet_flops(n_1: int, n_2: int, k: int) -> float:
     """Operations of one distance between n₁ and n₂ points of k features, moments included, in order of magnitude."""
     r_1, r_2 = sorted((min(n_1, k), min(n_2, k)))
