@@ -14,8 +14,10 @@ from pfgm import training as training
 from pfgm.data.dataset import load_data as load_data
 from pfgm.flow.base import Flow as Flow
 from pfgm.flow.checkpoint import load_field as load_field
+from pfgm.flow.fit import fit as fit
 from pfgm.flow.poisson_flow import from_poisson_flow as from_poisson_flow
 from pfgm.flow.trained import Field as Field
+from pfgm.metrics.measure import evaluate as evaluate
 from pfgm.prior.latent import Latents as Latents
 from pfgm.prior.latent import interpolate as interpolate
 from pfgm.sampling.integrate import integrate as integrate

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from pfgm.mistakes import Mistake
+from pfgm.mistakes import Mistake, raised
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +44,26 @@ class Model(BaseModel):
     """A section of search.yaml: frozen, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def checked(model: type[M_], section: str, values: Mapping[str, object]) -> M_:
+    """Return a section of a study file with these keys.
+
+    Raises:
+        Mistake: a key that it has not, with the nearest one that it has; or a value that is refused.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        found = error.errors()[0]
+    key = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        near = get_close_matches(key, model.model_fields, 1)
+        raise Mistake(f"{section}.{key}", f"no such key; use {near[0] if near else 'one of ' + ', '.join(model.model_fields)}")
+    reason = raised(found)
+    if isinstance(reason, Mistake):
+        raise Mistake((section, *reason.path), reason.text)
+    raise Mistake(f"{section}.{key}" if key else section, f"{reason}, got {found['input']!r}")
 
 
 class Keys(Model):

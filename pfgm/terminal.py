@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-COMMANDS = ("pfgm.data", "study.run", "study.status", "study.fields", "analysis.report", "analysis.power")
+COMMANDS = ("pfgm", "pfgm.data", "study.run", "study.status", "study.fields", "analysis.report", "analysis.power")
 """Run as ``python -m``."""
 INTERRUPTED = 128 + signal.SIGINT
 STOPPED = "stopped by Ctrl-C"

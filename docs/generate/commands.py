@@ -15,6 +15,9 @@ COMMANDS = {
     "study.fields ls": "List the trained fields of a storage.",
     "analysis.report": "Write a report from rows that are there.",
     "analysis.power": "See what more seeds would tell.",
+    "pfgm fit": "Train a field on your data, without a study file.",
+    "pfgm sample": "Sample from a field.",
+    "pfgm evaluate": "Measure a field against data.",
     "pfgm.data describe": "See what is in a data set before training on it.",
 }
 

@@ -113,7 +113,15 @@ def load_data(config: DataConfig) -> Dataset:
     if config.name not in READERS:
         raise DataError("data.name", f"unknown data set '{config.name}'; use one of {', '.join(READERS)}")
     _refuse_foreign_keys(config)
-    items = READERS[config.name].read(config)
+    return dataset_of(config, READERS[config.name].read(config))
+
+
+def dataset_of(config: DataConfig, items: Items) -> Dataset:
+    """Bring items that were read to the units they are trained in.
+
+    Raises:
+        DataError: they cannot be used.
+    """
     if 0 in items.values.shape[1:]:
         raise DataError(
             "data", f"every point has shape {items.values.shape[1:]}, without a number; give points with coordinates"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from pfgm.config import NetworkConfig
 from pfgm.flow.base import Flow
+from pfgm.flow.written import save_field
 from pfgm.networks.base import FieldNetwork
 from pfgm.process.base import Process
 from pfgm.training.history import Progress
@@ -35,6 +37,17 @@ class Field(Flow):
         """The field with a trainer's averaged weights."""
         history = tuple(trainer.history)
         return cls(trainer.averaged_network(), trainer.process, trainer.network_config, trainer.seed, history)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the field into a new folder; `pfgm.load_field` reads it.
+
+        Raises:
+            FileExistsError: the folder holds a field already.
+            OSError: it cannot be written.
+        """
+        if (Path(folder) / "field.json").exists():
+            raise FileExistsError(f"{folder} holds a field already; name another folder, or remove it")
+        save_field(self, folder)
 
     @property
     def device(self) -> torch.device:

@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from pfgm.flow.checkpoint import pack_field, unpack_field
+from pfgm.flow.checkpoint import unpack_field
 from pfgm.flow.packed import Damaged, pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
+from pfgm.flow.written import pack_field
 from study.rows.storage import READERS, Place
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from PIL import Image
 
 import pfgm
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
-from pfgm.flow.checkpoint import save_field
+from pfgm.flow.written import save_field
 from pfgm.registry import METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
 from study import load_study_config, make_plan
 from study.config.designs import DESIGNS

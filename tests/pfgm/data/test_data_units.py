@@ -13,9 +13,10 @@ from pfgm.data.dataset import load_data
 from pfgm.data.describe import describe, text
 from pfgm.data.errors import DataError
 from pfgm.data.units import FAR, stored, units_of
-from pfgm.flow.checkpoint import load_field, pack_field, save_field
+from pfgm.flow.checkpoint import load_field
 from pfgm.flow.exact import exact_field, exact_train
 from pfgm.flow.trained import Field
+from pfgm.flow.written import pack_field, save_field
 from pfgm.metrics.evaluator import Evaluator
 from pfgm.training.trainer import Trainer
 

@@ -18,9 +18,10 @@ from torch import Tensor
 import pfgm
 from pfgm.config import NetworkConfig
 from pfgm.field.empirical import mean_source, normalized_target
-from pfgm.flow.checkpoint import load_field, save_field
+from pfgm.flow.checkpoint import load_field
 from pfgm.flow.poisson_flow import AUTHORS, from_poisson_flow
 from pfgm.flow.trained import Field
+from pfgm.flow.written import save_field
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.ddpmpp import DDPMpp
 from pfgm.networks.heads import plain_length, root_magnitude

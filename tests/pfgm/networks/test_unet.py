@@ -11,9 +11,10 @@ from helpers.folder import Folder
 
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
-from pfgm.flow.checkpoint import load_field, save_field
+from pfgm.flow.checkpoint import load_field
 from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
+from pfgm.flow.written import save_field
 from pfgm.networks.build import build_network, check_network
 from pfgm.training.history import FIELD_VERSION
 from pfgm.training.trainer import Trainer

@@ -15,9 +15,10 @@ from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.field.plane import Plane
 from pfgm.field.target import Doubts
-from pfgm.flow.checkpoint import load_field, save_field
+from pfgm.flow.checkpoint import load_field
 from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
+from pfgm.flow.written import save_field
 from pfgm.mistakes import Mistake
 from pfgm.training.bundle import Bundle, bundle_key
 from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged

@@ -14,9 +14,9 @@ from pfgm import load_field
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.empirical import mean_source, normalized_target
-from pfgm.flow.checkpoint import save_field
 from pfgm.flow.packed import Damaged, pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
+from pfgm.flow.written import save_field
 from pfgm.networks.build import build_network
 from pfgm.networks.heads import field_head, median_noise_ratio, plain_length, root_magnitude
 from pfgm.process.kernel import kernel_noise

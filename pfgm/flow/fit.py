@@ -1,0 +1,116 @@
+"""Train a field on data, with what a study file would leave to its defaults chosen from the shape and the time."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pfgm.config import NetworkConfig, TrainConfig
+from pfgm.data.dataset import Dataset
+from pfgm.data.given import dataset
+from pfgm.flow.trained import Field
+from pfgm.kinds import checked
+from pfgm.mistakes import Mistake
+from pfgm.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+SMALL = 256
+"""Coordinates up to which images are trained as vectors, by an MLP."""
+TRIED, TRIED_S = 4, 4.0
+"""Steps whose time is taken together, and seconds for which that is done."""
+SHARE, MOST = 0.9, 200_000
+"""Share of the minutes that is planned for; most steps."""
+TELL_S = 1.0
+"""Seconds between two moves of the bar, about."""
+
+
+def fit(
+    x: object, *, minutes: float | None = None, network: str | Mapping[str, object] | None = None, seed: int = 0,
+    device: str = "auto", data: Mapping[str, object] | None = None, progress: bool = True, **train: Any,
+) -> Field:  # fmt: skip
+    """Train a field on x and return it, ready to sample.
+
+    Ctrl-C ends the training and returns what is trained so far.
+
+    Args:
+        x: a name such as ``"digits"``, a file or folder, an array or tensor, or a torch Dataset (`pfgm.data.given.dataset`).
+        minutes: about how long to train; the number of steps follows from it. Without it: ``steps``, or 2,500.
+        network: ``mlp``, ``unet``, ``ddpmpp``, or the keys of ``network`` in a study file; default by the shape of the data.
+        seed: of weights and batches; equal seeds give equal fields.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``.
+        data: keys of ``data`` in a study file, such as ``{"size": 32}``.
+        progress: show a bar with the time left.
+        train: keys of ``train`` in a study file, such as ``steps=5000, sigma=0.1``.
+    Raises:
+        Mistake: a key or value that is refused, or data that cannot be used; one line with the cure.
+        TrainingDiverged: the loss was not finite; a lower ``learning_rate`` helps.
+    """
+    if minutes is not None and ("steps" in train or not minutes > 0):
+        raise Mistake("minutes", f"must be above 0, and alone without steps, got {minutes:g}")
+    points = dataset(x, data)
+    for note in points.notes:
+        logger.warning(note)
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    chosen = _network(points, network)
+    if minutes is not None:
+        train["steps"] = _steps(points, chosen, train, seed, place, minutes)
+    trainer = Trainer(points, chosen, checked(TrainConfig, "train", train), seed, place)
+    _run(trainer, progress, None if minutes is None else 60 * minutes)
+    return Field.from_trainer(trainer)
+
+
+def _network(points: Dataset, network: str | Mapping[str, object] | None) -> NetworkConfig:
+    """Return the network asked for, or one for the shape: an MLP for vectors and small images, else a U-Net."""
+    if network is not None:
+        return checked(NetworkConfig, "network", {"name": network} if isinstance(network, str) else network)
+    shape = points.info.shape
+    if len(shape) == 1 or points.info.dim <= SMALL or any(side % 4 for side in shape[1:]):
+        return NetworkConfig(width=256)
+    return NetworkConfig.model_validate({"name": "unet", "width": 32, "depth": 2, "patch": 2 if min(shape[1:]) >= 16 else 1})
+
+
+def _steps(points: Dataset, network: NetworkConfig, train: Mapping[str, Any], seed: int, device: str, minutes: float) -> int:
+    """Return the steps that fit into the minutes, by the time of some: for a tenth of the minutes, or a few seconds."""
+    started = time.perf_counter()
+    trial = Trainer(points, network, checked(TrainConfig, "train", {**train, "steps": 100 * TRIED}), seed, device)
+    marks = []
+    for _ in trial.run(report_every=TRIED):  # each time the loss is read, so the device has finished
+        marks.append(time.perf_counter())
+        if len(marks) > 2 and marks[-1] - started > min(TRIED_S, 6 * minutes):
+            break
+    step_s = statistics.median(b - a for a, b in pairwise(marks)) / TRIED
+    return max(1, min(MOST, int((SHARE * 60 * minutes - (time.perf_counter() - started)) / step_s)))
+
+
+def _run(trainer: Trainer, progress: bool, budget_s: float | None) -> None:
+    """Train to the last step, to Ctrl-C, or until the time is up."""
+    started, every = time.perf_counter(), 1
+    columns = TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3g}")
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not progress) as bar:
+        task = bar.add_task("training", total=trainer.train.steps, loss=float("nan"))
+        try:
+            while trainer.step < trainer.train.steps:
+                begun, before = time.perf_counter(), trainer.step
+                for told in trainer.run(report_every=every):
+                    bar.update(task, completed=told.step, loss=told.loss)
+                    step_s = (time.perf_counter() - begun) / (told.step - before)
+                    if budget_s is not None and time.perf_counter() - started > budget_s:
+                        logger.warning("the time is up at step %d of %d", told.step, told.steps)
+                        return
+                    wanted = max(1, min(50, int(TELL_S / step_s)))
+                    if not every <= wanted < 2 * every:
+                        every = wanted
+                        break
+        except KeyboardInterrupt:
+            if not trainer.step:
+                raise
+            logger.warning("stopped at step %d of %d; the field is what was trained so far", trainer.step, trainer.train.steps)
