@@ -54,6 +54,7 @@ def pack_field(field: Field) -> dict[str, bytes]:
         "network": field.network_config.model_dump(),
         "train": field.process.train.model_dump() | {"height_ratio": None},  # M says it, as a number
         "data": {key: value for key, value in asdict(info).items() if key not in OF_DATA},
+        **({"together": field.together} if field.together > 1 else {}),
     }
     finite = _finite(description)
     assert isinstance(finite, dict)
@@ -120,7 +121,7 @@ def unpack_field(read: Callable[[str], bytes], where: object, device: torch.devi
     network.load_state_dict(tensors, strict=True)
     network = network.to(device).eval().requires_grad_(False)
     history = tuple(Progress(*values) for values in description["history"])
-    return Field(network, process, config, int(description["seed"]), history)
+    return Field(network, process, config, int(description["seed"]), history, int(description.get("together", 1)))
 
 
 def save_field(field: Field, folder: str | Path) -> None:
