@@ -82,7 +82,7 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
             print(estimate_line(config, work, n_slots), flush=True)
         else:
             print(bundles_line(work.waiting, work.there, together.fields, n_slots), f"  together        {together}", sep="\n")
-            print(estimate_line(config, work, n_slots, together.gain or 1.0), flush=True)
+            print(estimate_line(config, work, n_slots, together.gain), flush=True)
     except ValueError as error:  # what cannot be had here, such as weights that must be downloaded
         raise ConfigError(f"{config.name}: {one_line(error)}") from error
     if pilot is None:
