@@ -111,7 +111,8 @@ class WorklistSearcher(_Local, Searcher):
             spent = self.deaths[trial.trial_id] > self.config.retries or self.failed_starts[trial.trial_id] >= STARTS
             again = not spent or len(trials) > 1
             if again:
-                self.work.postpone(trial, alone=spent or self.deaths[trial.trial_id] == self.config.retries)
+                last_try = counted is self.deaths and counted[trial.trial_id] == self.config.retries
+                self.work.postpone(trial, alone=spent or last_try)
             else:
                 self._write_lost(trial, reason)
             self.progress.finish(trial.trial_id, lost=not again, postponed=again)
