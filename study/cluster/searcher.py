@@ -97,8 +97,8 @@ class WorklistSearcher(_Local, Searcher):
         """
         counted = self.deaths if counts and trial_id in self.began else self.failed_starts
         trials, said = self._take_back(trial_id)
-        for error in (end["error"] for end in said.values() if end.get("phase") == "storage"):  # no row could be written
-            self.stop.because(str(error))
+        if unwritten := [end["error"] for end in said.values() if end.get("phase") == "storage"]:  # all are to be run again
+            self.stop.because(str(unwritten[0]))
             for trial in trials:
                 self.progress.finish(trial.trial_id, lost=True)
             return
