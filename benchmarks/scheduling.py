@@ -1,10 +1,10 @@
 """What scheduling costs: a thousand trials that do next to nothing, against the same trials in a loop in this process.
 
-    python benchmarks/scheduling.py [--trials 1000]
+    python benchmarks/scheduling.py [--trials 1000] [--bundle 16]
 
 Each trial trains one step of a tiny network on 64 points and measures one row of 50 samples. The driver is a process of its
 own as always; its memory is sampled from outside. "Steady state" leaves out the first tenth of the trials, in which workers
-start.
+start. With `--bundle`, so many fields are handed out and trained together; a trial is one of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.trivial import TRIVIAL  # noqa: E402
-from study.rows.segments import NAME  # noqa: E402
+from study.rows.segments import NAME, OF_BUNDLE  # noqa: E402
 from study.run import main as run_study  # noqa: E402
 
 STUDY: dict[str, Any] = TRIVIAL | {
@@ -52,13 +52,14 @@ def measure_loop(folder: Path, trials: int) -> float:
 
 def rows_in(name: str) -> int:
     """Rows of a file of ``evals/``."""
-    found = NAME.fullmatch(name)
+    found = NAME.fullmatch(name) or OF_BUNDLE.fullmatch(name)
     return int(found.group(2)) if found else 1
 
 
-def measure_ray(folder: Path, trials: int) -> tuple[float, float]:
+def measure_ray(folder: Path, trials: int, bundle: int) -> tuple[float, float]:
     """(wall seconds a trial in steady state, growth of the driver's memory there in MB)."""
     command = [sys.executable, "-m", "study.run", "search.yaml", "--no-report", "--set", f"design.trials={trials}"]
+    command += ["--set", f"resources.bundle={bundle}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
@@ -80,15 +81,20 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Seconds of scheduling a trial, against a loop in one process.")
     parser.add_argument("--trials", type=int, default=1000)
-    trials = parser.parse_args().trials
+    parser.add_argument("--bundle", type=int, default=1)
+    options = parser.parse_args()
+    trials = options.trials
     folder = Path(tempfile.mkdtemp(prefix="pfgm-scheduling-"))
     try:
         (folder / "search.yaml").write_text(yaml.safe_dump({**STUDY, "design": {"name": "random", "trials": trials}}))
-        wall, growth = measure_ray(folder, trials)
+        wall, growth = measure_ray(folder, trials, options.bundle)
         loop = measure_loop(folder, max(trials // 5, 20))
     finally:
         shutil.rmtree(folder)
-    print(f"{trials} trials with Ray: {wall:.3f} s a trial in steady state, wall; driver's memory grew by {growth:.0f} MB")
+    told = "" if options.bundle == 1 else f" in bundles of {options.bundle}"
+    print(
+        f"{trials} trials with Ray{told}: {wall:.3f} s a trial in steady state, wall; driver's memory grew by {growth:.0f} MB"
+    )
     print(f"the same trials in a loop in one process: {loop:.3f} s a trial; with Ray {wall / loop:.2f} times that")
 
 

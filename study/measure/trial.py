@@ -84,6 +84,7 @@ def run_trials(config: StudyConfig, tasks: Sequence[Task], number: int | None = 
         if len(jobs) > 1 and _can_measure(jobs[0]):
             train_together(jobs)
         trained = time.monotonic()
+        rows.begin()
         for told, task in zip(jobs, tasks, strict=True):
             told.deadline.put_off(time.monotonic() - trained)
             _finish(told, task.todo)

@@ -1,8 +1,8 @@
 """Where a worker's rows go: into a file each, the moment they are measured, or together into one file for several fields.
 
 A file of one row takes 5 ms to write and as much to gather; trials that take next to nothing would do little else. So the
-rows of fields that were handed out together wait for each other, but no longer than `limits.checkpoint_seconds`, which is what
-a killed worker may have to do again.
+rows of fields that were handed out together wait for each other, as long as they come within `limits.checkpoint_seconds`: that
+is what a killed worker may have to do again. A row that took longer is written at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ class RowWriter:
         self.waiting: list[Mapping[str, object]] = []
         self.done = set[str]()
         """Cells whose rows were taken, written or waiting."""
-        self._since = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Measuring begins, or goes on with no row that waits."""
+        self._since = time.monotonic()
 
     def write(self, row: Mapping[str, object]) -> None:
         """Take one cell's row.
@@ -47,10 +51,8 @@ class RowWriter:
         if self.number is None or row_path(self.config, cell_id).is_file():
             write_row(self.config, row)
             return
-        now = time.monotonic()
-        self._since = self._since if self.waiting else now
         self.waiting.append({**row, **provenance(self.config)})
-        if now - self._since > self.config.limits.checkpoint_seconds:
+        if time.monotonic() - self._since > self.config.limits.checkpoint_seconds:
             self.flush()
 
     def flush(self) -> None:
@@ -59,6 +61,7 @@ class RowWriter:
             name = name_of_bundle(self.number, len(self.waiting))
             write_table(self.config.folder / "evals" / name, self.waiting, evals_schema())
             self.waiting = []
+            self.begin()
 
     def has(self, cell: Cell) -> bool:
         """Return whether a cell has its row: of this worker, or of a process of this trial that was killed."""

@@ -19,8 +19,9 @@ def names() -> list[str]:
 def test_rows_wait_for_the_end_or_for_their_time(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     config = folder.load(limits={"checkpoint_seconds": 30.0})
     cells = [cell for trial in make_plan(config) for cell in trial.cells]
-    writer, now = RowWriter(config, 7), 100.0
+    now = 100.0
     monkeypatch.setattr("study.measure.writing.time.monotonic", lambda: now)
+    writer = RowWriter(config, 7)
     for cell in cells[:2]:
         writer.write({**cell.to_row(), "status": "failed"})
     assert not Path("results/tiny/evals").exists() and [writer.has(cell) for cell in cells] == [True, True, False, False]
@@ -28,9 +29,11 @@ def test_rows_wait_for_the_end_or_for_their_time(folder: Folder, monkeypatch: py
     writer.write({**cells[2].to_row(), "status": "failed"})
     assert names() == ["bundle-00000007-3"]
     writer.flush()
+    writer.begin()
+    now += 31.0
     writer.write({**cells[3].to_row(), "status": "failed"})
-    writer.flush()
-    assert names() == ["bundle-00000007-1", "bundle-00000007-3"] and len(folder.rows()) == 4
+    assert names() == ["bundle-00000007-1", "bundle-00000007-3"], "it took that long, and is written at once"
+    assert len(folder.rows()) == 4
 
 
 def test_a_row_takes_the_place_of_an_older_one_in_its_file(folder: Folder) -> None:
