@@ -19,6 +19,7 @@ more than rounding raises `FIELD_VERSION` too (`pfgm.training.history`), and a g
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -226,9 +227,7 @@ class Trainer:
 
     def averaged_network(self) -> FieldNetwork:
         """A copy of the network with the averaged weights, in evaluation mode."""
-        network = build_network(
-            self.network_config, self.process.info.shape, self.process.info.sd, self.process.noise_ratio
-        ).to(self.device, self.network.dtype)
+        network = copy.deepcopy(self.network)
         with torch.no_grad():
             for parameter, value in zip(network.parameters(), self.average, strict=True):
                 parameter.copy_(value)
