@@ -43,7 +43,7 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
     owner = f"{os.uname().nodename}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     if room.standing:  # other studies may run there too
         claims_actor()
-    board = new_board()
+    board = new_board(work.most)
     shared = {"config": for_workers(config), "owner": owner if room.standing else None, "board": board}
     trainable = tune.with_resources(
         tune.with_parameters(ray_trial, **shared, every_s=interval(n_slots * work.most)),

@@ -6,6 +6,7 @@ trial. It counts the death of a worker that is taken over from another trial twi
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -106,13 +107,14 @@ class WorklistSearcher(_Local, Searcher):
         for trial in trials:
             if trial not in left:
                 self.progress.finish(trial.trial_id)
+        now = time.monotonic()
         for trial in left:
             counted[trial.trial_id] += 1
             spent = self.deaths[trial.trial_id] > self.config.retries or self.failed_starts[trial.trial_id] >= STARTS
             again = not spent or len(trials) > 1
             if again:
                 last_try = counted is self.deaths and counted[trial.trial_id] == self.config.retries
-                self.work.postpone(trial, alone=spent or last_try)
+                self.work.postpone(trial, alone=spent or last_try, now=now)
             else:
                 self._write_lost(trial, reason)
             self.progress.finish(trial.trial_id, lost=not again, postponed=again)

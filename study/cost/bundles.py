@@ -76,7 +76,7 @@ def choose(config: StudyConfig, work: Worklist, capacity: Capacity, tell: bool =
     waiting = [t for t in _to_train(work) if key_of(t) is not None]
     if declared != "auto":
         return _gain(config, waiting[0], capacity, declared) if waiting else Together(declared)
-    sizes = [k for k in SIZES if len(waiting) >= k * capacity.at_once(config, k) and _fits(config, capacity, k)]
+    sizes = [k for k in SIZES if len(waiting) >= k * capacity.at_once(config, k) and fits(config, capacity, k)]
     if not sizes or (capacity.gpus > 0 and machine.gpu_memory() is None):
         return Together(1)
     return _fastest(config, waiting[0], capacity, sizes)
@@ -93,7 +93,7 @@ def _to_train(work: Worklist) -> list[Trial]:
     return [t for t in work.waiting if t.train_id not in there] if work.config.field_source.trains else []
 
 
-def _fits(config: StudyConfig, capacity: Capacity, fields: int) -> bool:
+def fits(config: StudyConfig, capacity: Capacity, fields: int) -> bool:
     """Return whether the memory holds the trials that run at once."""
     needed, memory = memory_needed(config, fields), machine.gpu_memory()
     if capacity.gpus > 0 and memory is not None:

@@ -212,18 +212,19 @@ class Worklist:
         """Cells of the trials that are running."""
         return {cell.cell_id for trial in list(self.busy.values()) for cell in trial.cells}
 
-    def postpone(self, trial: Trial, alone: bool = False) -> None:
+    def postpone(self, trial: Trial, alone: bool = False, now: float | None = None) -> None:
         """Its worker died, or another study is training its field: come back to it later, after all others.
 
         Args:
             trial: the trial.
             alone: its field is then trained beside no other.
+            now: the moment from which it waits, one for those that are to come back together.
         """
         self.waiting.append(trial)
         self.there.discard(trial.train_id)
         if alone:
             self.alone.add(trial.trial_id)
-        self.not_before[trial.trial_id] = time.monotonic() + POSTPONE_S
+        self.not_before[trial.trial_id] = (time.monotonic() if now is None else now) + POSTPONE_S
 
     def _ask(self, proposals: Proposals) -> None:
         self.measured.look(proposals.running_cells())

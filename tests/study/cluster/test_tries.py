@@ -163,6 +163,7 @@ def test_a_death_of_several_leaves_them_together_while_they_have_tries(folder: F
         ray.start(trial := ray.hand_out())
         assert len(ray.handed_out) == n
         ray.die(trial)
+        assert len({ray.work.not_before[t.trial_id] for t in ray.work.waiting}) == 1, "they come back together"
     ray.start(ray.hand_out())
     assert len(ray.handed_out) == 7, "the last of three tries"
 
