@@ -95,7 +95,8 @@ class Job:
         if self.ended is not None:
             raise self.ended
         if self.made is not None:
-            return self.made, False
+            made, self.made = self.made, None  # the others need not wait in memory for the last one
+            return made, False
         train_id, source = self.trial.train_id, self.config.field_source
         if source.exact:
             return given_field(source, data_of(self.config.data, self.config.info.hash), self.device), False

@@ -25,6 +25,7 @@ from study.measure.outcomes import one_line
 from study.rows.storage import StorageError
 
 logger = logging.getLogger(__name__)
+State = Mapping[str, Tensor]
 
 
 def train_together(jobs: Sequence[Job]) -> None:
@@ -35,8 +36,10 @@ def train_together(jobs: Sequence[Job]) -> None:
     """
     ours = [job for job in jobs if job.claim()]
     try:
-        if len(ours) > 1:
-            _Together(ours).run()
+        begun = [(job, job.store.load_training(job.trial.train_id)) for job in ours]
+        fit = [(job, state) for job, state in begun if state is None or int(state.get("parts", 1)) == 1]
+        if len(fit) > 1:
+            _Together([job for job, _ in fit], [state for _, state in fit]).run()
     except StorageError:
         raise
     except BundleTooLarge as error:
@@ -52,17 +55,13 @@ def train_together(jobs: Sequence[Job]) -> None:
 class _Together:
     """The jobs of a bundle while it is trained."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        first = jobs[0]
-        network = first.trial.network
-        assert network is not None
-        states = [job.store.load_training(job.trial.train_id) for job in jobs]
-        fits = [state is None or int(state.get("parts", 1)) == 1 for state in states]
-        self.jobs = [job for job, fit in zip(jobs, fits, strict=True) if fit]
+    def __init__(self, jobs: Sequence[Job], states: Sequence[State | None]) -> None:
+        self.jobs, first = jobs, jobs[0]
+        assert first.trial.network is not None
         data = data_of(first.config.data, first.config.info.hash)
-        trains, seeds = [job.trial.train for job in self.jobs], [job.trial.seed for job in self.jobs]
-        self.bundle = Bundle(data, network, trains, seeds, first.device)
-        for k, state in enumerate(state for state, fit in zip(states, fits, strict=True) if fit):
+        trains, seeds = [job.trial.train for job in jobs], [job.trial.seed for job in jobs]
+        self.bundle = Bundle(data, first.trial.network, trains, seeds, first.device)
+        for k, state in enumerate(states):
             if state is not None:
                 self._continue(k, state)
         now = time.monotonic()
@@ -70,7 +69,7 @@ class _Together:
         self.first = [field.step for field in self.bundle.fields]
         self.before = [field.elapsed_s for field in self.bundle.fields]
 
-    def _continue(self, k: int, state: Mapping[str, Tensor]) -> None:
+    def _continue(self, k: int, state: State) -> None:
         try:
             self.bundle.load_state(k, state)
         except ValueError as error:  # begun on the CPU and continued on CUDA, or the reverse
