@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from pfgm.data.dataset import load_data
+from pfgm.memory import is_out_of_memory
 from pfgm.mistakes import Mistake
 from pfgm.training.bundle import Bundle, BundleTooLarge
 from pfgm.training.footprint import CONTEXT
@@ -77,7 +78,7 @@ def choose(config: StudyConfig, work: Worklist, capacity: Capacity, tell: bool =
     if declared != "auto":
         return _gain(config, waiting[0], capacity, declared) if waiting else Together(declared)
     sizes = [k for k in SIZES if len(waiting) >= k * capacity.at_once(config, k) and fits(config, capacity, k)]
-    if not sizes or (capacity.gpus > 0 and machine.gpu_memory() is None):
+    if not sizes or work.growing or (capacity.gpus > 0 and machine.gpu_memory() is None):
         return Together(1)
     return _fastest(config, waiting[0], capacity, sizes)
 
@@ -144,8 +145,10 @@ def steps_a_second(config: StudyConfig, handout: dict[str, Any], fields: int, wo
                 next(run)
                 steps += STEPS
         return fields * steps / (clock() - started)
-    except (Mistake, TrainingDiverged, BundleTooLarge):  # what ails them is said when they are trained
-        return 0.0
+    except Exception as error:  # what ails them is said when they are trained
+        if isinstance(error, Mistake | TrainingDiverged | BundleTooLarge) or is_out_of_memory(error):
+            return 0.0
+        raise
 
 
 def _training(config: StudyConfig, trial: Trial, fields: int) -> Trainer | Bundle:

@@ -28,9 +28,8 @@ def gpus_per_trial(config: StudyConfig, cpus: int, gpus: float, fields: int = 1)
         return 0.0
     if declared != "auto":
         return float(declared)
-    return (
-        10_000 // trials_per_gpu(config, cpus, gpus, fields) / 10_000
-    )  # Ray counts in ten thousandths: seven of 0.1429 are too many
+    share = 10_000 // trials_per_gpu(config, cpus, gpus, fields)  # Ray counts in these: seven of 0.1429 are too many
+    return share / 10_000
 
 
 def warn_without_gpu(config: StudyConfig, found: float) -> None:
