@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.trivial import TRIVIAL  # noqa: E402
+from study.rows.records import read_arrow  # noqa: E402
 from study.rows.segments import NAME, OF_BUNDLE  # noqa: E402
 from study.run import main as run_study  # noqa: E402
 
@@ -89,7 +90,7 @@ def measure_ray(folder: Path, trials: int, bundle: int) -> tuple[float, float, f
         while process.poll() is None:
             done = sum(map(rows_in, os.listdir(rows))) if rows.is_dir() else 0
             with contextlib.suppress(psutil.Error):
-                if done < trials:
+                if done and done < len(read_arrow(folder / "results/trivial/manifest.parquet", ["cell_id"])):
                     last = Moment(time.perf_counter(), cpu_seconds(driver), done, driver.memory_info().rss)
             if begun is None and done >= trials // 10:
                 begun = last

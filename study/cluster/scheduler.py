@@ -6,6 +6,7 @@ hands out what the rows say is missing, and once more what a process that died w
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import uuid
@@ -91,7 +92,7 @@ def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str | None
         run_trials(config, tasks, handout["number"])
     finally:
         if ends:
-            tune.report({"ends": ends})
+            tune.report({"ends": json.dumps(ends)})  # as text: Tune keeps statistics of every number, for good
 
 
 def _say(trial_id: str, ends: dict[str, Mapping[str, object]], board: Any, said: Mapping[str, object]) -> None:

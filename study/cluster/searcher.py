@@ -6,6 +6,7 @@ trial. It counts the death of a worker that is taken over from another trial twi
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -178,6 +179,6 @@ class ProgressCallback(_Local, tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         if "ends" in result:
-            self.searcher.said[trial.trial_id] = result["ends"]
-            for own_id, said in result["ends"].items():
+            self.searcher.said[trial.trial_id] = json.loads(result["ends"])
+            for own_id, said in self.searcher.said[trial.trial_id].items():
                 self.progress.update(own_id, said)
