@@ -96,7 +96,7 @@ class Simulation:
             return
         self.blocked += ready - now
         self.waits.append(ready - now)
-        trial = self.work.busy[self.searcher.own[name]]
+        (trial,) = self.searcher.own[name]
         took = self.options.trial_s * self.random.uniform(0.5, 1.5)
         self.worked += took
         for when in _steps(ready, ready + took, interval(self.options.workers)):
@@ -116,7 +116,7 @@ class Simulation:
             row |= {"metric_fid": self.random.random(), "metric_sliced_wasserstein": self.random.random()}
             write_table(self.work.config.folder / "evals" / f"{cell.cell_id}.parquet", [row], self.schema)
         self.written_s += time.perf_counter() - started
-        self.searcher.said[name] = {"phase": "done", "rows": len(trial.cells), "bad": 0}
+        self.searcher.said[name] = {trial.trial_id: {"phase": "done", "rows": len(trial.cells), "bad": 0}}
         ready, _ = self.serve(now, "endings", lambda: self.searcher.on_trial_complete(name), self.options.tune_s)
         self.blocked += ready - now
         self.at(ready, self.ask)

@@ -36,6 +36,7 @@ def check_study(source: Source, config: StudyConfig) -> list[Trial]:
     _check_features(source, config)
     _check_solver_keys(source, config)
     _check_owners(source, config)
+    _check_resources(source, config)
     for group in ("train", "sampler"):
         _check_values(source, config, group)
         _check_defaults(source, config, group)
@@ -165,6 +166,14 @@ def _check_owners(source: Source, config: StudyConfig) -> None:
         when = f"`when: {{process: {owners[0] if len(owners) == 1 else '[' + ', '.join(owners) + ']'}}}`"
         text = f"belongs to process {' and '.join(owners)}, this study searches {', '.join(others)} too, got {searched[key]}"
         raise source.error(("search", "train", key), f"{text}; write {when} beside it, or remove it")
+
+
+def _check_resources(source: Source, config: StudyConfig) -> None:
+    """A bundle of fields has no compiled network."""
+    resources = config.resources
+    if resources.bundle != 1 and resources.compile:
+        text = f"{resources.bundle!r} fields together have no compiled network; write compile: false, or bundle: 1"
+        raise source.error(("resources", "bundle"), text)
 
 
 def _foreign(config: StudyConfig, process: str) -> set[str]:

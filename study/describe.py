@@ -23,8 +23,14 @@ RETRIED = ("failed", "timeout")
 """Statuses that ``--retry-failed`` measures again."""
 
 
-def describe_plan(config: StudyConfig, work: Worklist) -> str:
-    """Say what the study consists of, and what is left of it."""
+def describe_plan(config: StudyConfig, work: Worklist, together: int = 1) -> str:
+    """Say what the study consists of, and what is left of it.
+
+    Args:
+        config: the study.
+        work: what is left of it.
+        together: fields that a trial trains.
+    """
     store = FieldStore(config.place)
     fields = {t.train_id for t in work.trials}
     trained = len(store.published(fields))
@@ -43,7 +49,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
             f"  implied         {heights} (data units)",
-            *plan_lines(config),
+            *plan_lines(config, together),
             *([f"  whole prior     of {' and '.join(untruncated)}: no max_radius_ratio moves them"] if untruncated else []),
             *(f"  note            {note}" for note in config.data_notes),
             f"  results         {config.folder}{advisory}",
@@ -77,7 +83,7 @@ WORTH_A_LINE = 1_000_000_000
 """Bytes above which the plan says what a metric takes."""
 
 
-def plan_lines(config: StudyConfig) -> list[str]:
+def plan_lines(config: StudyConfig, together: int = 1) -> list[str]:
     """The network's size and cost and, where there is a GPU, what a trial takes of it."""
     lines = []
     if not config.field_source.exact:
@@ -86,9 +92,11 @@ def plan_lines(config: StudyConfig) -> list[str]:
     memory, declared = machine.gpu_memory(), config.resources.gpus
     if memory is None or declared == 0:
         return lines
-    needed = memory_needed(config)
+    needed = memory_needed(config, together)
     shared = (
-        trials_per_gpu(config, machine.usable_cpus(), machine.gpu_count()) if declared == "auto" else int(1 / declared + 1e-9)
+        trials_per_gpu(config, machine.usable_cpus(), machine.gpu_count(), together)
+        if declared == "auto"
+        else int(1 / declared + 1e-9)
     )
     text = f"{needed / 1e9:.1f} GB a trial: " + (f"{shared} share a GPU" if shared > 1 else "one on a GPU")
     if shared * needed > USABLE * memory:

@@ -19,6 +19,7 @@ from study.cluster.environment import ClusterError, prepare
 from study.config.options import Options
 from study.config.study import StudyConfig
 from study.config.yaml_source import ConfigError, Source
+from study.cost.bundles import Capacity, choose
 from study.cost.estimate import estimate_line
 from study.describe import RETRIED, describe_plan, summarise
 from study.existing import check_against_existing
@@ -33,6 +34,7 @@ from study.host.stop import Stop
 from study.inline import run_inline
 from study.load import load_source
 from study.measure.outcomes import one_line
+from study.plan.bundles import bundles_line
 from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 from study.rows.records import write_text
@@ -71,10 +73,16 @@ def stoppable_dry_run(config: StudyConfig, work: Worklist, pilot: str | None) ->
 
 def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     """Print the plan, what it would cost on this machine, and what it could tell if there is a pilot's noise to go by."""
-    n_slots = slots(config, usable_cpus(), gpu_count())
-    print(describe_plan(config, work), flush=True)
+    here = Capacity(usable_cpus(), gpu_count())
     try:
-        print(estimate_line(config, work, n_slots), flush=True)
+        together = choose(config, work, here, tell=True)
+        n_slots = here.at_once(config, together.fields)
+        print(describe_plan(config, work, together.fields), flush=True)
+        if config.resources.bundle == 1:
+            print(estimate_line(config, work, n_slots), flush=True)
+        else:
+            print(bundles_line(work.waiting, work.there, together.fields, n_slots), f"  together        {together}", sep="\n")
+            print(estimate_line(config, work, n_slots, together.gain), flush=True)
     except ValueError as error:  # what cannot be had here, such as weights that must be downloaded
         raise ConfigError(f"{config.name}: {one_line(error)}") from error
     if pilot is None:
@@ -175,6 +183,7 @@ def execute(config: StudyConfig, work: Worklist, options: Options, stop: Stop) -
     """Run what is missing, with the display."""
     with gathering(partial(work.measured.gather, work.in_use), config.folder.remote):
         if options.inline:
+            set_fields_together(config, work, Capacity(usable_cpus(), gpu_count(), 1))
             with display(config, work, 1) as (progress, start):
                 run_inline(config, work, progress, start)
         else:
@@ -188,13 +197,27 @@ def execute_with_ray(config: StudyConfig, work: Worklist, options: Options, stop
     from study.cluster.scheduler import run_with_ray  # loads ray
     from study.cluster.session import ray_session  # loads ray
 
-    local = None if options.address else slots(config, usable_cpus(), gpu_count())
+    local = None
+    if not options.address:
+        here = Capacity(usable_cpus(), gpu_count())
+        set_fields_together(config, work, here)
+        local = here.at_once(config, work.most)
     with ray_session(config, options.address, (local or 1) * config.resources.cpus, options.address_from) as room:
-        n_slots = local or slots(config, room.cpus, room.gpus)
+        if local is None:
+            set_fields_together(config, work, Capacity(room.cpus, room.gpus))
+        n_slots = local or slots(config, room.cpus, room.gpus, work.most)
         warn_without_gpu(config, room.gpus)
         print(f"  running         {n_slots} trials at once on {room}", flush=True)
         with display(config, work, n_slots) as (progress, start):
             run_with_ray(config, work, progress, start, stop, room)
+
+
+def set_fields_together(config: StudyConfig, work: Worklist, capacity: Capacity) -> None:
+    """Decide how many fields a trial trains, and say so where it is not one as ever."""
+    if config.resources.bundle != 1:
+        together = choose(config, work, capacity)
+        work.most = together.fields
+        print(f"  together        {together}", flush=True)
 
 
 @contextmanager

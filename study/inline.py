@@ -9,7 +9,7 @@ from functools import partial
 from study.config.study import StudyConfig
 from study.host.progress import Progress
 from study.measure.job import REPORT_S, Report
-from study.measure.trial import run_trial
+from study.measure.trial import Task, run_trials
 from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 
@@ -33,9 +33,11 @@ def throttled(report: Report, every_s: float = REPORT_S) -> Report:
 
 def run_inline(config: StudyConfig, work: Worklist, progress: Progress, start: Start) -> None:
     """Run the trials one after another in this process, for a debugger."""
-    while (trial := work.take()) is not None:
-        start(trial)
-        todo = work.missing(trial)
-        run_trial(config, trial, todo, throttled(partial(progress.update, trial.trial_id)))
-        work.give_back(trial.trial_id)
-        progress.finish(trial.trial_id)
+    while trials := work.take_together():
+        for trial in trials:
+            start(trial)
+        tasks = [Task(t, work.missing(t), throttled(partial(progress.update, t.trial_id))) for t in trials]
+        run_trials(config, tasks, work.number_of_bundle() if len(trials) > 1 else None)
+        for trial in trials:
+            work.give_back(trial.trial_id)
+            progress.finish(trial.trial_id)

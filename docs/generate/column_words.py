@@ -80,6 +80,7 @@ WORDS: dict[str, str] = {
     "prov_design": "Design of the study.",
     "prov_training_version": "Version of the training code's numbers.",
     "prov_field_reused": "Whether the field was trained already.",
+    "prov_bundle": "Fields that it was trained together with, itself included; 1: alone.",
     "prov_device": "Device that sampled.",
     "prov_host": "Name of the machine.",
     "prov_threads": "Threads of the worker.",

@@ -17,9 +17,9 @@ UNITS: dict[str, str] = {
     "evaluate.solver_error_samples": "samples", "evaluate.pr_samples": "samples", "evaluate.likelihood_samples": "points",
     "perturb.noise": "multiples of the noise level", "perturb.weight_bits": "bits",
     "perturb.weight_noise": "multiples of the tensor's root mean square", "resources.cpus": "CPUs", "resources.gpus": "GPUs",
-    "resources.concurrent": "trials", "limits.trial_minutes": "minutes", "limits.checkpoint_seconds": "seconds",
-    "analysis.tolerance": "share of the default's value", "design.trials": "training points",
-    "design.sampler_points": "sampler points", "design.arm_seeds": "seeds",
+    "resources.concurrent": "trials", "resources.bundle": "fields", "limits.trial_minutes": "minutes",
+    "limits.checkpoint_seconds": "seconds", "analysis.tolerance": "share of the default's value",
+    "design.trials": "training points", "design.sampler_points": "sampler points", "design.arm_seeds": "seeds",
 }  # fmt: skip
 
 EXAMPLES: dict[str, str] = {
@@ -109,6 +109,7 @@ EXAMPLES: dict[str, str] = {
     "resources.cpus": "resources: {cpus: 2}",
     "resources.gpus": "resources: {gpus: 0.25}",
     "resources.concurrent": "resources: {concurrent: 2}",
+    "resources.bundle": "resources: {bundle: 4}",
     "resources.compile": "resources: {compile: true}",
     "limits.trial_minutes": "limits: {trial_minutes: 30}",
     "limits.checkpoint_seconds": "limits: {checkpoint_seconds: 60}",

@@ -249,8 +249,9 @@ def _of_chunk(x: Tensor, t: Tensor, plane: Plane, chunk: Chunk, n_aug: float, lo
     least, index = squared.min(1)
     nearest = chunk.y[index]
     gap = (x - nearest).square().sum(1)
-    q = squared if low is squared.dtype else plane.buffer(len(x), len(chunk.y), low)
-    torch.sub(squared, least[:, None], out=q)
+    q = squared.sub_(least[:, None])
+    if low is not squared.dtype:  # in two calls: one that converts takes new memory
+        q = plane.buffer(len(x), len(chunk.y), low).copy_(squared)
     if math.isinf(n_aug):
         logits = q.mul_((-0.5 / t.square()).to(low)[:, None])
     else:

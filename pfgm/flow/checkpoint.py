@@ -81,7 +81,7 @@ def unpack_field(read: Callable[[str], bytes], where: object, device: torch.devi
     network.load_state_dict(tensors, strict=True)
     network = network.to(device).eval().requires_grad_(False)
     history = tuple(Progress(*values) for values in description["history"])
-    return Field(network, process, config, int(description["seed"]), history)
+    return Field(network, process, config, int(description["seed"]), history, int(description.get("together", 1)))
 
 
 def load_field(folder: str | Path, device: torch.device | str = "cpu") -> Field:

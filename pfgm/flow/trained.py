@@ -31,12 +31,15 @@ class Field(Flow):
     network_config: NetworkConfig
     seed: int
     history: tuple[Progress, ...] = ()
+    together: int = 1
+    """The most fields that it was trained together with, itself included; 1: alone."""
 
     @classmethod
     def from_trainer(cls, trainer: Trainer) -> Field:
         """The field with a trainer's averaged weights."""
         history = tuple(trainer.history)
-        return cls(trainer.averaged_network(), trainer.process, trainer.network_config, trainer.seed, history)
+        whose = (trainer.process, trainer.network_config, trainer.seed)
+        return cls(trainer.averaged_network(), *whose, history, trainer.together)
 
     def save(self, folder: str | Path) -> None:
         """Write the field into a new folder; `pfgm.load_field` reads it.

@@ -47,6 +47,7 @@ def pack_field(field: Field) -> dict[str, bytes]:
         "network": field.network_config.model_dump(),
         "train": field.process.train.model_dump() | {"height_ratio": None},  # M says it, as a number
         "data": {key: value for key, value in asdict(info).items() if key not in OF_DATA},
+        **({"together": field.together} if field.together > 1 else {}),
     }
     finite = _finite(description)
     assert isinstance(finite, dict)

@@ -7,8 +7,8 @@ by rounding alone: they decide in how large a matrix its rows are multiplied.
 
 Every field is a `Trainer`, whose state is one as any other: stored, continued in another bundle, or alone. Continued with the
 same companions at the same steps, a bundle is bit for bit the one that was never stopped. A field that diverges, ends or is
-dropped leaves the bundle; the others go on. A step that does not fit into the memory ends the run with its error: smaller
-bundles, or each field alone, continue from the states of the last report.
+dropped leaves the bundle; the others go on. Where a step does not fit into the memory, the run ends with `BundleTooLarge` and
+every field stands where it stood before that step: smaller bundles, or each field alone, continue from there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset
+from pfgm.memory import is_out_of_memory
 from pfgm.mistakes import Mistake
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.stacked import stack_networks
@@ -39,6 +40,10 @@ CLIP_EPS = 1e-6
 """Added to a norm that is divided by, as `torch.nn.utils.clip_grad_norm_` does."""
 Report = dict[int, Progress | TrainingDiverged]
 """By a field's place in the bundle: how far it is, or how it left."""
+
+
+class BundleTooLarge(RuntimeError):
+    """A step does not fit into the memory; every field stands where it stood before."""
 
 
 class _Stack(NamedTuple):
@@ -107,6 +112,10 @@ class Bundle:
             field.batches.plane, field.doubts = first.batches.plane, first.doubts
         self._left: set[int] = set()
         self._stack: _Stack | None = None
+        try:
+            self._stacked(self.active)
+        except TypeError as error:
+            raise Mistake("network", f"is not for bundles of fields ({error}); train these apart") from None
 
     @property
     def active(self) -> list[int]:
@@ -137,6 +146,9 @@ class Bundle:
 
         A field that diverged is told once, by the `TrainingDiverged` that `Trainer.run` would raise. Between two reports,
         fields may be saved or dropped.
+
+        Raises:
+            BundleTooLarge: a step does not fit into the memory.
         """
         meters = [Meter(self.device) for _ in self.fields]
         started = time.perf_counter()
@@ -174,10 +186,7 @@ class Bundle:
     def _advance(self, active: list[int]) -> list[tuple[int, Tensor, Tensor]]:
         """One step of the active fields: the place, the loss and the norm of the gradient of each."""
         fields, stack = [self.fields[k] for k in active], self._stacked(active)
-        network, parameters = stack.network, stack.parameters
-        loss_of = fields[0].batches.objective.loss
-        losses = loss_of(network, fields[0].process, *self._draw(fields)).view(len(fields), self._rows).mean(1)
-        losses.sum().backward()  # into .grad, which lies in memory as its weight does: fused Adam goes by it
+        losses, parameters = self._differentiate(fields, stack), stack.parameters
         norms = _clip(parameters, stack.limits)
         for whole, ones in zip(parameters, stack.ones, strict=True):
             parts = [None] * len(ones) if whole.grad is None else whole.grad.unbind()
@@ -186,6 +195,23 @@ class Bundle:
             whole.grad = None
         _update(fields)
         return list(zip(active, losses.detach().unbind(), norms.unbind(), strict=True))
+
+    def _differentiate(self, fields: Sequence[Trainer], stack: _Stack) -> Tensor:
+        """The losses of all on their next batches, shape (K,), whose gradients are left in the stack."""
+        before = [field.batches.state() for field in fields]
+        loss_of = fields[0].batches.objective.loss
+        try:
+            losses = loss_of(stack.network, fields[0].process, *self._draw(fields)).view(len(fields), self._rows).mean(1)
+            losses.sum().backward()  # into .grad, which lies in memory as its weight does: fused Adam goes by it
+            return losses
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        for field, state in zip(fields, before, strict=True):  # whoever trains it next draws this batch
+            field.batches.load_state(state)
+        for parameter in stack.parameters:
+            parameter.grad = None
+        raise BundleTooLarge(f"a step of {len(fields)} fields together does not fit into the memory")
 
     def _draw(self, fields: Sequence[Trainer]) -> Drawn:
         """The batches of all, one after the other, each drawn from its own streams; their targets are computed at once."""
@@ -233,6 +259,7 @@ def _update(fields: Sequence[Trainer]) -> None:
         torch._foreach_lerp_(averages, weights, 1 - decay)
     for field in fields:
         field.step += 1
+        field.together = max(field.together, len(fields))
 
 
 def _joined(drawn: Sequence[Drawn]) -> Drawn:

@@ -19,6 +19,7 @@ more than rounding raises `FIELD_VERSION` too (`pfgm.training.history`), and a g
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -101,6 +102,8 @@ class Trainer:
         self.doubts = None if self.device.type == "cpu" else Doubts(self.device)
         """Where the field counts what it does not ask; None where it asks."""
         self.step, self.elapsed_s = 0, 0.0
+        self.together = 1
+        """The most fields that it was trained together with so far, itself included (`pfgm.training.bundle`)."""
         self.parts = 1
         """Parts of the batch that the network is called on; doubles where a step does not fit into the memory."""
         self.history: list[Progress] = []
@@ -224,9 +227,7 @@ class Trainer:
 
     def averaged_network(self) -> FieldNetwork:
         """A copy of the network with the averaged weights, in evaluation mode."""
-        network = build_network(
-            self.network_config, self.process.info.shape, self.process.info.sd, self.process.noise_ratio
-        ).to(self.device, self.network.dtype)
+        network = copy.deepcopy(self.network)
         with torch.no_grad():
             for parameter, value in zip(network.parameters(), self.average, strict=True):
                 parameter.copy_(value)
@@ -238,6 +239,7 @@ class Trainer:
         state = {
             "step": torch.tensor(self.step),
             "parts": torch.tensor(self.parts),
+            "together": torch.tensor(self.together),
             "doubtful": torch.tensor(-1) if self.doubts is None else self.doubts.most,
             "mends": torch.tensor(self.doubts is not None and self.doubts.mends),
             "elapsed_s": torch.tensor(self.elapsed_s, dtype=torch.float64),
@@ -257,7 +259,7 @@ class Trainer:
         """
         self.batches.load_state(state)
         self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
-        self.parts = int(state.get("parts", 1))
+        self.parts, self.together = int(state.get("parts", 1)), int(state.get("together", 1))
         if self.doubts is not None and "doubtful" in state:
             self.doubts.most.copy_(state["doubtful"])
             self.doubts.mends = bool(state.get("mends", True))

@@ -22,7 +22,7 @@ RATE = 50.0
 LOOK_S = 1.0
 """Seconds between two questions of the driver."""
 UNREAD = 4
-"""Words of one worker that may be on their way."""
+"""Words of one trial that may be on their way."""
 
 
 class Board:
@@ -41,10 +41,14 @@ class Board:
         return said
 
 
-def new_board() -> Any:
-    """Start a board on this node; it ends with this process."""
+def new_board(trials: int = 1) -> Any:
+    """Start a board on this node; it ends with this process.
+
+    Args:
+        trials: that one worker has at most.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    options = {"num_cpus": 0, "max_restarts": -1, "max_pending_calls": UNREAD, "scheduling_strategy": here}
+    options = {"num_cpus": 0, "max_restarts": -1, "max_pending_calls": UNREAD * trials, "scheduling_strategy": here}
     return ray.remote(Board).options(**options).remote()
 
 

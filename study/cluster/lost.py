@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from study.config.study import StudyConfig
-from study.measure.outcomes import write_log, write_outcome
+from study.measure.outcomes import outcomes, write_log, write_row
 from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 
@@ -24,7 +24,8 @@ def write_lost(config: StudyConfig, work: Worklist, trial: Trial, deaths: int, f
         error = f"the worker failed {_times(deaths)} (killed, or out of memory)"
     else:
         error = f"no worker could be started ({_times(failed_starts)}; killed, out of memory, or unable to load the study)"
-    write_outcome(config, cells, "failed", error, log)
+    for row in outcomes(cells, "failed", error, log):
+        write_row(config, row)
 
 
 def _times(n: int) -> str:

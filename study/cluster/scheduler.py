@@ -6,10 +6,12 @@ hands out what the rows say is missing, and once more what a process that died w
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -23,7 +25,7 @@ from study.host.progress import Progress
 from study.host.slots import gpus_per_trial, slots
 from study.host.stop import Stop
 from study.inline import Start, throttled
-from study.measure.trial import run_trial
+from study.measure.trial import Task, run_trials
 from study.plan.trial import rebuilt
 from study.plan.worklist import Worklist
 
@@ -31,22 +33,22 @@ logger = logging.getLogger(__name__)
 
 
 def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start: Start, stop: Stop, room: Room) -> None:
-    """Run every missing trial as a Ray Tune trial, in a `study.cluster.session.ray_session`.
+    """Run every missing trial in Ray Tune trials of one or several, in a `study.cluster.session.ray_session`.
 
     Raises:
         KeyboardInterrupt: stopped, `stop` says why; finished rows are kept.
     """
-    n_slots = slots(config, room.cpus, room.gpus)
+    n_slots = slots(config, room.cpus, room.gpus, work.most)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(n_slots)
     searcher = WorklistSearcher(config, work, progress, start, stop, n_slots)
     owner = f"{os.uname().nodename}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     if room.standing:  # other studies may run there too
         claims_actor()
-    board = new_board()
+    board = new_board(work.most)
     shared = {"config": for_workers(config), "owner": owner if room.standing else None, "board": board}
     trainable = tune.with_resources(
-        tune.with_parameters(ray_trial, **shared, every_s=interval(n_slots)),
-        {"cpu": config.resources.cpus, "gpu": gpus_per_trial(config, room.cpus, room.gpus)},
+        tune.with_parameters(ray_trial, **shared, every_s=interval(n_slots * work.most)),
+        {"cpu": config.resources.cpus, "gpu": gpus_per_trial(config, room.cpus, room.gpus, work.most)},
     )
     tuner = tune.Tuner(
         trainable,
@@ -68,24 +70,34 @@ def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start:
 
 
 LAST = ("done", "elsewhere", "storage")
-"""Phases that end a trial: Tune hears of them."""
+"""Phases that end a trial: Tune hears of them when all trials of a worker have ended."""
 
 
 def ray_trial(handout: Mapping[str, Any], config: StudyConfig, owner: str | None, board: Any, every_s: float) -> None:
-    """Rebuild a trial from its declared point in a Ray worker, and run it.
+    """Rebuild some trials from their declared points in a Ray worker, and run them.
 
     Args:
         owner: a name for this run of the study, where others may train the same fields at the same time.
         board: where to say how it goes (`study.cluster.board`).
-        every_s: seconds between two words.
+        every_s: seconds between two words of a trial.
     """
-    trial = rebuilt(config, handout)
+    ends: dict[str, Mapping[str, object]] = {}
+    tasks = []
+    for told in handout["trials"]:
+        trial = rebuilt(config, told)
+        lease = TrainingLease(config.place, f"{owner}/{trial.trial_id}") if owner else None
+        report = throttled(partial(_say, trial.trial_id, ends, board), every_s)
+        tasks.append(Task(trial, told["todo"], report, lease))
+    try:
+        run_trials(config, tasks, handout["number"])
+    finally:
+        if ends:
+            tune.report({"ends": json.dumps(ends)})  # as text: Tune keeps statistics of every number, for good
 
-    def report(said: Mapping[str, object]) -> None:
-        if said["phase"] in LAST:
-            tune.report({**said, "own_id": trial.trial_id})
-        else:
-            leave(board, trial.trial_id, said)
 
-    lease = TrainingLease(config.place, f"{owner}/{trial.trial_id}") if owner else None
-    run_trial(config, trial, handout["todo"], throttled(report, every_s), lease)
+def _say(trial_id: str, ends: dict[str, Mapping[str, object]], board: Any, said: Mapping[str, object]) -> None:
+    """Keep the last word of a trial for Tune, and leave the others with the board."""
+    if said["phase"] in LAST:
+        ends[trial_id] = dict(said)
+    else:
+        leave(board, trial_id, said)

@@ -6,6 +6,8 @@ trial. It counts the death of a worker that is taken over from another trial twi
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +41,8 @@ STARTS = 10
 
 
 class WorklistSearcher(_Local, Searcher):
-    """Hands out the trials of a `Worklist`, at most ``slots`` at once; there is nothing to save, restore or learn."""
+    """Hands out the trials of a `Worklist`, to at most ``slots`` workers at once, several to one where their fields are trained
+    together; there is nothing to save, restore or learn."""
 
     def __init__(
         self,
@@ -52,58 +55,85 @@ class WorklistSearcher(_Local, Searcher):
     ) -> None:
         super().__init__()
         self.config, self.work, self.progress, self.start, self.stop, self.slots = config, work, progress, start, stop, slots
-        self.own: dict[str, str] = {}
+        self.own: dict[str, list[Trial]] = {}
+        """Our own trials of each Ray trial."""
         self.began: set[str] = set()
         """Ray trials whose worker has started."""
         self.deaths, self.failed_starts = Counter[str](), Counter[str]()
         """By our own trials."""
         self.said: dict[str, dict[str, Any]] = {}
-        """The last report of each running trial."""
+        """The last report of each Ray trial: how its trials ended, by their ids."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The hand-out of the next trial, None to be asked again, FINISHED when nothing is left."""
-        trial = self.work.take() if len(self.own) < self.slots else None
-        if trial is None:
+        """The hand-out of the next trials of a worker, None to be asked again, FINISHED when nothing is left."""
+        free = self.slots - len(self.own)
+        trials = self.work.take_together(free) if free > 0 else []
+        if not trials:
             finished: Any = Searcher.FINISHED  # a word, though Ray declares a dictionary
             return finished if self.work.finished else None
-        self.own[trial_id] = trial.trial_id
-        self.start(trial)
-        return {**trial.handout(), "todo": self.work.missing(trial)}
+        self.own[trial_id] = trials
+        for trial in trials:
+            self.start(trial)
+        number = self.work.number_of_bundle() if len(trials) > 1 else None
+        return {"trials": [{**trial.handout(), "todo": self.work.missing(trial)} for trial in trials], "number": number}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A Ray trial ended; with ``error``, `failed` follows, which knows why."""
         if error or trial_id not in self.own:
             return
-        trial, said = self._take_back(trial_id)
-        elsewhere = said.get("phase") == "elsewhere"
-        if elsewhere:
-            self.work.postpone(trial)
-        self.progress.finish(trial.trial_id, postponed=elsewhere)
+        trials, said = self._take_back(trial_id)
+        for trial in trials:
+            elsewhere = said.get(trial.trial_id, {}).get("phase") == "elsewhere"
+            if elsewhere:
+                self.work.postpone(trial)
+            self.progress.finish(trial.trial_id, postponed=elsewhere)
 
     def failed(self, trial_id: str, reason: str, counts: bool = True) -> None:
-        """A worker died or could not be started: try the trial again, or write its missing rows if it has had its tries.
+        """A worker died or could not be started: try its trials again, or write the missing rows of those that had their tries.
+
+        A trial that was not alone is not given up: the worker may have died of another one. Its last try is alone.
 
         Args:
             reason: what Ray says about it.
             counts: False for an end that is nobody's fault, such as that of a node that was taken away.
         """
         counted = self.deaths if counts and trial_id in self.began else self.failed_starts
-        trial, said = self._take_back(trial_id)
-        if said.get("phase") == "storage":  # no row could be written: the trial is to be run again
-            self.stop.because(str(said["error"]))
-            self.progress.finish(trial.trial_id, lost=True)
+        trials, said = self._take_back(trial_id)
+        if unwritten := [end["error"] for end in said.values() if end.get("phase") == "storage"]:  # all are to be run again
+            self.stop.because(str(unwritten[0]))
+            for trial in trials:
+                self.progress.finish(trial.trial_id, lost=True)
             return
-        counted[trial.trial_id] += 1
-        again = self.deaths[trial.trial_id] <= self.config.retries and self.failed_starts[trial.trial_id] < STARTS
-        if again:
-            self.work.postpone(trial)
-        else:
-            self._write_lost(trial, reason)
-        self.progress.finish(trial.trial_id, lost=not again, postponed=again)
+        left = self._unmeasured(trials) if len(trials) > 1 else trials
+        for trial in trials:
+            if trial not in left:
+                self.progress.finish(trial.trial_id)
+        now = time.monotonic()
+        for trial in left:
+            counted[trial.trial_id] += 1
+            spent = self.deaths[trial.trial_id] > self.config.retries or self.failed_starts[trial.trial_id] >= STARTS
+            again = not spent or len(trials) > 1
+            if again:
+                last_try = counted is self.deaths and counted[trial.trial_id] == self.config.retries
+                self.work.postpone(trial, alone=spent or last_try, now=now)
+            else:
+                self._write_lost(trial, reason)
+            self.progress.finish(trial.trial_id, lost=not again, postponed=again)
 
-    def _take_back(self, trial_id: str) -> tuple[Trial, dict[str, Any]]:
+    def _unmeasured(self, trials: list[Trial]) -> list[Trial]:
+        """The trials of a worker that died which are not over."""
+        try:
+            self.work.measured.refresh()
+        except StorageError as error:
+            self.stop.because(str(error))
+        return [trial for trial in trials if self.work.missing(trial)]
+
+    def _take_back(self, trial_id: str) -> tuple[list[Trial], dict[str, Any]]:
         self.began.discard(trial_id)
-        return self.work.give_back(self.own.pop(trial_id)), self.said.pop(trial_id, {})
+        trials = self.own.pop(trial_id)
+        for trial in trials:
+            self.work.give_back(trial.trial_id)
+        return trials, self.said.pop(trial_id, {})
 
     def _write_lost(self, trial: Trial, reason: str) -> None:
         try:
@@ -148,6 +178,7 @@ class ProgressCallback(_Local, tune.Callback):
         )
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        if "own_id" in result:
-            self.searcher.said[trial.trial_id] = result
-            self.progress.update(str(result["own_id"]), result)
+        if "ends" in result:
+            self.searcher.said[trial.trial_id] = json.loads(result["ends"])
+            for own_id, said in self.searcher.said[trial.trial_id].items():
+                self.progress.update(own_id, said)

@@ -127,6 +127,9 @@ class ResourcesConfig(Model):
     """GPUs a trial, fractions allowed; auto: on CUDA, the share whose memory a trial needs (`study.host.sharing`)."""
     concurrent: PositiveInt | Literal["auto"] = "auto"
     """Trials at once; auto: as many as the machine has room for."""
+    bundle: PositiveInt | Literal["auto"] = 1
+    """Fields that a trial trains together, each equal to one trained alone up to rounding; 1: each alone, bit for bit as ever;
+    auto: as many as train fastest here, by a short measurement."""
     compile: StrictBool = False
     """Train a compiled network: seconds to minutes before the first step of a trial, faster steps after it."""
 

@@ -7,19 +7,13 @@ the exact field of the data."""
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pfgm.training.history import TrainingDiverged
 from study.config.study import StudyConfig
 from study.cost.calibration import kind_of_step, measure
+from study.cost.processes import side_by_side
 from study.fields.store import FieldStore
 from study.plan.cell import SamplerPoint
 from study.plan.points import points
@@ -39,6 +33,10 @@ class Cost:
     solution_s: dict[str, float]
     reference_s: float
     """The statistics of the data, once in every process."""
+
+    def with_gain(self, gain: float) -> Cost:
+        """Return the cost where training steps are so many times as fast."""
+        return replace(self, step_s={kind: seconds / gain for kind, seconds in self.step_s.items()})
 
     def trial_s(self, trial: Trial, rows: Iterable[str], trained: bool) -> float:
         """One process's seconds for a trial whose rows (sampler ids) are still to be measured."""
@@ -60,17 +58,21 @@ def _solution_key(point: SamplerPoint) -> tuple[object, ...]:
     return (c.T, c.T_ratio, c.t_min, c.max_radius_ratio, c.denoise)
 
 
-def estimate_line(config: StudyConfig, work: Worklist, n_slots: int) -> str:
-    """Return what finishing the study will cost, or why that cannot be told."""
+def estimate_line(config: StudyConfig, work: Worklist, n_slots: int, gain: float = 1.0) -> str:
+    """Return what finishing the study will cost, or why that cannot be told.
+
+    Args:
+        gain: fields an hour of bundles over those of fields alone.
+    """
     try:
-        wall, core = estimate(config, work, n_slots)
+        wall, core = estimate(config, work, n_slots, gain)
     except TrainingDiverged as error:
         return f"  no estimate: {error}; its rows would be `diverged`"
     clock = f"{wall / 60:.0f} min" if wall >= 90 else f"{wall:.0f} s"
     return f"  estimated cost  {clock} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
 
 
-def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, float]:
+def estimate(config: StudyConfig, work: Worklist, n_slots: int, gain: float = 1.0) -> tuple[float, float]:
     """(wall seconds, core seconds) to finish the study from here.
 
     Raises:
@@ -83,7 +85,7 @@ def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, 
         proposed = [example] * work.points_to_ask * len(config.seeds.train_seeds)
     if not trials and not proposed:
         return 0.0, 0.0
-    cost = calibrate(config, trials + proposed, n_slots)
+    cost = calibrate(config, trials + proposed, n_slots).with_gain(gain)
     seen = FieldStore(config.place).published({t.train_id for t in trials})
     seconds = [cost.trial_s(t, [c.sampler_id for c in t.cells], trained=False) for t in proposed]
     for trial in trials:
@@ -98,39 +100,12 @@ def estimate(config: StudyConfig, work: Worklist, n_slots: int) -> tuple[float, 
 
 def calibrate(config: StudyConfig, trials: list[Trial], n_slots: int) -> Cost:
     """Measure on as many processes as will run at once, and average."""
-    os.environ["OMP_NUM_THREADS"] = str(config.resources.cpus)
-    context = multiprocessing.get_context("spawn")
     kinds = {kind_of_step(t): t for t in reversed(trials)}  # one of each cost, the default where it is one
     job = (config, [t.handout() for t in kinds.values()], [point for _, point in points(config, "sampler")])
-    with _without_interrupts():
-        pool = context.Pool(n_slots, initializer=_end_with_parent)
-    with pool:
+    with side_by_side(config, n_slots) as pool:
         measured = pool.map(functools.partial(measure, *job), range(n_slots))
     steps, rows, solutions = ([getattr(m, name) for m in measured] for name in ("step_s", "row_s", "solution_s"))
     return Cost(_mean(steps), _mean(rows), _mean(solutions), sum(m.reference_s for m in measured) / len(measured))
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes started meanwhile do not know Ctrl-C, which a terminal sends to all of them: they are ended by this one."""
-    resource_tracker.ensure_running()  # the start of it, which any first queue or lock makes, would unblock the signal again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent() -> None:
-    """However the parent ends, kill -9 included; by itself a process would first finish its measurements."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _mean(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -34,6 +34,10 @@ SHOWN = 20
 """Running trials that are shown one by one."""
 
 
+SPENT = ("trained_s", "trained_steps")
+"""What a trial says of its training, which holds until it says more."""
+
+
 @dataclass
 class Running:
     """A trial that is running: when it began, and the last thing it said."""
@@ -53,10 +57,10 @@ class Running:
             self.train_at, self.train_from = time.monotonic(), int(str(said["step"]))
         if said["phase"] == "measure" and self.measure_at is None:
             self.measure_at = time.monotonic()
-        self.last = dict(said)
+        self.last = {key: self.last[key] for key in SPENT if key in self.last} | dict(said)
 
     def trained(self) -> tuple[float, float]:
-        """(seconds, steps) of training seen, or told at the end."""
+        """(seconds, steps) of training told, or seen; of fields that are trained together each tells its part."""
         if "trained_s" in self.last:
             return float(str(self.last["trained_s"])), float(str(self.last["trained_steps"]))
         if self.train_at is None:
@@ -236,7 +240,7 @@ def describe(running: Running) -> tuple[str, float, str]:
     if said.get("phase") == "measure":
         rows, total = int(str(said["rows"])), int(str(said["rows_total"]))
         return f"measuring, row {rows + 1}/{total}", rows / max(total, 1), ""
-    return "starting", 0.0, ""
+    return ("done", 1.0, "") if said.get("phase") == "done" else ("starting", 0.0, "")
 
 
 def label(trial: Trial) -> str:

@@ -16,8 +16,8 @@ USABLE = 0.9
 MAX_A_GPU = 8
 
 
-def memory_needed(config: StudyConfig) -> int:
-    """Bytes that a trial of the study takes on a GPU at most, by count."""
+def memory_needed(config: StudyConfig, fields: int = 1) -> int:
+    """Bytes that a trial of the study takes on a GPU at most, by count, where it trains so many fields together."""
     train, info = config.resolved(config.default("train")), config.info
     references = [info.n if v == "all" else v for v in searched_values(config, "train", "reference_batch_size")]
     precisions = config.search_train["bf16"].choices if "bf16" in config.search_train else (train.bf16,)
@@ -38,7 +38,8 @@ def memory_needed(config: StudyConfig) -> int:
     if network is None:
         return CONTEXT + 16 * info.n * info.dim  # the data in float64, and as much again for distances
     found = footprint(network, info.shape, stored, largest, min(batch, measured.samples), double)
-    return found.total if config.field_source.trains else CONTEXT + found.data + found.sampling
+    training = fields * found.training if config.field_source.trains else 0
+    return CONTEXT + found.data + max(training, found.sampling)
 
 
 def searched_values(config: StudyConfig, group: str, key: str) -> list[Value]:

@@ -12,23 +12,24 @@ from study.host.sharing import MAX_A_GPU, USABLE, memory_needed
 logger = logging.getLogger(__name__)
 
 
-def slots(config: StudyConfig, cpus: int, gpus: float) -> int:
-    """Trials at once where there are so many CPUs and GPUs."""
+def slots(config: StudyConfig, cpus: int, gpus: float, fields: int = 1) -> int:
+    """Trials at once, of so many fields each, where there are so many CPUs and GPUs."""
     if config.resources.concurrent != "auto":
         return config.resources.concurrent
     by_cpu = max(cpus // config.resources.cpus, 1)
-    share = gpus_per_trial(config, cpus, gpus)
+    share = gpus_per_trial(config, cpus, gpus, fields)
     return by_cpu if share == 0 else max(min(by_cpu, int(gpus / share + 1e-9)), 1)
 
 
-def gpus_per_trial(config: StudyConfig, cpus: int, gpus: float) -> float:
+def gpus_per_trial(config: StudyConfig, cpus: int, gpus: float, fields: int = 1) -> float:
     """GPUs a trial declares to Ray where there are so many CPUs and GPUs; GPUs that are not there become the CPU."""
     declared = config.resources.gpus
     if declared == 0 or gpus == 0:
         return 0.0
     if declared != "auto":
         return float(declared)
-    return 10_000 // trials_per_gpu(config, cpus, gpus) / 10_000  # Ray counts in ten thousandths: seven of 0.1429 are too many
+    share = 10_000 // trials_per_gpu(config, cpus, gpus, fields)  # Ray counts in these: seven of 0.1429 are too many
+    return share / 10_000
 
 
 def warn_without_gpu(config: StudyConfig, found: float) -> None:
@@ -37,10 +38,10 @@ def warn_without_gpu(config: StudyConfig, found: float) -> None:
         logger.warning("resources.gpus: %s declared, no CUDA device found; using the CPU", config.resources.gpus)
 
 
-def trials_per_gpu(config: StudyConfig, cpus: int, gpus: float) -> int:
-    """Trials that share a GPU where there are so many CPUs and GPUs, for ``resources.gpus: auto``."""
+def trials_per_gpu(config: StudyConfig, cpus: int, gpus: float, fields: int = 1) -> int:
+    """Trials of so many fields that share a GPU where there are so many CPUs and GPUs, for ``resources.gpus: auto``."""
     memory = machine.gpu_memory()
     if memory is None or gpus == 0:
         return 1
     fed = math.ceil(max(cpus // config.resources.cpus, 1) / gpus)
-    return max(min(MAX_A_GPU, int(USABLE * memory / memory_needed(config)), fed), 1)
+    return max(min(MAX_A_GPU, int(USABLE * memory / memory_needed(config, fields)), fed), 1)

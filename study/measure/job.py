@@ -15,18 +15,20 @@ from pfgm.config import DataConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.flow.exact import ExactField
 from pfgm.flow.trained import Field
+from pfgm.training.history import Progress
 from pfgm.training.trainer import Trainer
 from study.config.study import StudyConfig
 from study.fields.given import given_field
 from study.fields.store import FieldStore
 from study.measure.limits import Deadline
 from study.measure.tracking import Tracker
+from study.measure.writing import RowWriter
 from study.plan.trial import Trial
 
 logger = logging.getLogger(__name__)
 Report = Callable[[Mapping[str, object]], None]
 """Told where the trial stands: phase (train, measure, done, elsewhere, storage), step, steps, loss, rows, rows_total, bad (rows
-so far that are not complete), reused; at the end trained_s, trained_steps and measured_s (seconds)."""
+so far that are not complete), reused, trained_s and trained_steps (of this try); at the end measured_s (seconds)."""
 REPORT_S = 0.5
 """Seconds between two reports of one phase that are passed on."""
 
@@ -53,15 +55,48 @@ class Job:
     store: FieldStore
     device: torch.device
     tracker: Tracker
+    rows: RowWriter
     compile_s: float | None = None
     """Seconds that this try spent compiling the network; None where it did not."""
     train_s: float = 0.0
     """Seconds that this try trained."""
     steps: int = 0
     """Steps that this try trained."""
+    made: Field | None = None
+    """Its field, where it was trained together with others."""
+    ended: Exception | None = None
+    """What ended its training among others, if it is the trial's own: it diverged, or was over its time."""
+    claimed: bool = False
+
+    def claim(self) -> bool:
+        """Return whether its field is to be trained, and is now ours to train until `release`."""
+        train_id = self.trial.train_id
+        if not self.config.field_source.trains or train_id in self.store:
+            return False
+        self.claimed = self.lease is None or self.lease.acquire(train_id)
+        if self.claimed and self.lease is not None and train_id in self.store:  # published since we looked
+            self.release()
+        return self.claimed
+
+    def release(self) -> None:
+        """Let others have the field."""
+        if self.claimed and self.lease is not None:
+            self.lease.release(self.trial.train_id)
+        self.claimed = False
+
+    def tell(self, progress: Progress) -> None:
+        """Say how far the training is."""
+        spent = {"trained_s": self.train_s, "trained_steps": self.steps}
+        self.report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss, **spent})
+        self.tracker.add(progress.step, {"loss": progress.loss, "gradient_norm": progress.gradient_norm}, "train")
 
     def field(self) -> tuple[Field | ExactField | None, bool]:
         """(the trained field, whether it was there already); (None, False) while another study trains it."""
+        if self.ended is not None:
+            raise self.ended
+        if self.made is not None:
+            made, self.made = self.made, None  # the others need not wait in memory for the last one
+            return made, False
         train_id, source = self.trial.train_id, self.config.field_source
         if source.exact:
             return given_field(source, data_of(self.config.data, self.config.info.hash), self.device), False
@@ -96,8 +131,7 @@ class Job:
         first = trainer.step
         for progress in trainer.run():
             self.train_s, self.steps = time.monotonic() - began, progress.step - first
-            self.report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss})
-            self.tracker.add(progress.step, {"loss": progress.loss, "gradient_norm": progress.gradient_norm}, "train")
+            self.tell(progress)
             late = self.deadline.over and progress.step < progress.steps
             if late or time.monotonic() - saved > config.limits.checkpoint_seconds:
                 self.store.save_training(trial.train_id, trainer.state())

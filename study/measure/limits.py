@@ -32,10 +32,19 @@ class Deadline:
         """Return whether the time has passed."""
         return self.minutes is not None and time.monotonic() - self.started > 60 * self.minutes
 
+    def put_off(self, seconds: float) -> None:
+        """Leave out time in which the process worked for other trials."""
+        self.started += seconds
+
+    @property
+    def told(self) -> str:
+        """Return what is said of a trial that has had its time."""
+        return f"over limits.trial_minutes = {self.minutes:g}; raise it, then --retry-failed continues"
+
     def check(self) -> None:
         """Raise `TimeLimitReached` when it has."""
         if self.over:
-            raise TimeLimitReached(f"over limits.trial_minutes = {self.minutes:g}; raise it, then --retry-failed continues")
+            raise TimeLimitReached(self.told)
 
 
 @dataclass(frozen=True)

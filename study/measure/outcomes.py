@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,23 +14,24 @@ from study.measure.provenance import provenance
 from study.plan.cell import Cell
 from study.plan.own_columns import evals_schema
 from study.plan.trial import Trial
-from study.rows.folders import is_segment, oldest_first, read_files
+from study.rows.folders import is_of_bundle, is_segment, oldest_first, read_files
 from study.rows.records import HISTORY, DamagedFile, done_columns, is_done, read_table, write_table
 from study.rows.storage import Place
 
 
-def write_outcome(config: StudyConfig, cells: Iterable[Cell], status: str, error: str, log: str) -> None:
-    """Write rows for cells that have no measurement: the status and the reason are the result."""
+def outcomes(cells: Iterable[Cell], status: str, error: str, log: str) -> Iterator[Mapping[str, object]]:
+    """Yield rows for cells that have no measurement: the status and the reason are the result."""
     for cell in cells:
-        write_row(config, {**cell.to_row(), "status": status, "error": error, "error_log": log or None})
+        yield {**cell.to_row(), "status": status, "error": error, "error_log": log or None}
 
 
 def write_row(config: StudyConfig, row: Mapping[str, object]) -> None:
     """Write one cell's row, whole, as ``evals/<cell_id>.parquet``."""
-    write_table(_row_path(config, str(row["cell_id"])), [{**row, **provenance(config)}], evals_schema())
+    write_table(row_path(config, str(row["cell_id"])), [{**row, **provenance(config)}], evals_schema())
 
 
-def _row_path(config: StudyConfig, cell_id: str) -> Place:
+def row_path(config: StudyConfig, cell_id: str) -> Place:
+    """Return where a cell's row is, if it has a file of its own."""
     return config.folder / "evals" / f"{cell_id}.parquet"
 
 
@@ -50,19 +51,19 @@ def one_line(error: BaseException) -> str:
 def is_measured(config: StudyConfig, cell: Cell) -> bool:
     """Tell whether a cell has its row, with every metric that is asked for."""
     try:
-        return all(is_done(row, config.evaluate.metrics) for row in read_table(_row_path(config, cell.cell_id)))
+        return all(is_done(row, config.evaluate.metrics) for row in read_table(row_path(config, cell.cell_id)))
     except (FileNotFoundError, DamagedFile):
         return False
 
 
 def measured_since(config: StudyConfig, cells: Iterable[Cell]) -> set[str]:
-    """Return which of some cells have their row, with every metric that is asked for, in a segment.
+    """Return which of some cells have their row, with every metric that is asked for, in a file of many.
 
     The driver puts no row there whose trial runs. But a worker whose driver died may still run while the next driver does so.
     """
     wanted, folder, found = pa.array([c.cell_id for c in cells], pa.string()), config.folder / "evals", set[str]()
-    segments = [name for name in oldest_first(folder.files()) if is_segment(name)]
-    for _, rows in read_files(folder, segments, [], ["cell_id", *done_columns(config.evaluate.metrics)]):
+    several = [name for name in oldest_first(folder.files()) if is_segment(name) or is_of_bundle(name)]
+    for _, rows in read_files(folder, several, [], ["cell_id", *done_columns(config.evaluate.metrics)]):
         some = rows.filter(pc.is_in(rows["cell_id"], wanted)).to_pylist()
         found |= {str(row["cell_id"]) for row in some if is_done(row, config.evaluate.metrics)}
     return found

@@ -1,4 +1,5 @@
-"""One trial: get or train the field, measure its sampler points, write a row for each.
+"""One trial: get or train the field, measure its sampler points, write a row for each. Or several, whose fields are trained
+together.
 
 Every planned cell of the trial ends as a row, whatever happens. A training or a solve that diverges is a `diverged` row. An
 exception is a `failed` row, with its traceback in ``logs/``. A trial over its time limit leaves `timeout` rows.
@@ -9,11 +10,13 @@ storage that cannot be written raises `StorageError`. A trial whose field anothe
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from pfgm import memory
 from pfgm.config import DataConfig, EvaluateConfig
@@ -27,68 +30,119 @@ from study.measure.device import peak_memory_mb, pick_device, prepare_torch
 from study.measure.job import Job, Lease, Report, data_of
 from study.measure.limits import Deadline, TimedFlow, TimeLimitReached
 from study.measure.outcomes import (
-    is_measured,
     measured_since,
     one_line,
+    outcomes,
     reason_of,
     write_history,
     write_log,
-    write_outcome,
-    write_row,
 )
 from study.measure.sample_picture import sample_picture
 from study.measure.statistics_cache import References
+from study.measure.together import train_together
 from study.measure.tracking import Tracker
 from study.measure.tuned import tuned_levels_of
+from study.measure.writing import RowWriter
 from study.plan.cell import Cell
 from study.plan.trial import Trial
 from study.rows.storage import Place, StorageError
 
 
-def run_trial(config: StudyConfig, trial: Trial, todo: Collection[str], report: Report, lease: Lease | None = None) -> None:
-    """Measure the cells of ``trial`` named in ``todo`` (cell ids) and write their rows.
+class Task(NamedTuple):
+    """A trial that was handed out: the cells (cell ids) to measure, where to say how it goes, and the right to train."""
 
+    trial: Trial
+    todo: Collection[str]
+    report: Report
+    lease: Lease | None = None
+
+
+def run_trial(config: StudyConfig, trial: Trial, todo: Collection[str], report: Report, lease: Lease | None = None) -> None:
+    """Measure the cells of ``trial`` named in ``todo`` and write their rows; errors as `run_trials`."""
+    run_trials(config, [Task(trial, todo, report, lease)])
+
+
+def run_trials(config: StudyConfig, tasks: Sequence[Task], number: int | None = None) -> None:
+    """Train the fields of some trials together, then measure one trial after the other.
+
+    Args:
+        config: the study.
+        tasks: the trials; their fields can be trained together (`study.plan.bundles`).
+        number: as `RowWriter` takes it.
     Raises:
         StorageError: a row or a field could not be written; no other exception leaves a cell without a row.
     """
     prepare_torch(config.resources.cpus)
-    tracker = Tracker(config.folder, trial.trial_id)
-    deadline = Deadline(config.limits.trial_minutes)
-    job = Job(config, trial, report, lease, deadline, FieldStore(config.place), pick_device(config), tracker)
+    rows, store, device = RowWriter(config, number), FieldStore(config.place), pick_device(config)
+    jobs = [
+        Job(config, task.trial, task.report, task.lease, Deadline(config.limits.trial_minutes), store, device,
+            Tracker(config.folder, task.trial.trial_id), rows)
+        for task in tasks
+    ]  # fmt: skip
+    told = jobs[0]
     try:
-        _run_trial(job, _without_row(config, trial, todo))
+        if len(jobs) > 1 and _can_measure(jobs[0]):
+            train_together(jobs)
+        trained = time.monotonic()
+        rows.begin()
+        for told, task in zip(jobs, tasks, strict=True):
+            told.deadline.put_off(time.monotonic() - trained)
+            _finish(told, task.todo)
+        rows.flush()
     except StorageError as error:
-        report({"phase": "storage", "error": str(error)})
+        told.report({"phase": "storage", "error": str(error)})
+        raise
+    finally:
+        with contextlib.suppress(StorageError):
+            rows.flush()  # of a run that is stopped
+        for job in jobs:
+            job.tracker.close()
+
+
+def _finish(job: Job, todo: Collection[str]) -> None:
+    """One trial from where its field is to its last row."""
+    try:
+        _run_trial(job, _without_row(job, todo))
+    except StorageError:
         raise
     except TrainingDiverged as error:
-        job.store.forget_training(trial.train_id)
+        job.store.forget_training(job.trial.train_id)
         _give_up(job, todo, "diverged", str(error))
     except TimeLimitReached as error:
         _give_up(job, todo, "timeout", str(error))
     except Exception as error:
-        _give_up(job, todo, "failed", one_line(error), write_log(config, trial.trial_id, traceback.format_exc()))
-    finally:
-        tracker.close()
+        _give_up(job, todo, "failed", one_line(error), write_log(job.config, job.trial.trial_id, traceback.format_exc()))
 
 
 def _give_up(job: Job, todo: Collection[str], status: str, error: str, log: str = "") -> None:
     """Rows for all that was not measured."""
-    cells = _without_row(job.config, job.trial, todo)
+    cells = _without_row(job, todo)
     there = measured_since(job.config, cells)
     cells = [c for c in cells if c.cell_id not in there]
-    write_outcome(job.config, cells, status, error, log)
+    for row in outcomes(cells, status, error, log):
+        job.rows.write(row)
     job.report({"phase": "done", "rows": len(todo), "rows_total": len(todo), "bad": len(cells)})
 
 
-def _without_row(config: StudyConfig, trial: Trial, todo: Collection[str]) -> list[Cell]:
+def _without_row(job: Job, todo: Collection[str]) -> list[Cell]:
     """Cells still to be measured: those that a killed process of this trial has finished stay as they are."""
-    return [c for c in trial.cells if c.cell_id in todo and not is_measured(config, c)]
+    return [c for c in job.trial.cells if c.cell_id in todo and not job.rows.has(c)]
+
+
+def _can_measure(job: Job) -> bool:
+    """Return whether there is an evaluator; each trial by itself says why not."""
+    try:
+        _evaluator_of(job)
+    except StorageError:
+        raise
+    except Exception:
+        return False
+    return True
 
 
 def _run_trial(job: Job, cells: list[Cell]) -> None:
     config, trial, device, report = job.config, job.trial, job.device, job.report
-    # first of all: what cannot be measured need not be trained
-    evaluator = _evaluator(config.data, config.info.hash, config.evaluate, str(device), config.place / "references")
+    evaluator = _evaluator_of(job)  # first of all: what cannot be measured need not be trained
     splits_before = memory.n_splits()
     field, reused = job.field()
     splits_trained = memory.n_splits() - splits_before
@@ -107,7 +161,7 @@ def _run_trial(job: Job, cells: list[Cell]) -> None:
             raise
         except Exception as error:
             log = write_log(config, cell.cell_id, traceback.format_exc())
-            write_outcome(config, [cell], "failed", one_line(error), log)
+            job.rows.write(next(outcomes([cell], "failed", one_line(error), log)))
             bad += 1
             continue
         bad += measured.row["status"] != "complete"
@@ -120,12 +174,13 @@ def _run_trial(job: Job, cells: list[Cell]) -> None:
             "cost_memory_splits": memory.n_splits() - splits + splits_trained,
             "metric_names": ",".join(sorted(config.evaluate.metrics)),
             "prov_field_reused": reused,
+            "prov_bundle": field.together if isinstance(field, Field) and field.history else None,
             "prov_device": str(device),
         }
         if trial.network is None:
             facts["diag_coverage"] = None  # nothing was trained that could cover anything
         sample_picture(measured.samples, field.process.info, config.folder / "samples" / f"{cell.cell_id}.png")
-        write_row(config, {**cell.to_row(), **measured.row, **facts})
+        job.rows.write({**cell.to_row(), **measured.row, **facts})
         job.tracker.add(done, {k: v for k, v in measured.row.items() if k.startswith(("metric_", "cost_nfe"))}, "sampler")
     spent = {"trained_s": job.train_s, "trained_steps": job.steps, "measured_s": time.monotonic() - began}
     report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused, "bad": bad, **spent})
@@ -146,6 +201,11 @@ def _measure(job: Job, whole: Measurement, cell: Cell) -> Measured:
         network = disturb_weights(timed.flow.network, kind, level, seed=seed, exempt=job.config.perturb.exempt)
         whole = whole.evaluator.of(replace(timed, flow=replace(timed.flow, network=network)))
     return whole.at(sampler, seed, disturbed=True, noise=noise, tuned=tuned)
+
+
+def _evaluator_of(job: Job) -> Evaluator:
+    config = job.config
+    return _evaluator(config.data, config.info.hash, config.evaluate, str(job.device), config.place / "references")
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from study.config.study import StudyConfig
 from study.fields.store import FieldStore
+from study.plan.bundles import key_of, size_of_next
 from study.plan.cell import Cell, planned_table
 from study.plan.designs.design import GrowingDesign, Proposals, design_of
 from study.plan.own_columns import manifest_schema
@@ -42,10 +43,11 @@ class Worklist:
         cells: what is to be measured, in the order planned.
         measured: what the storage holds of measured rows.
         joint: where the design proposes points: every point there is, where they can be counted.
+        most: fields that are handed out together at most.
     """
 
     def __init__(self, config: StudyConfig, planned: Sequence[Trial]) -> None:
-        self.config, self.planned = config, tuple(planned)
+        self.config, self.planned, self.most = config, tuple(planned), 1
         design = design_of(config)
         self.growing = design if isinstance(design, GrowingDesign) else None
         self.joint = joint_points(config) if self.growing else None
@@ -76,6 +78,10 @@ class Worklist:
         self.waiting = [t for t in self.trials if self.missing(t)]
         self.busy: dict[str, Trial] = {}
         self.not_before: dict[str, float] = {}
+        self.alone = set[str]()
+        """Trials whose fields are not trained beside others any more."""
+        self.there = set[str]()
+        """Fields that are trained, as far as they were looked for, or have been handed out."""
 
     def _plan(self, trials: Sequence[Trial]) -> None:
         cells = [cell for trial in trials for cell in trial.cells]
@@ -124,10 +130,12 @@ class Worklist:
         return len(self.rows.keys() - {c.cell_id for c in self.cells})
 
     def published(self) -> set[str]:
-        """Fields of the waiting trials that someone has trained; none where nothing is trained."""
+        """Look for the fields of waiting trials, and return those that someone has trained; none where nothing is trained."""
         if not self.config.field_source.trains:
             return set()
-        return FieldStore(self.config.place).published({t.train_id for t in self.waiting})
+        found = FieldStore(self.config.place).published({t.train_id for t in self.waiting})
+        self.there |= found
+        return found
 
     def steps_left(self, there: Collection[str]) -> int:
         """Training steps of the fields that no one has trained yet; none where the field is given.
@@ -162,18 +170,61 @@ class Worklist:
                 return trial
         return None
 
+    def take_together(self, free: int = 1) -> list[Trial]:
+        """The next trials of one worker, whose fields can be trained together; none as `take`.
+
+        A design that grows is not asked for more than the first of them: a proposal rests on all rows that there are.
+
+        Args:
+            free: workers that wait for trials, this one included.
+        """
+        first = self.take()
+        if first is None:
+            return []
+        taken, size = [first], size_of_next(1 + len(self.waiting), self.most, free)
+        key = key_of(first) if size > 1 and self._can_join(first) else None
+        training, now = {t.train_id for t in self.busy.values()}, time.monotonic()
+        for trial in list(self.waiting) if key is not None else []:
+            if len(taken) == size:
+                break
+            ready = trial.train_id not in training and self.not_before.get(trial.trial_id, now) <= now
+            if ready and self._can_join(trial) and key_of(trial) == key:
+                self.waiting.remove(trial)
+                self.busy[trial.trial_id] = trial
+                training.add(trial.train_id)
+                taken.append(trial)
+        return taken
+
+    def number_of_bundle(self) -> int | None:
+        """The number of a worker's file of rows; None for a file a row, as a design that grows looks for them."""
+        return None if self.growing else self.measured.next_number()
+
+    def _can_join(self, trial: Trial) -> bool:
+        return trial.trial_id not in self.alone and trial.train_id not in self.there
+
     def give_back(self, trial_id: str) -> Trial:
         """A trial is over; what it measured is read by the next refresh."""
-        return self.busy.pop(trial_id)
+        trial = self.busy.pop(trial_id)
+        self.there.add(trial.train_id)
+        return trial
 
     def in_use(self) -> set[str]:
         """Cells of the trials that are running."""
         return {cell.cell_id for trial in list(self.busy.values()) for cell in trial.cells}
 
-    def postpone(self, trial: Trial) -> None:
-        """Its worker died, or another study is training its field: come back to it later, after all others."""
+    def postpone(self, trial: Trial, alone: bool = False, now: float | None = None) -> None:
+        """Its worker died, or another study is training its field: come back to it later, after all others.
+
+        Args:
+            trial: the trial.
+            alone: its field is then trained beside no other.
+            now: the moment from which it waits, one for those that are to come back together.
+        """
         self.waiting.append(trial)
-        self.not_before[trial.trial_id] = time.monotonic() + POSTPONE_S
+        self.there.discard(trial.train_id)
+        if alone:
+            self.alone.add(trial.trial_id)
+        self.not_before[trial.trial_id] = (time.monotonic() if now is None else now) + POSTPONE_S
 
     def _ask(self, proposals: Proposals) -> None:
         self.measured.look(proposals.running_cells())

@@ -1,8 +1,9 @@
 """A folder of Parquet files read as one, while the driver may be replacing files in it.
 
-``evals/`` holds files of one row, and segments of many (`study.rows.segments`). Of two rows of one cell the newer counts: a
-segment is older than any other file, and of two segments the one with the lower number is older. Readers therefore take files
-from the oldest to the newest, and the last row of a cell is the one that counts.
+``evals/`` holds files of one row, files of a bundle's rows, and segments of many (`study.rows.segments`). Of two rows of one
+cell the newer counts: a segment is older than any other file, a file of one row is newer than any other, and of two segments,
+or two files of bundles, the one with the lower number is older. Readers therefore take files from the oldest to the newest,
+and the last row of a cell is the one that counts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from study.rows.records import DamagedFile, Where, parse
 from study.rows.storage import Place
 
 SEGMENT = "segment-"
-"""How the name of a file of many rows begins."""
+"""How the name of a file begins that the driver made of others."""
+BUNDLE = "bundle-"
+"""How the name of a file begins in which a worker put the rows of several fields."""
 AT_ONCE = 500
 """Files whose contents are in memory at the same time."""
 LOOKS = 20
@@ -23,13 +26,22 @@ LOOKS = 20
 
 
 def is_segment(name: str) -> bool:
-    """Tell whether a file holds the rows of many cells."""
+    """Tell whether a file is one that the driver made of others."""
     return name.startswith(SEGMENT)
+
+
+def is_of_bundle(name: str) -> bool:
+    """Tell whether a file holds the rows of several fields, as a worker wrote them."""
+    return name.startswith(BUNDLE)
+
+
+def _age(name: str) -> tuple[bool, bool, str]:
+    return not is_segment(name), not is_of_bundle(name), name
 
 
 def oldest_first(names: Iterable[str]) -> list[str]:
     """Return names of Parquet files, those first whose rows are older."""
-    return sorted((name for name in names if name.endswith(".parquet")), key=lambda name: (not is_segment(name), name))
+    return sorted((name for name in names if name.endswith(".parquet")), key=_age)
 
 
 def read_files(

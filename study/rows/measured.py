@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from study.rows.folders import is_segment, oldest_first, read_files
-from study.rows.segments import SEGMENT_ROWS, batches, gather
+from study.rows.folders import is_of_bundle, is_segment, oldest_first, read_files
+from study.rows.segments import SEGMENT_ROWS, batches, gather, newest_bundle
 from study.rows.storage import Place, Stamp
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,13 @@ class Measured(Generic[Kept]):
         self._files: dict[str, dict[str, Kept | None]] = {}
         self._stamps: dict[str, Stamp] = {}
         self._lock = threading.RLock()
+        self._bundles = 0
+
+    def next_number(self) -> int:
+        """Return the number of the next file with the rows of a bundle: higher than that of any other."""
+        with self._lock:
+            self._bundles = 1 + max(self._bundles, newest_bundle(self._files))
+            return self._bundles
 
     def refresh(self) -> None:
         """Read what is new. Damaged files are set aside: what they held is measured again."""
@@ -80,7 +87,7 @@ class Measured(Generic[Kept]):
     def tidy(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Leave no row twice, and segments alone where there are any, while no trial runs.
 
-        A study of fewer than `LOOSE` rows keeps a file a row.
+        A study of fewer than `LOOSE` rows keeps a file a row, unless some are files of bundles.
 
         Raises:
             StorageError: a file cannot be read, written or removed; no row is lost.
@@ -99,7 +106,7 @@ class Measured(Generic[Kept]):
     def _to_tidy(self) -> list[str]:
         loose = self._loose(())
         segments = [name for name in self._files if is_segment(name)]
-        if not segments and len(loose) < LOOSE:
+        if not segments and len(loose) < LOOSE and not any(is_of_bundle(name) for name in loose):
             return []
         rows = Counter(self._sources().values())
         stale = [name for name in segments if rows[name] < len(self._files[name])]
@@ -143,8 +150,10 @@ class Measured(Generic[Kept]):
 
     def _loose(self, in_use: Collection[str]) -> list[str]:
         """Return the files outside segments that nobody writes again: rows that are final, of cells not in use."""
+        counts = self._sources()
         return [
             name
             for name, rows in self._files.items()
-            if not is_segment(name) and all(row is not None and cell not in in_use for cell, row in rows.items())
+            if not is_segment(name)
+            and all(counts[cell] != name or (row is not None and cell not in in_use) for cell, row in rows.items())
         ]

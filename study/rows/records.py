@@ -54,9 +54,9 @@ PARAMETERS: dict[str, pa.DataType] = {
 OUTCOME: dict[str, pa.DataType] = {"status": _S, "error": _S, "error_log": _S}
 
 PROVENANCE: dict[str, pa.DataType] = {
-    "prov_design": _S, "prov_training_version": _I, "prov_field_reused": _B, "prov_device": _S, "prov_host": _S,
-    "prov_threads": _I, "prov_torch": _S, "prov_python": _S, "prov_git": _S, "prov_version": _S, "prov_cpu": _S,
-    "prov_finished_at": _S, "schema_version": _I,
+    "prov_design": _S, "prov_training_version": _I, "prov_field_reused": _B, "prov_bundle": _I, "prov_device": _S,
+    "prov_host": _S, "prov_threads": _I, "prov_torch": _S, "prov_python": _S, "prov_git": _S, "prov_version": _S,
+    "prov_cpu": _S, "prov_finished_at": _S, "schema_version": _I,
 }  # fmt: skip
 
 MEASUREMENTS: dict[str, pa.DataType] = {**{column.name: TYPES[column.kind] for column in MEASURED}, **OUTCOME}

@@ -1,6 +1,7 @@
 """Segments: files of ``evals/`` that hold the rows of many cells.
 
-A measured row is a file of its own first: 26 KB, most of it the description of its columns, and 3 ms to read. The driver, which
+A measured row is a file of its own first: 26 KB, most of it the description of its columns, and 3 ms to read. The rows of
+fields that were trained together are one file, which the worker names by a number that the driver gave it. The driver, which
 holds the study's lease, puts a thousand of them at a time into segments of up to ten thousand rows. A segment is written whole
 and read back before the files that it replaces are removed. So no row is ever without a file. A kill in between leaves rows
 twice, and `study.rows.folders` says which one counts.
@@ -25,8 +26,19 @@ from study.rows.storage import Place, StorageError
 SEGMENT_ROWS = 10_000
 """Rows of a full segment."""
 NAME = re.compile(r"segment-(\d{8})-(\d+)-[0-9a-f]{12}\.parquet")
+OF_BUNDLE = re.compile(r"bundle-(\d{8})-(\d+)-[0-9a-f]{12}\.parquet")
 ORDER = ("train_id", "sampler_id", "perturb_kind", "perturb_level", "seed_sample")
 """How the rows of a segment are sorted: neighbours with equal values take little room."""
+
+
+def name_of_bundle(number: int, rows: int) -> str:
+    """Return the name of a file with the rows of several fields; a higher ``number`` is newer."""
+    return f"bundle-{number:08d}-{rows}-{uuid.uuid4().hex[:12]}.parquet"
+
+
+def newest_bundle(names: Iterable[str]) -> int:
+    """Return the highest number of such files; 0 where there are none."""
+    return max((int(found.group(1)) for name in names if (found := OF_BUNDLE.fullmatch(name))), default=0)
 
 
 def gather(folder: Place, names: Iterable[str], counts: Mapping[str, str], stopped: Callable[[], bool] = lambda: False) -> None:

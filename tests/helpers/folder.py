@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 
@@ -103,3 +104,13 @@ def same_rows(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, A
     assert a.keys() == b.keys()
     for cell_id in a:
         assert promised(a[cell_id]) == promised(b[cell_id])
+
+
+def near_rows(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> None:
+    """Fail unless two studies have the same rows, numbers that were measured up to rounding: to 1e-5 of their size."""
+    assert a.keys() == b.keys()
+    for cell_id in a:
+        one, other = promised(a[cell_id]), promised(b[cell_id])
+        numbers = {k for k, v in one.items() if isinstance(v, float) and k.startswith(("metric_", "diag_"))}
+        assert {k: v for k, v in one.items() if k not in numbers} == {k: v for k, v in other.items() if k not in numbers}
+        assert [one[k] for k in sorted(numbers)] == pytest.approx([other[k] for k in sorted(numbers)], rel=1e-5, nan_ok=True)

@@ -20,7 +20,7 @@ from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
 from pfgm.flow.written import save_field
 from pfgm.mistakes import Mistake
-from pfgm.training.bundle import Bundle, bundle_key
+from pfgm.training.bundle import Bundle, BundleTooLarge, bundle_key
 from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged
 from pfgm.training.trainer import Trainer
 
@@ -220,6 +220,48 @@ def test_time_is_shared_among_the_fields() -> None:
     list(bundle.run(2))
     assert len({field.elapsed_s for field in bundle.fields}) == 1 and bundle.fields[0].elapsed_s > 0
     assert [p.elapsed_s for p in bundle.fields[0].history] == [p.elapsed_s for p in bundle.fields[2].history]
+
+
+def test_a_step_that_does_not_fit_leaves_all_where_they_were() -> None:
+    """Step 31 of three asks for more memory than there is. Continued together: bit for bit as if it had fitted. Alone: 1e-5."""
+    data, trains = data_of("digits"), points_of_digits(50)[:3]
+    whole, short = Bundle(data, SMALL, trains, range(3)), Bundle(data, SMALL, trains, range(3))
+    assert short._stack is not None
+
+    def allocate(*_: object) -> None:
+        torch.empty(1 << 50 if short.fields[0].step == 30 else 0)
+
+    hook = short._stack.network.register_forward_pre_hook(allocate)
+    list(whole.run(10))
+    with pytest.raises(BundleTooLarge, match="a step of 3 fields together does not fit"):
+        list(short.run(10))
+    stored = states(short)
+    assert [field.step for field in short.fields] == [30] * 3 and all(p.grad is None for p in short._stack.parameters)
+    hook.remove()
+    again = continued(data, trains, stored)
+    list(again.run(10))
+    assert all(distance(a, b) == 0.0 for a, b in zip(whole.fields, again.fields, strict=True))
+    single = Trainer(data, SMALL, trains[1], 1)
+    single.load_state(unpack_tensors(stored[1]))
+    list(single.run(10))
+    assert distance(single, whole.fields[1]) <= 1e-5
+
+
+def test_a_field_knows_how_many_it_was_trained_with(tmp_path: Path) -> None:
+    """The most at a time, wherever it is continued; one that was trained alone is stored as before."""
+    data, trains = data_of("rings"), [TrainConfig(steps=n, batch_size=16, sigma=0.03) for n in (4, 8, 8)]
+    bundle = Bundle(data, SMALL, trains, range(3))
+    next(bundle.run(4))
+    stored = states(bundle)
+    last = Bundle(data, SMALL, trains[1:], [1, 2])
+    last.load_state(0, unpack_tensors(stored[1]))
+    list(last.run())
+    assert [field.together for field in last.fields] == [3, 2]
+    save_field(Field.from_trainer(last.fields[0]), tmp_path / "f")
+    assert load_field(tmp_path / "f").together == 3
+    save_field(Field.from_trainer(alone(data, SMALL, trains[0], 0)), tmp_path / "alone")
+    assert load_field(tmp_path / "alone").together == 1
+    assert "together" not in (tmp_path / "alone/field.json").read_text(encoding="utf-8")
 
 
 def test_doubtful_rows_of_one_field_are_those_of_all() -> None:

@@ -16,6 +16,7 @@ from helpers.folder import Folder
 
 from study.cluster.searcher import STARTS, ProgressCallback, WorklistSearcher
 from study.host.stop import Stop
+from study.measure.outcomes import write_row
 from study.plan.make import make_plan
 from study.plan.trial import Trial
 from study.plan.worklist import Worklist
@@ -39,13 +40,14 @@ class Silence:
 
 
 class Tune:
-    """As much of Ray Tune as the searcher and its callback see, for a study of one trial."""
+    """As much of Ray Tune as the searcher and its callback see, for a study of one trial, or of some that go together."""
 
-    def __init__(self, folder: Folder, retries: int) -> None:
-        config = folder.load(search=None, retries=retries)
+    def __init__(self, folder: Folder, retries: int, search: dict[str, Any] | None = None) -> None:
+        config = folder.load(search=search, retries=retries)
         self.folder, self.display = folder, Display()
         self.handed_out: list[Trial] = []
         self.work = Worklist(config, make_plan(config))
+        self.work.most = 4
         self.searcher = WorklistSearcher(config, self.work, self.display, self.handed_out.append, Stop(), slots=1)  # type: ignore[arg-type]
         self.callback = ProgressCallback(self.display, self.searcher, self.searcher.stop, Silence())  # type: ignore[arg-type]
 
@@ -132,6 +134,49 @@ def test_a_node_that_was_taken_away_costs_no_try(tune: Callable[[int], Tune]) ->
     trial.get_pickled_error = lambda: SimpleNamespace(preempted=True)
     ray.die(trial)
     assert len(ray.work.waiting) == 1 and ray.searcher.deaths.total() == 0
+
+
+THREE = {"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}}
+
+
+def test_a_death_of_several_is_a_try_of_each_but_the_last_try_is_alone(folder: Folder) -> None:
+    """Three together without a retry: what was measured stays, the two others go alone, and the death of one is a row."""
+    ray = Tune(folder, 0, THREE)
+    ray.start(trial := ray.hand_out())
+    assert len(ray.handed_out) == 3
+    measured, *others = ray.handed_out
+    write_row(ray.work.config, {**measured.cells[0].to_row(), "status": "complete", "metric_names": "fid,sliced_wasserstein"})
+    ray.die(trial)
+    assert ray.work.waiting == others and not ray.work.busy
+    assert ray.display.ended == [(False, False), (False, True), (False, True)]
+    ray.start(last := ray.hand_out())
+    assert ray.handed_out[3:] == [others[0]], "alone"
+    ray.die(last)
+    (failed,) = [row for row in folder.rows().values() if row["status"] == "failed"]
+    assert failed["train_id"] == others[0].train_id and failed["error"].startswith("the worker failed 2 times")
+    assert ray.work.waiting == [others[1]]
+
+
+def test_a_death_of_several_leaves_them_together_while_they_have_tries(folder: Folder) -> None:
+    ray = Tune(folder, 2, THREE)
+    for n in (3, 6):
+        ray.start(trial := ray.hand_out())
+        assert len(ray.handed_out) == n
+        ray.die(trial)
+        assert len({ray.work.not_before[t.trial_id] for t in ray.work.waiting}) == 1, "they come back together"
+    ray.start(ray.hand_out())
+    assert len(ray.handed_out) == 7, "the last of three tries"
+
+
+def test_failed_starts_of_several_are_bounded_too(folder: Folder) -> None:
+    ray = Tune(folder, 0, THREE)
+    for _ in range(STARTS):
+        ray.die(ray.hand_out())
+    assert len(ray.handed_out) == 3 * STARTS and not list(Path("results").rglob("evals/*.parquet"))
+    for n in range(3):
+        ray.die(ray.hand_out())
+        assert len(folder.rows()) == n + 1
+    assert ray.searcher.suggest("x") == "FINISHED"
 
 
 DIES_BEFORE_IT_STARTS = """\

@@ -613,6 +613,16 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "infinite sigma": (TINY.replace("train: {", "~train: {sigma: .inf, "), "train.sigma", "inf", "finite"),
     "sigma not a number": (TINY.replace("train: {", "~train: {sigma: .nan, "), "train.sigma", "nan", "finite"),
     "infinite gpus": (TINY + "~resources: {gpus: .inf}\n", "resources.gpus", "inf", "finite"),
+    "no field in a bundle": (TINY + "resources:\n~  bundle: 0\n", "resources.bundle", "0", "greater than 0; or must be 'auto'"),
+    "half a field": (TINY + "~resources: {bundle: 2.5}\n", "resources.bundle", "2.5", "integer"),
+    "as many as there are": (TINY + "~resources: {bundle: all}\n", "resources.bundle", "'all'", "'auto'"),
+    "compiled bundle": (TINY + "~resources: {bundle: 4, compile: true}\n", "resources.bundle", "4", "or bundle: 1"),
+    "compiled, if they gain": (
+        TINY + "~resources: {bundle: auto, compile: true}\n",
+        "resources.bundle",
+        "auto",
+        "compile: false",
+    ),
     "nothing at once": (TINY + "~resources: {concurrent: 0}\n", "resources.concurrent", "0", "'auto'"),
     "tolerance of the report": (TINY + "~analysis: {tolerance: 0}\n", "analysis.tolerance", "0", "greater than 0"),
 }

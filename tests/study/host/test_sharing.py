@@ -13,6 +13,7 @@ from pfgm.config import NetworkConfig
 from pfgm.metrics.frechet import frechet_bytes
 from pfgm.networks.build import describe_network
 from pfgm.training.footprint import CONTEXT, footprint
+from study.cost.bundles import Capacity, fits
 from study.describe import plan_lines
 from study.host import machine
 from study.host.sharing import MAX_A_GPU, USABLE, memory_needed
@@ -98,6 +99,18 @@ def test_references_that_are_searched_count(folder: Folder) -> None:
     )
     train = config.resolved(config.default("train")).model_copy(update={"reference_batch_size": config.info.n})
     assert memory_needed(config) == footprint(config.network, (1, 8, 8), config.info.n, train, 60).total
+
+
+def test_fields_that_are_trained_together_take_a_training_each(folder: Folder, gpus: Any) -> None:
+    """So fewer trials share a GPU; and a size that the memory does not hold is not tried."""
+    config = folder.load(**DIGITS)
+    one, four = memory_needed(config), memory_needed(config, 4)
+    training = (four - one) // 3
+    assert (four - one) % 3 == 0 and training > 100 * 2**20 and one < CONTEXT + 1.1 * training
+    gpus(4.0 * four / USABLE)
+    assert trials_per_gpu(config, 64, 1, 4) == slots(config, 64, 1, 4) == 4 < trials_per_gpu(config, 64, 1)
+    capacity = Capacity(64, 1)
+    assert fits(config, capacity, 16) and not fits(config, capacity, 32) and fits(config, Capacity(1, 0), 2)
 
 
 @pytest.mark.parametrize(

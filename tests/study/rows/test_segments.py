@@ -70,6 +70,49 @@ def test_gathered_rows_are_the_rows_that_were_written(study: Place) -> None:
     assert all(table.schema.equals(EVALS) for table in tables)
 
 
+def write_bundle(study: Place, number: int, *rows: dict[str, object]) -> str:
+    """Write some rows as a worker writes those of fields that were handed out together; the file's name."""
+    name = segments.name_of_bundle(number, len(rows))
+    write_table(study / "evals" / name, rows, EVALS)
+    return name
+
+
+def test_rows_of_a_bundle_are_newer_than_segments_and_older_than_single_ones(study: Place) -> None:
+    """A cell in each kind of file: its row of the newest counts, for readers, for the driver, and when all is one segment."""
+    write(study, *(row_of(i, step=1) for i in range(6)))
+    driver = known(study)
+    driver.gather(set)
+    write_bundle(study, driver.next_number(), *(row_of(i, step=2) for i in range(4)))
+    driver.refresh()
+    write_bundle(study, driver.next_number(), *(row_of(i, step=3) for i in (0, 1, 7)))
+    write(study, row_of(0, step=4))
+    expected = {f"{i:020x}": step for i, step in {0: 4, 1: 3, 2: 2, 3: 2, 4: 1, 5: 1, 7: 3}.items()}
+    assert {cell: row["step"] for cell, row in newest(study).items()} == expected
+    driver.refresh()
+    assert {cell: row["metric_names"] for cell, row in driver.rows.items()} == dict.fromkeys(expected, "fid")
+    assert driver.untidy
+    driver.tidy()
+    assert sizes(study) == [7, 0] and not driver.untidy
+    assert {cell: row["step"] for cell, row in newest(study).items()} == expected
+    assert driver.next_number() == 3, "it does not begin anew"
+    write_bundle(study, 7, row_of(9))
+    assert known(study).next_number() == 8
+
+
+def test_rows_of_a_bundle_are_gathered_but_for_those_in_use(study: Place) -> None:
+    """As many files as are gathered; one has a cell of a running trial, another one that is to be measured again."""
+    used = write_bundle(study, 1, row_of(0), row_of(1))
+    again = write_bundle(study, 2, row_of(2), row_of(3, metric_names="other"))
+    for i in range(4, 10):
+        write_bundle(study, i, row_of(i))
+    driver = known(study)
+    driver.gather(lambda: {f"{1:020x}"})
+    assert sizes(study) == [6, 2] and {used, again} <= set((study / "evals").files())
+    write(study, row_of(3))
+    driver.tidy()
+    assert sizes(study) == [10, 0] and len(newest(study)) == 10
+
+
 def test_a_number_that_is_none_does_not_stop_the_gathering(study: Place) -> None:
     write(study, *(row_of(i, metric_fid=math.nan) for i in range(5)))
     known(study).gather(set)
