@@ -142,8 +142,8 @@ def page(claims: list[dict[str, Any]]) -> str:
         sides = " and ".join(map(str, f.n)) if len(set(f.n)) > 1 else str(f.n[0])
         lines.append(
             f"| {number} | {claim['claim']} | {_number(f.ratio)} ({_number(f.low)} to {_number(f.high)}) | {f.verdict} |"
-            f" {after} | {percent(f.detectable_gap) if math.isfinite(f.detectable_gap) else '–'} | {sides} | {claim['published']} |"
-            f" `{claim['study']}` |"
+            f" {after} | {percent(f.detectable_gap) if math.isfinite(f.detectable_gap) else '–'} | {sides} |"
+            f" {claim['published']} | `{claim['study']}` |"
         )
     lines.append("\n## How quality is lost\n")
     lines += [f"![{text}](claims_{study}_{kind}.png)\n\n{text}\n" for study, kind, text in FIGURES]
