@@ -31,7 +31,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
     ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
     seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
-    planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.growing else "")
+    planned = f"{len(work.trials)} trials" + _growth(work)
     untruncated = config.untruncated_metrics
     advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
     return "\n".join(
@@ -39,6 +39,7 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
             f"{config.name}: {config.design.name} study of {config.info.n} {config.data.name} (d = {config.info.dim})",
             f"  plan            {planned} (seeds: {seeds})",
             *(f"  space           {line}" for line in reach_lines(config, work.trials, work.joint)),
+            *(f"  settled         {line}" for line in work.lines),
             f"  fields          {config.field_source.words(len(fields), trained)}",
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
@@ -49,6 +50,13 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
             f"  results         {config.folder}{advisory}",
         ]
     )
+
+
+def _growth(work: Worklist) -> str:
+    """Say what a design that grows may still add to the plan."""
+    if work.in_rounds:
+        return "" if work.exhausted else " so far; a round follows where a verdict is open"
+    return f", {work.points_to_ask} points still to be proposed" if work.growing else ""
 
 
 def _span(low: float, high: float) -> str:
@@ -63,6 +71,8 @@ def summarise(work: Worklist) -> int:
     if "pending" not in counts:
         for line in reach_lines(work.config, work.trials, work.joint):
             print(f"  space           {line}")
+        for line in work.lines:
+            print(f"  settled         {line}")
     bad = {status: n for status, n in counts.items() if status != "complete"}
     if not bad:
         return 0

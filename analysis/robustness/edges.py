@@ -29,7 +29,7 @@ class Edge(NamedTuple):
     side: str
     """``lower`` or ``upper``."""
     inside: float | None
-    """The last tested value that is surely within tolerance; None where the default itself has no verdict."""
+    """The last tested value before it that is surely within tolerance; None where the default itself has no verdict."""
     outside: float | None
     """The first tested value that is surely outside; None where there is none."""
     crossing: float | None

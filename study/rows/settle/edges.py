@@ -28,11 +28,11 @@ class Bracket(NamedTuple):
     """One side of the default."""
 
     inside: int | None
-    """The last value of the run that is surely inside, as a position among all values; None: the default itself is not."""
+    """The last value before the outside one that is surely inside, as a position among all; None: the default itself is not."""
     outside: int | None
     """The first value that is surely outside; None where there is none."""
     open: tuple[int, ...]
-    """Values without a verdict that stand between the two, or beyond the run where nothing is surely outside."""
+    """Values without a verdict that matter: those between the two; where nothing is surely outside, all of this side."""
 
 
 def outward(values: Sequence[float], reference: int) -> tuple[list[int], list[int]]:
@@ -50,18 +50,17 @@ def bracket(side: Sequence[int], verdicts: Sequence[str], reference: int) -> Bra
         verdicts: of all values.
         reference: position of the default.
     """
-    inside = reference if verdicts[reference] == INSIDE else None
-    run = True
-    between: list[int] = []
+    if verdicts[reference] != INSIDE:
+        return Bracket(None, next((at for at in side if verdicts[at] == OUTSIDE), None), ())
+    inside, passed, between = reference, list[int](), list[int]()
     for at in side:
         if verdicts[at] == OUTSIDE:
             return Bracket(inside, at, tuple(between))
-        run = run and verdicts[at] == INSIDE
-        if run and inside is not None:
-            inside = at
-        elif verdicts[at] == OPEN:
+        if verdicts[at] == INSIDE:  # what is nearer to the default is inside too, by the assumption
+            inside, passed, between = at, passed + between, []
+        else:
             between.append(at)
-    return Bracket(inside, None, tuple(between))
+    return Bracket(inside, None, tuple(passed + between))
 
 
 def rising(d: np.ndarray, weight: np.ndarray) -> np.ndarray:

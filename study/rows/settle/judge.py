@@ -1,9 +1,9 @@
 """The verdict on every tested value of one parameter, and whether the parameter is settled.
 
-A value is *inside* where the upper bound of its log ratio to the default is at most log(1 + tolerance). It is *outside* where the
-lower bound is above it, or more cells failed than at the default. Else it is *undetermined*. A parameter is settled where nothing
-that it could still measure would say more: every side of the default is inside to its end, or has an edge between two values as
-near as was asked. What lies beyond the first value that is surely outside needs no verdict.
+A value is *inside* where the upper bound of its log ratio to the default is at most log(1 + tolerance). It is *outside* where
+the lower bound is above it, or more fields failed than at the default. Else it is *undetermined*. A parameter is settled where
+nothing that it could still measure would say more: every side of the default is inside to its end, or has an edge between two
+values as near as was asked. What lies beyond the first value that is surely outside needs no verdict.
 """
 
 from __future__ import annotations

@@ -42,14 +42,15 @@ def test_a_parabola_is_crossed_where_it_is() -> None:
     assert math.isinf(found.estimate[1]) and math.isinf(found.after[1]) and found.before[1] == 2.0
 
 
-def test_a_bracket_ends_the_run_at_the_first_value_that_is_not_inside() -> None:
+def test_a_bracket_ends_at_the_first_value_that_is_outside() -> None:
     values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     below, above = outward(values, 2)
     assert (below, above) == ([1, 0], [3, 4, 5])
     words = ["outside", "inside", "inside", "inside", "undetermined", "outside"]
     assert bracket(below, words, 2) == (1, 0, ())
     assert bracket(above, words, 2) == (3, 5, (4,))
-    assert bracket(above, ["outside"] * 2 + ["inside", "undetermined", "inside", "inside"], 2) == (2, None, (3,))
+    assert bracket(above, ["outside"] * 2 + ["inside", "undetermined", "inside", "inside"], 2) == (5, None, (3,))
+    assert bracket(above, ["outside"] * 2 + ["inside", "undetermined", "inside", "outside"], 2) == (4, 5, ())
     assert bracket(above, ["undetermined"] * 6, 2).inside is None
 
 
@@ -70,16 +71,16 @@ def test_edges_of_a_study_whose_truth_is_known() -> None:
 
 
 def test_the_interval_of_the_crossing_holds_it() -> None:
-    """200 noisy studies (sd 0.15, three fields): the 95 % interval holds the true crossing in at least 91 % of them."""
+    """60 noisy studies (sd 0.15, three fields): the 95 % interval holds the true crossing in at least 54 of them."""
     truth = STEEP.changed(seed_noise=0.15, effects={"sigma": lambda s: 0.15 * math.log(s / 0.1) ** 2}, sampler_axes=())
     plan, frame = synthetic_plan(truth), synthetic_frame(truth)
     crossing = 0.1 * math.exp(math.sqrt(math.log(1.1) / 0.15))
     held = 0
-    for seed in range(200):
+    for seed in range(60):
         noise: Draw = draw_noise(plan, truth, np.random.default_rng(seed))
         edge = tolerance_edges(frame.assign(metric_fid=np.exp(noise.log_fid)), "sigma").upper
         held += edge is not None and edge.low is not None and edge.high is not None and edge.low <= crossing <= edge.high
-    assert held >= 182
+    assert held >= 54
 
 
 def test_what_has_no_edges_is_told() -> None:
