@@ -205,6 +205,8 @@ def display(config: StudyConfig, work: Worklist, n_slots: int) -> Iterator[tuple
     with Progress(config.folder, work.rows_planned, before, work.rows_left, work.steps_left(there), n_slots) as progress:
 
         def start(trial: Trial) -> None:
+            if work.rows_planned > progress.rows_total:
+                progress.grow(work.rows_planned, work.steps_of([trial, *work.waiting], there))
             to_train = config.field_source.trains and trial.train_id not in there
             to_train &= first.setdefault(trial.train_id, trial.trial_id) == trial.trial_id  # no look into the storage
             progress.start(trial, len(work.missing(trial)), trial.train.steps if to_train else 0)

@@ -122,7 +122,7 @@ def _edge(word: str, side: list[int], rated: ToleranceInterval, log: bool, paire
 
 def _value(reference: float, distance: float, log: bool) -> float:
     moved = reference + distance
-    return math.exp(moved) if log and moved < math.inf else moved
+    return float(f"{math.exp(moved) if log and moved < math.inf else moved:.10g}")
 
 
 def _crossing(

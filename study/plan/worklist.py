@@ -150,14 +150,19 @@ class Worklist:
         """
         if not self.config.field_source.trains:
             return 0
-        steps = {t.train_id: t.train.steps for t in self.waiting}
-        new = {train_id: n for train_id, n in steps.items() if train_id not in there}
         ahead = (
             self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps
             if self.growing
             else 0
         )
-        return sum(new.values()) + ahead
+        return self.steps_of(self.waiting, there) + ahead
+
+    def steps_of(self, trials: Sequence[Trial], there: Collection[str]) -> int:
+        """Training steps of the fields of some trials, those left out that are trained or that an earlier trial trains."""
+        own = {id(trial) for trial in trials}
+        given = {t.train_id for t in self.trials if id(t) not in own} if self.in_rounds else set[str]()
+        steps = {t.train_id: t.train.steps for t in trials}
+        return sum(n for train_id, n in steps.items() if train_id not in there and train_id not in given)
 
     @property
     def finished(self) -> bool:

@@ -33,8 +33,7 @@ def quantiles(df: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         first: values of the parameter that were tested first, the default left out.
     """
     level = ALPHA * SHARE
-    low: np.ndarray = stdtrit(df, 1 - level / max(first, 1))
-    high: np.ndarray = stdtrit(df, 1 - level)
+    low, high = (np.asarray(stdtrit(df, 1 - share)) for share in (level / max(first, 1), level))
     return low, high
 
 

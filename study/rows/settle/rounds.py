@@ -148,8 +148,11 @@ def _narrower(judged: Judged, side: Sequence[int], found: Bracket, limit: float,
     grid = [value for value in dict.fromkeys(axis.at(u) for u in places) if value not in known]
     least, spread = _first(axis, seeds, table), _spread(judged, table)
     need = {v: spread * (Z_INSIDE / max(abs(fit(v) - limit), 1e-6)) ** 2 for v in grid}
-    new: dict[Value, float] = {v: max(n, least) + 0.01 * n for v, n in need.items()}  # of equal ones the surest
-    costs = {v: _left(task) for v, task in work.items()}, {v: need for v, need in new.items() if need <= MOST}
+    # of equal ones the surest; before anything was tried here the fit is a guess, and what looks hopeless may not be
+    new: dict[Value, float] = {
+        v: max(min(n, MOST), least) + 0.01 * min(n, MOST) for v, n in need.items() if n <= MOST or not found.open
+    }
+    costs = {v: _left(task) for v, task in work.items()}, new
     inner, outer = ([{v: c for v, c in of.items() if (fit(v) <= limit) == within} for of in costs] for within in (True, False))
     best = _pair(axis, {near: 0.0, **(inner[0] or inner[1])}, {far: 0.0, **(outer[0] or outer[1])})
     if math.isinf(best[0]):  # what is in work is too far from the other end
