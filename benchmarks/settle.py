@@ -101,7 +101,7 @@ def by_hand(study: Study) -> tuple[int, int]:
     study.take(Round(3), 10**6)
     wrong = 0
     for axis in study.axes:
-        truth = study.truth[axis.name]
+        truth = study.goodness[axis.name]
 
         def looks_bad(value: Value, axis: SettleAxis = axis) -> bool:
             study.measure(axis, value, 3)
@@ -131,7 +131,7 @@ def fixed_grid(study: Study) -> float:
             below, above = (math.ceil(abs(end) / step - 1e-9) for end in (low, high))
             places = [*np.linspace(low, 0, below + 1)[:-1], *np.linspace(0, high, above + 1)[1:]]
             axes.append(SettleAxis(axis.name, tuple(float(f"{math.exp(u):.6g}") for u in places), 1.0, True, axis.width))
-        grid = Study(axes, list(study.truth.values()), study.sd, study.spread, study.rng)
+        grid = Study(axes, list(study.goodness.values()), study.sd, study.spread, study.rng)
         values = 1 + sum(len(axis.first) for axis in axes)
         for seeds in (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128):
             if seeds * values >= best:

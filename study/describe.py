@@ -15,6 +15,7 @@ from study.fields.store import FieldStore
 from study.host import machine
 from study.host.sharing import USABLE, memory_needed, searched_values
 from study.host.slots import trials_per_gpu
+from study.plan.designs.settle import first_seeds
 from study.plan.heights import check_extremes
 from study.plan.reach import reach_lines
 from study.plan.worklist import Worklist
@@ -30,7 +31,8 @@ def describe_plan(config: StudyConfig, work: Worklist) -> str:
     trained = len(store.published(fields))
     ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
-    seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
+    train = f"{first_seeds(config)} train at first" if work.in_rounds else f"{len(config.seeds.train_seeds)} train"
+    seeds = f"{train}, {len(config.seeds.sample_seeds)} sample"
     planned = f"{len(work.trials)} trials" + _growth(work)
     untruncated = config.untruncated_metrics
     advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
