@@ -190,12 +190,12 @@ def many(
     return {name: float(np.median(values) if name in middle else np.mean(values)) for name, values in found.items()}
 
 
-def show_errors(studies: int, pool: multiprocessing.pool.Pool, rules: Sequence[str]) -> None:
+def show_errors(studies: int, pool: multiprocessing.pool.Pool, rules: Sequence[str], kinds: Sequence[str]) -> None:
     """Print the rates of error."""
     print(f"shares of parameters in {studies} studies of each kind, at most {BUDGET} fields each")
     print(f"  {'':58s} robust sensitive   edge  any of four  settled  fields")
     for rule in rules:
-        for kind in KINDS:
+        for kind in kinds:
             for sd, spread in NOISE:
                 found = many(partial(with_rule, rule, kind, sd, spread), studies, pool)
                 name = f"{kind}, sd {sd:g}" + (f", differing × {spread:g}" if spread > 1 else "")
@@ -222,10 +222,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=2000, help="studies of each kind")
     parser.add_argument("--rules", action="store_true", help="other rules for repeated looks too; without the economy")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="kinds of truth")
     options = parser.parse_args()
     start = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(min(2, multiprocessing.cpu_count())) as pool:
-        show_errors(options.studies, pool, list(RULES) if options.rules else ["in use"])
+        show_errors(options.studies, pool, list(RULES) if options.rules else ["in use"], options.kinds)
         if not options.rules:
             show_economy(max(options.studies // 10, 20), pool)
     print(f"{time.perf_counter() - start:.0f} s")

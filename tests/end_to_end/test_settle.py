@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers.folder import Folder, same_rows
 
-from analysis import load_study, tolerance_edges, tolerance_interval
+from analysis import load_study, tolerance_edges, tolerance_interval, validate
 
 SETTLE: dict[str, Any] = {
     "search": {
@@ -51,6 +51,7 @@ def test_killed_and_continued_under_ray_it_is_what_it_would_be_inline(make_folde
     more = alone.rows()
     assert rows.keys() < more.keys() and len({row["train_id"] for row in more.values()}) > n_fields
 
+    assert validate(killed.path / "results/tiny").empty, "further seeds belong to the plan"
     frame = load_study(killed.path / "results/tiny")
     solver = tolerance_interval(frame, "solver").rating
     assert f"solver {solver}" in out, "the driver and the report judge alike"

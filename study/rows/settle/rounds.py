@@ -16,7 +16,7 @@ round trains at most half as many fields as there are (or `ROUND`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -141,19 +141,19 @@ def _narrower(judged: Judged, side: Sequence[int], found: Bracket, limit: float,
     axis, levels = judged.axis, judged.levels
     assert found.inside is not None and found.outside is not None
     near, far = levels[found.inside].value, levels[found.outside].value
-    fit = _fit(judged, side)
     work = {level.value: task for i in found.open for level in [levels[i]] if (task := _more(axis, level, limit))}
     places = np.linspace(axis.place(near), axis.place(far), GRID + 2)[1:-1]
     known = [level.value for level in levels]
     grid = [value for value in dict.fromkeys(axis.at(u) for u in places) if value not in known]
     least, spread = _first(axis, seeds, table), _spread(judged, table)
-    need = {v: spread * (Z_INSIDE / max(abs(fit(v) - limit), 1e-6)) ** 2 for v in grid}
+    fit = _fit(judged, side, [*grid, *work])
+    need = {v: spread * (Z_INSIDE / max(abs(fit[v] - limit), 1e-6)) ** 2 for v in grid}
     # of equal ones the surest; before anything was tried here the fit is a guess, and what looks hopeless may not be
     new: dict[Value, float] = {
         v: max(min(n, MOST), least) + 0.01 * min(n, MOST) for v, n in need.items() if n <= MOST or not found.open
     }
     costs = {v: _left(task) for v, task in work.items()}, new
-    inner, outer = ([{v: c for v, c in of.items() if (fit(v) <= limit) == within} for of in costs] for within in (True, False))
+    inner, outer = ([{v: c for v, c in of.items() if (fit[v] <= limit) == within} for of in costs] for within in (True, False))
     best = _pair(axis, {near: 0.0, **(inner[0] or inner[1])}, {far: 0.0, **(outer[0] or outer[1])})
     if math.isinf(best[0]):  # what is in work is too far from the other end
         best = _pair(axis, {near: 0.0, **inner[0], **inner[1]}, {far: 0.0, **outer[0], **outer[1]})
@@ -187,8 +187,8 @@ def _pair(axis: SettleAxis, inner: Mapping[Value, float], outer: Mapping[Value, 
     return best
 
 
-def _fit(judged: Judged, side: Sequence[int]) -> Callable[[Value], float]:
-    """Return the fit of the log ratio along one side (see `study.rows.settle.edges`)."""
+def _fit(judged: Judged, side: Sequence[int], values: Sequence[Value]) -> dict[Value, float]:
+    """Return the fit of the log ratio (see `study.rows.settle.edges`) at some values of one side."""
     axis, levels = judged.axis, judged.levels
     origin = axis.place(axis.default)
     place = np.array([0.0, *(abs(axis.place(levels[i].value) - origin) for i in side)])
@@ -199,4 +199,5 @@ def _fit(judged: Judged, side: Sequence[int]) -> Callable[[Value], float]:
     weight = 1 / np.array([middle, *np.where(np.isfinite(error), error, middle)]) ** 2
     known = np.isfinite(d)
     root = np.sqrt(np.maximum(rising(d[known], weight[known]), 0.0))
-    return lambda value: float(np.interp(abs(axis.place(value) - origin), place[known], root)) ** 2
+    found = np.interp([abs(axis.place(value) - origin) for value in values], place[known], root) ** 2
+    return dict(zip(values, found.tolist(), strict=True))
