@@ -1,3 +1,4 @@
+from analysis.plots.curves import plot_parameter_curve as plot_parameter_curve
 from analysis.plots.curves import plot_robustness as plot_robustness
 from analysis.plots.disturbances import plot_perturbation_robustness as plot_perturbation_robustness
 from analysis.plots.field import plot_directions as plot_directions
@@ -34,6 +35,8 @@ from analysis.robustness.edges import Edge as Edge
 from analysis.robustness.edges import Edges as Edges
 from analysis.robustness.edges import tolerance_edges as tolerance_edges
 from analysis.robustness.gains import improvements as improvements
+from analysis.robustness.gaussian import ParameterCurve as ParameterCurve
+from analysis.robustness.gaussian import parameter_curves as parameter_curves
 from analysis.robustness.interval import ToleranceInterval as ToleranceInterval
 from analysis.robustness.interval import tolerance_interval as tolerance_interval
 from analysis.robustness.overview import parameter_overview as parameter_overview

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -25,8 +26,9 @@ from analysis.plots.style import (
 )
 from analysis.robustness.curves import curve_of
 from analysis.robustness.edges import Edges
-from analysis.rows.meta import Axis, Value
-from analysis.rows.metrics import anchors
+from analysis.robustness.gaussian import ParameterCurve
+from analysis.rows.meta import Axis, Value, find_axis, tolerance_of
+from analysis.rows.metrics import anchors, default_metric
 from analysis.rows.question import Question, ask
 from analysis.rows.words import metric_label
 
@@ -112,3 +114,31 @@ def _draw_edges(ax: Axes, edges: Edges, y: float, positions: Mapping[Value, floa
             middle = math.sqrt(ends[0] * ends[1]) if ax.get_xscale() == "log" else sum(ends) / 2
             ax.errorbar(middle, y, xerr=[[middle - min(ends)], [max(ends) - middle]], label=label, **EDGE)
             label = "_nolegend_"
+
+
+def plot_parameter_curve(frame: pd.DataFrame, curve: ParameterCurve, *, ax: Axes | None = None) -> Axes:
+    """Draw a parameter's average effect over the others as a ratio to its default, with its pointwise 95 % band.
+
+    Args:
+        frame: the rows that the curve is of.
+        curve: one of `analysis.parameter_curves`.
+        ax: axes to draw on; new ones if None.
+    """
+    axis = find_axis(frame, f"{curve.group}.{curve.parameter}")
+    ax, positions = parameter_axes(ax, axis, list(curve.values))
+    x = [positions[value] for value in curve.values]
+    ax.set_yscale("log")
+    ax.set_ylabel(f"{metric_label(frame, default_metric(frame))} ÷ the default's")
+    if axis.categorical:
+        ax.errorbar(
+            x, curve.ratio, yerr=[curve.ratio - curve.low, curve.high - curve.ratio], fmt="o", color=PALETTE[0], capsize=3
+        )
+    else:
+        ax.fill_between(x, curve.low, curve.high, color=PALETTE[0], alpha=0.2, lw=0, label="95 % band")
+        ax.plot(x, curve.ratio, color=PALETTE[0], lw=1.4, label="mean over the other parameters")
+    pad_log(ax, np.concatenate([curve.low, curve.high]), True)
+    ax.axhline(1.0, color="0.55", lw=0.8)
+    limit = 1 + tolerance_of(frame)
+    ax.axhline(limit, color=PALETTE[1], ls="--", lw=0.9, label=f"default + {tolerance_of(frame):.0%}")
+    draw_legend(ax)
+    return ax

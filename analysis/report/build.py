@@ -32,6 +32,7 @@ SECTIONS: Registry[Callable[[Study], Section | None]] = Registry(
     likelihood="analysis.report.sections.likelihood:section",
     interaction="analysis.report.sections.interaction:section",
     box="analysis.report.sections.box:section",
+    smooth="analysis.report.sections.smooth:section",
     importance="analysis.report.sections.importance:section",
     theory="analysis.report.sections.theory:section",
     degradation="analysis.report.sections.degradation:section",

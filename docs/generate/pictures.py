@@ -34,6 +34,7 @@ STUDY_PICTURES: dict[str, str] = {
 _, ax = plt.subplots(figsize=(9, 4.5), layout="constrained")
 analysis.plot_parameter_overview(rows, ax=ax)""",
     "plot_robustness": 'analysis.plot_robustness(rows, "sigma")',
+    "plot_parameter_curve": "analysis.plot_parameter_curve(box, analysis.parameter_curves(box)[0])",
     "plot_interaction": 'analysis.plot_interaction(rows, "sigma", "T_ratio")',
     "plot_quality_cost": "analysis.plot_quality_cost(rows)",
     "plot_solver_tolerance": 'analysis.plot_solver_tolerance(rows, quantity="solver_error")',
