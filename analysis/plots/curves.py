@@ -125,8 +125,8 @@ def plot_parameter_curve(frame: pd.DataFrame, curve: ParameterCurve, *, ax: Axes
         ax: axes to draw on; new ones if None.
     """
     axis = find_axis(frame, f"{curve.group}.{curve.parameter}")
-    ax, positions = parameter_axes(ax, axis, list(curve.values))
-    x = [positions[value] for value in curve.values]
+    ax, positions = parameter_axes(ax, axis, list(curve.grid))
+    x = [positions[value] for value in curve.grid]
     ax.set_yscale("log")
     ax.set_ylabel(f"{metric_label(frame, default_metric(frame))} ÷ the default's")
     if axis.categorical:

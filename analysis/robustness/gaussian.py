@@ -42,7 +42,7 @@ class ParameterCurve(NamedTuple):
 
     parameter: str
     group: str
-    values: tuple[Value, ...]
+    grid: tuple[Value, ...]
     ratio: np.ndarray
     low: np.ndarray
     """Pointwise 95 % band."""

@@ -43,5 +43,5 @@ def curve_table(curves: list[ParameterCurve]) -> pd.DataFrame:
         worst, ends = int(curve.ratio.argmax()), [format_value(v) for v in (curve.inside[:1] + curve.inside[-1:])]
         bounds = f"{curve.ratio[worst]:.3g} ({curve.low[worst]:.3g} to {curve.high[worst]:.3g})"
         inside = ", ".join(format_value(v) for v in curve.inside) if len(curve.inside) <= 2 else " … ".join(ends)
-        rows.append([curve.parameter, inside or "none", bounds, format_value(curve.values[worst]), curve.rating])
+        rows.append([curve.parameter, inside or "none", bounds, format_value(curve.grid[worst]), curve.rating])
     return pd.DataFrame(rows, columns=["parameter", "inside", "largest ratio (95 %)", "at", "rating"])

@@ -16,12 +16,12 @@ BOX = Truth(design="sobol", trials=48, train_seeds=2, seed_noise=0.06, sampler_p
 
 
 def test_bands_hold_the_truth_and_ratings_say_it() -> None:
-    """Six studies, σ acts as a parabola on the log axis and the others do not: bands cover 90 % and more; σ alone is sensitive."""
+    """Six studies, σ acts as a parabola on the log axis, the others do not: bands cover 90 %, and σ alone is sensitive."""
     covered, ratings = [], []
     for seed in range(6):
         truth = BOX.changed(effects={"sigma": lambda s: 0.5 * math.log(s / 0.1) ** 2}, seed=seed)
         for curve in parameter_curves(synthetic_frame(truth)):
-            true = [0.5 * math.log(float(v) / 0.1) ** 2 if curve.parameter == "sigma" else 0.0 for v in curve.values]
+            true = [0.5 * math.log(float(v) / 0.1) ** 2 if curve.parameter == "sigma" else 0.0 for v in curve.grid]
             covered.append(np.mean((np.log(curve.low) <= true) & (true <= np.log(curve.high))))
             ratings.append((curve.parameter, curve.rating))
             if curve.parameter == "sigma":
@@ -40,7 +40,7 @@ def test_a_curve_is_one_at_the_default_and_is_drawn() -> None:
     curves = {curve.parameter: curve for curve in parameter_curves(frame)}
     assert set(curves) == {"sigma", "M", "tau", "reference_batch_size"} and curves["M"].n_points == 48
     m = curves["M"]
-    at = int(np.argmin(np.abs(np.asarray(m.values, dtype=float) - 121.0)))
+    at = int(np.argmin(np.abs(np.asarray(m.grid, dtype=float) - 121.0)))
     assert m.ratio[at] == pytest.approx(1.0, abs=0.03) and m.ratio[0] < 0.9 < 1.1 < m.ratio[-1]
     ax = plot_parameter_curve(frame, m)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), m.ratio)
