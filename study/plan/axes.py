@@ -59,13 +59,13 @@ def searched_axes(config: StudyConfig) -> list[SearchedAxis]:
 
 def _axis(config: StudyConfig, group: str, key: str, distribution: Distribution, rank: int) -> SearchedAxis:
     declared = distribution.grid()
-    default = config.default(group).get(key)
+    active, default = key in config.default(group), config.default(group).get(key)
     numbers = [number_of(config, group, key, value) for value in declared]
     own = number_of(config, group, key, default)
     ordered = all(_is_number(value) for value in [*numbers, own])
     name, paired = f"{group}.{key}", group == "sampler"
     if not ordered:
-        first = tuple(value for value in declared if default is None or not same(value, default))
+        first = tuple(value for value in declared if not active or not same(value, default))
         return SearchedAxis(group, key, SettleAxis(name, first, paired=paired, rank=rank), {})
     origin = float(cast("float", own))
     away = [v for v in numbers if not math.isclose(float(cast("float", v)), origin, rel_tol=1e-9)]

@@ -73,11 +73,13 @@ class Bench:
         self.last = []
         for trial, field, spots in self._made:
             there = self.fields.setdefault(field, {})
-            names = {sampler_id(self.config.sampling(self._declared("sampler", spot)[1])): spot for spot in spots}
+            names: dict[str, list[Spot]] = {}  # two axes may meet in one point, such as a solver and its steps
+            for spot in spots:
+                names.setdefault(sampler_id(self.config.sampling(self._declared("sampler", spot)[1])), []).append(spot)
             for cell in trial.cells:
                 self.last.append(cell.cell_id)
-                if cell.disturbance is None:
-                    there.setdefault(names[cell.sampler_id], []).append(cell.cell_id)
+                for spot in names[cell.sampler_id] if cell.disturbance is None else ():
+                    there.setdefault(spot, []).append(cell.cell_id)
         self.cells += self.last
         self._made = []
 

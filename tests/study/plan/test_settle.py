@@ -153,6 +153,24 @@ def test_priority_comes_first_and_what_fails_is_outside(folder: Folder) -> None:
     assert DEFAULT in proposals.bench.fields[DEFAULT, 0]
 
 
+def test_axes_that_meet_and_defaults_that_are_null(folder: Folder) -> None:
+    """A solver and its steps meet in one sampler point, whose rows count for both; null is a default like any other."""
+    search = {"sampler": {"solver": {"choice": ["heun2", "euler"]}, "max_radius_ratio": {"choice": [None, 50.0]},
+                          "steps": {"choice": [4, 8], "when": {"solver": ["euler"]}}}}  # fmt: skip
+    config = folder.load(search=search, sampler={"solver": "heun2", "steps": 4}, design={"name": "settle"})
+    assert {axis.key: axis.rule.first for axis in searched_axes(config)} == {
+        "solver": ("euler",), "max_radius_ratio": (50.0,), "steps": (4, 8)
+    }  # fmt: skip
+    proposals = SettleProposals(config)
+    first = proposals.next({})
+    assert first is not None
+    proposals.add(first)
+    there = proposals.bench.fields[DEFAULT, 0]
+    assert there["sampler.solver", "euler"] == there["sampler.steps", 4] and len(first[0].sampler_points) == 4
+    rows: dict[str, dict[str, object]] = {c: {"status": "complete", "metric_fid": 1.0} for c in proposals.bench.cells}
+    assert proposals.bench.table(rows, "metric_fid").values["sampler.steps"][4].asked == 2
+
+
 NUMERIC = {"train": {"sigma": {"log_uniform": [0.05, 0.4]}}}
 
 
