@@ -31,6 +31,9 @@ from analysis.power import power_table as power_table
 from analysis.report.write import write_report as write_report
 from analysis.report.write import write_reports as write_reports
 from analysis.robustness.curves import robustness_curve as robustness_curve
+from analysis.robustness.edges import Edge as Edge
+from analysis.robustness.edges import Edges as Edges
+from analysis.robustness.edges import tolerance_edges as tolerance_edges
 from analysis.robustness.gains import improvements as improvements
 from analysis.robustness.interval import ToleranceInterval as ToleranceInterval
 from analysis.robustness.interval import tolerance_interval as tolerance_interval

@@ -17,9 +17,11 @@ from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES, SOLVERS
 from pfgm.sampling.disturbances import check_exempt
+from study.config.sections import SETTLE_KEYS
 from study.config.space import Distribution, Value
 from study.config.study import NETWORK_SEARCH, StudyConfig, explain, moved, network_part
 from study.config.yaml_source import Source
+from study.plan.axes import number_of
 from study.plan.designs.design import design_of, owners
 from study.plan.make import make_plan
 from study.plan.points import PlanError
@@ -50,7 +52,7 @@ def check_study(source: Source, config: StudyConfig) -> list[Trial]:
 
 def _check_design(source: Source, config: StudyConfig) -> None:
     design, seeds = config.design, config.seeds
-    for key in ("trials", "sampler_points", "arm_seeds", "optimize"):
+    for key in ("trials", "sampler_points", "arm_seeds", "optimize", *SETTLE_KEYS):
         value = getattr(design, key)
         if value is not None and key not in design_of(config).owns:
             text = f"belongs to {', '.join(owners(key))}, the design is {design.name}; remove {value!r}"
@@ -232,7 +234,7 @@ def _check_defaults(source: Source, config: StudyConfig, group: str) -> None:
     for key, value in config.default(group).items():
         home = "network" if group == "train" and key in NETWORK_SEARCH else group
         distribution = config.searched(group)[key]
-        number = value if distribution.kind == "choice" else _number(config, group, key, value)
+        number = value if distribution.kind == "choice" else number_of(config, group, key, value)
         if distribution.contains(value) or distribution.contains(number):
             continue
         shown = f"default {value!r}" if number is value else f"default {value!r} is {number:.6g} for these data, which"
@@ -242,17 +244,6 @@ def _check_defaults(source: Source, config: StudyConfig, group: str) -> None:
             raise source.error((home, key), f"{shown} {verb} outside the range {distribution} of search.{group}.{key}; {cure}")
         cure = f"widen it, or set {home}.{key} inside it"
         raise source.error(("search", group, key), f"{shown} {verb} outside the range {distribution}; {cure}")
-
-
-def _number(config: StudyConfig, group: str, key: str, value: Value) -> Value:
-    """Return what `rule`, `all` or `same` becomes at the default point."""
-    if value not in ("rule", "all", "same"):
-        return value
-    train = config.resolved(config.default("train"))
-    if group == "train":
-        resolved: Value = getattr(train, key)
-        return resolved
-    return config.sampling(config.default("sampler")).rtol if key == "atol" else make_process(train, config.info).rule_T
 
 
 def _place(source: Source, group: str, key: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from study.fields.store import FieldStore
 from study.host import machine
 from study.host.sharing import USABLE, memory_needed, searched_values
 from study.host.slots import trials_per_gpu
+from study.plan.designs.settle import first_seeds
 from study.plan.heights import check_extremes
 from study.plan.reach import reach_lines
 from study.plan.worklist import Worklist
@@ -36,8 +37,9 @@ def describe_plan(config: StudyConfig, work: Worklist, together: int = 1) -> str
     trained = len(store.published(fields))
     ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
-    seeds = f"{len(config.seeds.train_seeds)} train, {len(config.seeds.sample_seeds)} sample"
-    planned = f"{len(work.trials)} trials" + (f", {work.points_to_ask} points still to be proposed" if work.growing else "")
+    train = f"{first_seeds(config)} train at first" if work.in_rounds else f"{len(config.seeds.train_seeds)} train"
+    seeds = f"{train}, {len(config.seeds.sample_seeds)} sample"
+    planned = f"{len(work.trials)} trials" + _growth(work)
     untruncated = config.untruncated_metrics
     advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""
     return "\n".join(
@@ -45,6 +47,7 @@ def describe_plan(config: StudyConfig, work: Worklist, together: int = 1) -> str
             f"{config.name}: {config.design.name} study of {config.info.n} {config.data.name} (d = {config.info.dim})",
             f"  plan            {planned} (seeds: {seeds})",
             *(f"  space           {line}" for line in reach_lines(config, work.trials, work.joint)),
+            *(f"  settled         {line}" for line in work.lines),
             f"  fields          {config.field_source.words(len(fields), trained)}",
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
@@ -55,6 +58,13 @@ def describe_plan(config: StudyConfig, work: Worklist, together: int = 1) -> str
             f"  results         {config.folder}{advisory}",
         ]
     )
+
+
+def _growth(work: Worklist) -> str:
+    """Say what a design that grows may still add to the plan."""
+    if work.in_rounds:
+        return "" if work.exhausted else " so far; a round follows where a verdict is open"
+    return f", {work.points_to_ask} points still to be proposed" if work.growing else ""
 
 
 def _span(low: float, high: float) -> str:
@@ -69,6 +79,8 @@ def summarise(work: Worklist) -> int:
     if "pending" not in counts:
         for line in reach_lines(work.config, work.trials, work.joint):
             print(f"  space           {line}")
+        for line in work.lines:
+            print(f"  settled         {line}")
     bad = {status: n for status, n in counts.items() if status != "complete"}
     if not bad:
         return 0

@@ -6,6 +6,8 @@ continues.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from study.config.options import Options
 from study.config.study import StudyConfig
 from study.config.yaml_source import ConfigError, Source
 from study.cost.bundles import Capacity, choose
-from study.cost.estimate import estimate_line
+from study.cost.estimate import estimate, estimate_line
 from study.describe import RETRIED, describe_plan, summarise
 from study.existing import check_against_existing
 from study.fields.given import publish_given
@@ -34,11 +36,16 @@ from study.host.stop import Stop
 from study.inline import run_inline
 from study.load import load_source
 from study.measure.outcomes import one_line
+from study.plan.axes import searched_axes
 from study.plan.bundles import bundles_line
+from study.plan.designs.settle import HOUR_S, first_seeds
 from study.plan.trial import Trial
 from study.plan.worklist import Worklist
 from study.rows.records import write_text
 from study.rows.storage import Place, StorageError, clean_temporary
+
+NO_BOUND = 2000
+"""Fields that a forecast goes up to where a study has no budget."""
 
 
 def start(source: Source, options: Options) -> int:
@@ -88,6 +95,8 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     if pilot is None:
         return 0
     kind, n_seeds = config.field_source.unit, len(config.field_source.seeds(config.seeds))
+    if work.in_rounds:
+        n_seeds = first_seeds(config)
     if n_seeds < 2:
         print(f"  power           none: one {kind} seed has no noise to compare with; raise seeds.{kind}")
         return 0
@@ -98,7 +107,21 @@ def dry_run(config: StudyConfig, work: Worklist, pilot: str | None) -> int:
     values = max(arms.values(), default=1)
     told = {"seeds": n_seeds, "comparisons": values, "tolerance": config.analysis.tolerance}
     command = [sys.executable, "-m", "analysis.power", pilot, *(f"--{name}={value}" for name, value in told.items())]
+    if work.in_rounds:
+        axes = [dataclasses.asdict(axis.rule) for axis in searched_axes(config)]
+        command += [f"--axes={json.dumps(axes)}", f"--budget={budget_in_fields(config, work, n_slots)}"]
     return subprocess.run(command, check=False).returncode
+
+
+def budget_in_fields(config: StudyConfig, work: Worklist, n_slots: int) -> int:
+    """Return the fields that the budget of a study of rounds is enough for; hours by what those of the next round take."""
+    budget = config.design.budget
+    if budget is None:
+        return NO_BOUND
+    if budget.hours is None:
+        return budget.fields or NO_BOUND
+    seconds = estimate(config, work, n_slots)[1] / max(len({trial.train_id for trial in work.waiting}), 1)
+    return max(int(budget.hours * HOUR_S / max(seconds, 1e-9)), 1)
 
 
 def is_written(work: Worklist, no_report: bool) -> bool:
@@ -228,6 +251,8 @@ def display(config: StudyConfig, work: Worklist, n_slots: int) -> Iterator[tuple
     with Progress(config.folder, work.rows_planned, before, work.rows_left, work.steps_left(there), n_slots) as progress:
 
         def start(trial: Trial) -> None:
+            if work.rows_planned > progress.rows_total:
+                progress.grow(work.rows_planned, work.steps_of([trial, *work.waiting], there))
             to_train = config.field_source.trains and trial.train_id not in there
             to_train &= first.setdefault(trial.train_id, trial.trial_id) == trial.trial_id  # no look into the storage
             progress.start(trial, len(work.missing(trial)), trial.train.steps if to_train else 0)

@@ -5,15 +5,28 @@ Between tested values nothing is claimed; the line only joins what belongs toget
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.plots.style import PALETTE, draw_anchors, draw_legend, mark_failures, note, pad_log, parameter_axes
+from analysis.plots.style import (
+    EDGE,
+    EDGE_WORDS,
+    PALETTE,
+    draw_anchors,
+    draw_legend,
+    mark_failures,
+    note,
+    pad_log,
+    parameter_axes,
+)
 from analysis.robustness.curves import curve_of
+from analysis.robustness.edges import Edges
 from analysis.robustness.partial import partial_curves
-from analysis.rows.meta import Axis, find_axis, tolerance_of
+from analysis.rows.meta import Axis, Value, find_axis, tolerance_of
 from analysis.rows.metrics import anchors
 from analysis.rows.question import Question, ask
 from analysis.rows.words import metric_label
@@ -39,7 +52,9 @@ def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
             ax.annotate(f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", **small)
 
 
-def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None) -> Axes:
+def plot_robustness(
+    frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, edges: Edges | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw a metric against one parameter: means with intervals, min–max band, the default as a star, tolerance as a line.
 
     Values where cells failed or diverged carry a red × with the count on the top edge.
@@ -48,6 +63,7 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
         frame: rows of `analysis.load_study`.
         parameter: a searched parameter.
         metric: default ``fid`` (or what `analysis.rows.metrics.default_metric` finds).
+        edges: from `tolerance_edges`; a line with ends joins the two values between which the tolerance is surely left.
         ax: axes to draw on; new ones if None.
     """
     question = ask(frame, parameter, metric)
@@ -61,7 +77,7 @@ def plot_robustness(frame: pd.DataFrame, parameter: str | Axis, *, metric: str |
     if len(drawn):  # an empty frame has no numbers, only objects
         draw_curve(ax, drawn, question.setting.axis)
         pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), log)
-        _draw_reference(ax, question, drawn)
+        _draw_reference(ax, question, drawn, edges, positions)
     bad = curve["n_failed"] + curve["n_diverged"]
     if bad.any():
         mark_failures(ax, curve["x"], bad)
@@ -111,7 +127,9 @@ def plot_partial_curve(
     return ax
 
 
-def _draw_reference(ax: Axes, question: Question, drawn: pd.DataFrame) -> None:
+def _draw_reference(
+    ax: Axes, question: Question, drawn: pd.DataFrame, edges: Edges | None, positions: Mapping[Value, float]
+) -> None:
     setting, metric = question.setting, question.measured.metric
     star = drawn.loc[drawn["is_default"]]
     if len(star):
@@ -120,6 +138,19 @@ def _draw_reference(ax: Axes, question: Question, drawn: pd.DataFrame) -> None:
         if question.measured.log and metric == question.measured.main:
             y = float(star["mean"].iloc[0]) * (1 + setting.tolerance)
             ax.axhline(y, color=PALETTE[1], ls="--", lw=0.9, label=f"default + {setting.tolerance:.0%}")
+            if edges is not None:
+                _draw_edges(ax, edges, y, positions)
     if metric == "fid":
         draw_anchors(ax, anchors(setting.frame))
     draw_legend(ax)
+
+
+def _draw_edges(ax: Axes, edges: Edges, y: float, positions: Mapping[Value, float]) -> None:
+    """Join the two ends of each bracket at the height of the tolerance."""
+    label = EDGE_WORDS
+    for edge in (edges.lower, edges.upper):
+        if edge is not None and edge.inside is not None and edge.outside is not None:
+            ends = positions[edge.inside], positions[edge.outside]
+            middle = math.sqrt(ends[0] * ends[1]) if ax.get_xscale() == "log" else sum(ends) / 2
+            ax.errorbar(middle, y, xerr=[[middle - min(ends)], [max(ends) - middle]], label=label, **EDGE)
+            label = "_nolegend_"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.plots.style import FAILURE_COLOUR, PALETTE, draw_legend, new_axes, note, plain_log_ticks
+from analysis.plots.style import EDGE, EDGE_WORDS, FAILURE_COLOUR, PALETTE, draw_legend, new_axes, note, plain_log_ticks
 from analysis.robustness.overview import parameter_overview
 from analysis.rows.meta import compares
 from analysis.rows.words import RATING_MARKS, format_value, metric_label
@@ -40,9 +40,9 @@ MANY = 9
 def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None = None, ax: Axes | None = None) -> Axes:
     """Draw one line a parameter: its tested values on a common scale, then its worst and best ratio to the default.
 
-    Left: a star is the default (or the bin that holds it), the bar the tolerance interval, and each value's mark its verdict; a
-    red × counts cells that failed or diverged. Right (an inset of the axes): ratios with simultaneous 95 % bounds, the dashed
-    line the tolerance. The rating is told by sign, word and colour.
+    Left: a star is the default (or the bin that holds it), the bar the tolerance interval, a line with ends the bracket of an
+    edge, and each value's mark its verdict; a red × counts cells that failed or diverged. Right (an inset of the axes): ratios
+    with simultaneous 95 % bounds, the dashed line the tolerance. The rating is told by sign, word and colour.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -71,6 +71,7 @@ def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None =
         part = table.loc[table["group"].eq(group) & table["parameter"].eq(parameter)]
         ratings.append(str(part["rating"].iloc[0]))
         _draw_values(ax, part, y, RATING_COLOURS[ratings[-1]])
+        _draw_brackets(ax, table.attrs.get("brackets", {}).get((group, parameter), []), y)
         _draw_extremes(right, part, y)
     names = [f"{name}\n{RATING_MARKS[rating]} {rating}" for (_, name), rating in zip(keys, ratings, strict=True)]
     ax.set_yticks(range(len(keys)), names)
@@ -97,6 +98,12 @@ def _draw_values(ax: Axes, part: pd.DataFrame, y: int, colour: str) -> None:
         if row["n_bad"]:
             ax.annotate(f"× {row['n_bad']}", (row["place"], y), xytext=(5, 0), textcoords="offset points", va="center",
                         fontsize=7, fontweight="bold", color=FAILURE_COLOUR, zorder=5)  # fmt: skip
+
+
+def _draw_brackets(ax: Axes, brackets: Sequence[tuple[float, float]], y: int) -> None:
+    """Draw where the tolerance is surely left: a line with ends, from the last value inside to the first one outside."""
+    for inside, outside in brackets:
+        ax.errorbar((inside + outside) / 2, y, xerr=abs(outside - inside) / 2, **EDGE)
 
 
 def _is_run(part: pd.DataFrame) -> bool:
@@ -139,6 +146,8 @@ def _handles(table: pd.DataFrame, words: Mapping[str, str]) -> list[Any]:
     ]
     if table["in_interval"].any():
         found.append(Patch(color="0.5", alpha=0.3, label="tolerance interval"))
+    if any(table.attrs.get("brackets", {}).values()):
+        found.append(Line2D([], [], color=EDGE["ecolor"], lw=EDGE["elinewidth"], label=EDGE_WORDS))
     for name, colour, shape in (("worst", "0.15", "^"), ("best", BETTER, "v")):
         if table["extreme"].eq(name).any():
             found.append(Line2D([], [], color=colour, marker=shape, lw=1.2, markersize=6, label=f"{name} value, 95 %"))

@@ -15,8 +15,9 @@ import pandas as pd
 
 from analysis.robustness.gains import better_levels
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.rows.meta import Value, find_axis, searched_axes, tolerance_of
+from analysis.rows.meta import Value, compares, find_axis, searched_axes, tolerance_of
 from analysis.rows.question import statistic
+from study.rows.settle.edges import bracket, outward
 
 _COLUMNS = [
     "parameter", "group", "value", "place", "mark", "in_interval", "ratio", "low", "high", "extreme", "n_bad", "rating",
@@ -34,7 +35,8 @@ def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterva
         One row a tested value: parameter, group, value, place (0 to 1), mark (default, inside, better, outside, undetermined),
         in_interval (whether the tolerance interval holds it), ratio, low, high (to the default; simultaneous 95 % bounds),
         extreme ("worst", "best" or ""; with one value beside the default, what it is), n_bad (cells that failed or diverged),
-        rating; ``attrs``: tolerance, metric, skipped.
+        rating; ``attrs``: tolerance, metric, skipped, brackets (by group and parameter the places between which the tolerance
+        is surely left).
     """
     if intervals is None:
         axes = [axis for axis in searched_axes(frame) if axis.column in frame.columns]
@@ -47,7 +49,8 @@ def parameter_overview(frame: pd.DataFrame, intervals: Sequence[ToleranceInterva
     result = pd.DataFrame(rows, columns=_COLUMNS)
     tolerance = intervals[0].tolerance if intervals else tolerance_of(frame)
     metric = intervals[0].metric if intervals else ""
-    result.attrs = {**frame.attrs, "skipped": skipped, "tolerance": tolerance, "metric": metric}
+    brackets = {(t.group, t.parameter): _brackets(frame, t) for t in intervals}
+    result.attrs = {**frame.attrs, "skipped": skipped, "tolerance": tolerance, "metric": metric, "brackets": brackets}
     return result
 
 
@@ -74,6 +77,17 @@ def _of_parameter(frame: pd.DataFrame, interval: ToleranceInterval) -> list[dict
             "extreme": "worst" if i == worst else "best" if i == best else "", "n_bad": bad, "rating": interval.rating,
         })  # fmt: skip
     return rows
+
+
+def _brackets(frame: pd.DataFrame, interval: ToleranceInterval) -> list[tuple[float, float]]:
+    """Return the places of the two ends of each bracket of a parameter."""
+    axis, levels = find_axis(frame, f"{interval.group}.{interval.parameter}"), interval.levels
+    at = np.flatnonzero(levels["is_reference"].to_numpy(bool))
+    if axis.categorical or not len(at) or not compares(frame) or interval.rating == "not rated":
+        return []
+    places, verdicts = _places(list(levels["level"]), axis.log), levels["verdict"].tolist()
+    sides = [bracket(side, verdicts, int(at[0])) for side in outward(levels["level"].astype(float).tolist(), int(at[0]))]
+    return [(places[s.inside], places[s.outside]) for s in sides if s.inside is not None and s.outside is not None]
 
 
 def _exp(value: float) -> float:

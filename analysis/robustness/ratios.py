@@ -1,7 +1,7 @@
 """The log ratio of every level of a parameter to the default, with simultaneous bounds.
 
-Bounds hold together over the K values of the parameter (Bonferroni: each at 1 − 0.05/K). What counts as one unit is decided in
-`analysis.robustness.levels`.
+Bounds hold together over the K values of the parameter (Bonferroni: each at 1 − 0.05/K). Those of a study that settles hold at
+every look instead (`study.rows.settle.bounds`). What counts as one unit is decided in `analysis.robustness.levels`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import pandas as pd
 from scipy import stats
 
 from analysis.robustness.levels import Cells, axis_cells, ratios_to_default
-from analysis.rows.meta import Value
+from analysis.rows.meta import Value, has_role, settles
 from analysis.rows.metrics import BAD, OUTCOMES, skipped_rows
 from analysis.rows.question import Question
 from analysis.statistics.variance import Pooled, mean_differences
+from study.rows.settle.bounds import repeated_bounds
 
 
 def level_ratios(question: Question) -> pd.DataFrame:
@@ -61,13 +62,24 @@ def _compare_levels(question: Question, cells: Cells) -> pd.DataFrame:
     result = compared.merge(_outcomes(counted), on="level", how="outer", sort=False)
     result["is_reference"] = result["level"].eq(reference) if reference is not None else False
     tested = result["level"].notna() & ~result["is_reference"]
-    quantile = 1 - 0.025 / max(int(tested.sum()), 1)
-    half = stats.t.ppf(quantile, result["df"].astype(float)) * result["se"].astype(float)
-    result["low"], result["high"] = result["d"] - half, result["d"] + half
+    d, se, df = (result[name].astype(float) for name in ("d", "se", "df"))
+    if settles(question.frame):
+        bounds = repeated_bounds(d.to_numpy(), se.to_numpy(), df.to_numpy(), _first_values(question, cells))
+        result["low"], result["high"] = bounds
+    else:
+        half = stats.t.ppf(1 - 0.025 / max(int(tested.sum()), 1), df) * se
+        result["low"], result["high"] = d - half, d + half
     result = result.loc[result["level"].notna()].sort_values("level", key=_sort_key).reset_index(drop=True)
     skipped |= elsewhere
     result.attrs = {"held_fixed": cells.held_fixed, "skipped": skipped, "comparisons": int(tested.sum()), "pooled": pooled}
     return result
+
+
+def _first_values(question: Question, cells: Cells) -> int:
+    """Count the values of round 0 beside the default; those that were added to narrow an edge say so in their role."""
+    roles = cells.rows["design_role" if question.setting.axis.group == "train" else "design_sampler_role"]
+    first = cells.rows["level"].loc[~has_role(roles, "edge").to_numpy(bool)].dropna().unique()
+    return sum(level != cells.reference for level in first)
 
 
 def _sort_key(values: pd.Series) -> pd.Series:

@@ -115,19 +115,24 @@ def study_of(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def design_of(frame: pd.DataFrame) -> str:
-    """Return the name of the design: one_at_a_time, sobol, grid, random or tpe."""
+    """Return the name of the design: one_at_a_time, sobol, grid, random, settle or tpe."""
     return str((study_of(frame).get("design") or {}).get("name") or "one_at_a_time")
 
 
 def compares(frame: pd.DataFrame) -> bool:
     """Return whether the design moves one parameter at a time beside the default: the roles of its points then name arms."""
     roles = (role for column in ("design_role", "design_sampler_role") if column in frame for role in frame[column].unique())
-    return design_of(frame) == "one_at_a_time" or any("arm:" in str(role) for role in roles)
+    return design_of(frame) in ("one_at_a_time", "settle") or any("arm:" in str(role) for role in roles)
 
 
 def seeks_best(frame: pd.DataFrame) -> bool:
     """Return whether the design moves to good values, so that its rows favour them."""
     return design_of(frame) == "tpe"
+
+
+def settles(frame: pd.DataFrame) -> bool:
+    """Return whether fields were added round after round until verdicts stood, so that bounds must hold at every look."""
+    return design_of(frame) == "settle"
 
 
 def tolerance_of(frame: pd.DataFrame) -> float:

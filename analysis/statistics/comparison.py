@@ -27,6 +27,8 @@ from analysis.rows.units import unit_key
 from analysis.rows.words import percent
 from analysis.statistics.variance import Moderated, detectable, half_width, moderate, of_means, pool
 
+TWO_TESTS = 0.90
+"""Coverage of the interval whose ends are two one-sided tests at 5 % (Schuirmann 1987): *equal* where it is inside."""
 Configuration = Mapping[str, Value | None] | tuple[str, str] | str
 """A configuration: values of searched parameters (others at their defaults), (point_id, sampler_id), or "default"."""
 
@@ -38,7 +40,7 @@ class Comparison(NamedTuple):
     low: float
     high: float
     verdict: str
-    """better, worse, equivalent or inconclusive; of b, lower being better."""
+    """better, worse, equal (within the tolerance) or undecided; of b, lower being better."""
     detectable_gap: float
     """Smallest relative gap that these seeds find with 80 % power (NaN without an interval)."""
     n_a: int
@@ -50,6 +52,8 @@ class Comparison(NamedTuple):
     paired: bool
     """Whether the two are samplings of the same fields."""
     df: float
+    variance: float
+    """Of the log ratio."""
     confidence: float
     tolerance: float
     metric: str
@@ -69,9 +73,14 @@ class Comparison(NamedTuple):
             return f"{self.metric} ratio {self.ratio:.3f}, no interval ({sides}): {self.verdict}; {why}."
         return (
             f"{self.metric} ratio {self.ratio:.3f}, {self.confidence:.0%} interval {self.low:.3f} to {self.high:.3f} ({sides}):"
-            f" {self.verdict} at a tolerance of {self.tolerance:.0%}; a gap of {percent(self.detectable_gap)} would be seen"
-            " with 80 % power."
+            f" {self.words}; a gap of {percent(self.detectable_gap)} would be seen with 80 % power."
         )
+
+    @property
+    def words(self) -> str:
+        """Return the verdict with its tolerance."""
+        within = "within" if self.verdict == "equal" else "at a tolerance of"
+        return f"{self.verdict} {within} {self.tolerance:.0%}"
 
 
 @statistic(ratio=True)
@@ -86,8 +95,9 @@ def compare(
     degrees of freedom. Equal sample seeds cancel what they share. Variances are moderated by those of the study's other
     training points (`analysis.statistics.variance`).
 
-    *equivalent*: the interval lies inside ± log(1 + tolerance); else *better* or *worse* where it excludes 1; else
-    *inconclusive*. Failures are outcomes: the side with more of them is never called equivalent or better.
+    *equal*: both one-sided tests at 5 % refuse a gap as large as the tolerance, so the 90 % interval lies inside
+    ± log(1 + tolerance); else *better* or *worse* where the interval excludes 1; else *undecided*. Failures are outcomes: the
+    side with more of them is never called equal or better.
 
     Args:
         frame: rows of `analysis.load_study`.
@@ -96,7 +106,7 @@ def compare(
         b: what is compared with it.
         metric: one averaged on the log; default ``fid``.
         tolerance: default: the study's.
-        confidence: coverage of the interval; 0.90 makes *equivalent* two one-sided tests at 5 %.
+        confidence: coverage of the interval; *equal* does not depend on it.
     Raises:
         AnalysisError: no such configuration, or a metric that is not averaged on the log.
     """
@@ -116,20 +126,20 @@ def compare(
     half = half_width(variance, df, confidence)
     low, high = difference - half, difference + half
     bounds = [math.exp(min(v, 700.0)) if math.isfinite(v) else math.nan for v in (difference, low, high)]
-    verdict = _verdict(low, high, limit, bad)
+    margin = math.log1p(limit) - half_width(variance, df, TWO_TESTS)
+    verdict = _verdict(low, high, bool(abs(difference) <= margin), bad)
     return Comparison(
         bounds[0], bounds[1], bounds[2], verdict, detectable(variance, df), sizes[0], sizes[1], bad[0], bad[1], paired, df,
-        confidence, limit, metric, skipped, "samplings" if is_given(frame) else "fields",
+        variance, confidence, limit, metric, skipped, "samplings" if is_given(frame) else "fields",
     )  # fmt: skip
 
 
-def _verdict(low: float, high: float, limit: float, bad: list[int]) -> str:
+def _verdict(low: float, high: float, equal: bool, bad: list[int]) -> str:
     if math.isnan(low):
-        return "inconclusive"
-    inside = low >= -math.log1p(limit) and high <= math.log1p(limit)
-    word = "equivalent" if inside else "worse" if low > 0 else "better" if high < 0 else "inconclusive"
-    spoilt = {"worse", "equivalent"} if bad[0] > bad[1] else {"better", "equivalent"} if bad[1] > bad[0] else set()
-    return "inconclusive" if word in spoilt else word
+        return "undecided"
+    word = "equal" if equal else "worse" if low > 0 else "better" if high < 0 else "undecided"
+    spoilt = {"worse", "equal"} if bad[0] > bad[1] else {"better", "equal"} if bad[1] > bad[0] else set()
+    return "undecided" if word in spoilt else word
 
 
 def _cells(frame: pd.DataFrame, metric: str, sampler: str) -> pd.DataFrame:

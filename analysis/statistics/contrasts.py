@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from analysis.statistics.variance import detectable, half_width, moderate, of_means, pool
 
@@ -32,6 +33,8 @@ class Contrast(NamedTuple):
     df: float
     n_lost: tuple[int, ...] = ()
     """Fields of each group without one (NaN): failed, diverged or pending. The ratio is over the others, so it may flatter."""
+    variance: float = math.nan
+    """Of the log ratio."""
 
 
 def contrast(
@@ -60,7 +63,43 @@ def contrast(
     half = half_width(variance, df, confidence, comparisons)
     middle = sum(c * float(y.mean()) for (c, _), y in zip(groups, values, strict=True))
     low, high = math.exp(middle - half), math.exp(middle + half)
-    return Contrast(math.exp(middle), low, high, detectable(variance, df, comparisons=comparisons), sizes, df, lost)
+    return Contrast(math.exp(middle), low, high, detectable(variance, df, comparisons=comparisons), sizes, df, lost, variance)
+
+
+def p_values(log_ratio: float, variance: float, df: float, limit: float) -> tuple[float, float]:
+    """Return how surely a log ratio is another than 0, and how surely it lies within a limit, as p-values.
+
+    The first is two-sided. The second is the larger of two one-sided tests, against −limit and against +limit.
+
+    Args:
+        log_ratio: the estimate.
+        variance: of the estimate; 0 where all values are the same.
+        df: degrees of freedom of the variance.
+        limit: log(1 + tolerance).
+    Returns:
+        1 and 1 where nothing is known of the noise.
+    """
+    if not (df > 0 and math.isfinite(variance) and math.isfinite(log_ratio)):
+        return 1.0, 1.0
+    error = math.sqrt(variance)
+    if error == 0.0:
+        return float(log_ratio == 0.0), float(abs(log_ratio) > limit)
+    different = 2 * float(stats.t.sf(abs(log_ratio) / error, df))
+    return different, float(stats.t.sf((limit - abs(log_ratio)) / error, df))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return p-values that hold together: those at most α are wrong anywhere with probability α at most.
+
+    p₍ᵢ₎* = max over j ≤ i of min(1, (m − j + 1) p₍ⱼ₎), in rising order, whatever the dependence of the tests.
+
+    Source: Holm (1979), Scandinavian Journal of Statistics 6, 65.
+    """
+    adjusted, highest = [1.0] * len(p), 0.0
+    for rank, at in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[at]))
+        adjusted[at] = highest
+    return adjusted
 
 
 def _known(y: np.ndarray) -> np.ndarray:

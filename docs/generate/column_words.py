@@ -13,7 +13,8 @@ WORDS: dict[str, str] = {
     "seed_sample": "Sample seed: which latents were drawn.",
     "step": "Training step after which the field was sampled.",
     "is_final": "Whether that was the last step.",
-    "design_role": "Role of the training point: `default`, `arm:<parameter>`, `sobol`, `grid`, `random` or `tpe`.",
+    "design_role": "Role of the training point: `default`, `arm:<parameter>` (with `+edge` where `settle` added the value),"
+    " `sobol`, `grid`, `random` or `tpe`.",
     "design_sampler_role": "Role of the sampler point, in the same words.",
     "design_point": "The searched values as they were declared, as JSON.",
     "data_hash": "SHA-256 of the data as trained.",

@@ -20,6 +20,7 @@ UNITS: dict[str, str] = {
     "resources.concurrent": "trials", "resources.bundle": "fields", "limits.trial_minutes": "minutes",
     "limits.checkpoint_seconds": "seconds", "analysis.tolerance": "share of the default's value",
     "design.trials": "training points", "design.sampler_points": "sampler points", "design.arm_seeds": "seeds",
+    "design.edge_factor": "ratio of two values", "design.budget": "fields or hours",
 }  # fmt: skip
 
 EXAMPLES: dict[str, str] = {
@@ -103,6 +104,9 @@ EXAMPLES: dict[str, str] = {
     "design.seed": "design: {name: sobol, seed: 1}",
     "design.arm_seeds": "design: {name: one_at_a_time, arm_seeds: 1}",
     "design.optimize": "design: {name: tpe, optimize: {fid: minimize, nfe: minimize}}",
+    "design.edge_factor": "design: {name: settle, edge_factor: 1.25}",
+    "design.priority": "design: {name: settle, priority: [sigma, T_ratio]}",
+    "design.budget": "design: {name: settle, budget: {fields: 80}}",
     "seeds.train": "seeds: {train: 3}",
     "seeds.sample": "seeds: {train: 3, sample: [0, 1]}",
     "seeds.disjoint": "seeds: {train: 3, disjoint: true}",

@@ -64,7 +64,7 @@ SEARCH = """## search
 
 | option | what | default |
 |---|---|---|
-| `levels` | how many values of a range `one_at_a_time` and `grid` take; 2 or more | 4 |
+| `levels` | how many values of a range `one_at_a_time`, `grid` and round 0 of `settle` take; 2 or more | 4 |
 | `when` | values of another searched key under which this one exists | always |
 
 ```yaml
@@ -85,6 +85,7 @@ DESIGNS = """### Designs { #designs }
 | design | points | use it to |
 |---|---|---|
 | `one_at_a_time` | the default, and each parameter in turn at its other values | rate parameters with few fields |
+| `settle` | rounds: a few values first, then what decides most | rate parameters and find their edges at the least cost |
 | `sobol` | the default, and points that fill the box evenly | rank effects, importance, shares of the box |
 | `random` | the default, and independent points | the same, as a plain baseline |
 | `grid` | every combination | few parameters with few values |
@@ -129,6 +130,8 @@ def kind(annotation: Any, constraints: Sequence[object] = ()) -> str:
         return f"list of {kind(parts[0]).replace('number', 'numbers', 1)}"
     if origin is dict:
         return f"mapping of {kind(parts[0])} to {kind(parts[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping with " + " or ".join(f"`{name}`" for name in annotation.model_fields)
     words = {int: "whole number", float: "number", bool: "`true` or `false`", str: "text"}[annotation]
     return words + (f" {told}" if (told := limits(constraints)) else "")
 

@@ -4,8 +4,9 @@
     python experiments/notebooks/make_bundle.py results/claim_speed experiments/claims/rows/speed    # a study's rows, to commit
 
 A claim is a ratio of geometric means over fields, with a 95 % t-interval (`analysis.compare`, `analysis.contrast`): it *holds*
-where the interval lies below 1, *does not* where it lies above, and is *undecided at this scale* otherwise, or where a row of
-it failed. Beside it stands the smallest gap that its seeds could have seen four times in five.
+where the interval lies below 1, and *does not* where it lies above. Else it is *equal within 10 %* where two one-sided tests at
+5 % say so, and *undecided* where not, or where a row of it failed. Beside it stand what is left of the verdict after Holm's
+correction over the whole page, and the smallest gap that its seeds could have seen four times in five.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis import compare, contrast, degradation, load_study, plot_perturbation_robustness
+from analysis import Comparison, Contrast, compare, contrast, degradation, load_study, plot_perturbation_robustness
 from analysis.rows.meta import undisturbed
 from analysis.rows.metrics import BAD, metric_values
 from analysis.rows.units import unit_key
 from analysis.rows.words import percent
 from analysis.statistics.comparison import configuration
+from analysis.statistics.contrasts import holm, p_values
 from analysis.statistics.disturbances import series_of
 
 HERE = Path(__file__).resolve().parent
+TOLERANCE, ALPHA = 0.10, 0.05
+EQUAL, UNDECIDED = f"**equal within {100 * TOLERANCE:.0f} %**", "undecided"
 ROWS, PAGE = HERE / "rows", HERE.parents[1] / "docs" / "claims.md"
 
 
@@ -47,12 +51,23 @@ class Finding(NamedTuple):
     n_bad: int
     """Rows of it that are not complete."""
 
+    p: tuple[float, float] = (1.0, 1.0)
+    """How surely the ratio is another than 1, and how surely it lies within the tolerance (`p_values`)."""
+
     @property
     def verdict(self) -> str:
-        """holds, does not, or undecided at this scale."""
+        """holds, does not, equal within 10 %, or undecided; by itself."""
         if self.n_bad or math.isnan(self.low):
-            return "undecided at this scale"
-        return "**holds**" if self.high < 1 else "**does not**" if self.low > 1 else "undecided at this scale"
+            return UNDECIDED
+        return "**holds**" if self.high < 1 else "**does not**" if self.low > 1 else self.word(1.0, self.p[1])
+
+    def word(self, different: float, equal: float) -> str:
+        """The verdict by two p-values, which may be corrected ones."""
+        if self.n_bad:
+            return UNDECIDED
+        if different <= ALPHA:
+            return "**holds**" if self.ratio < 1 else "**does not**"
+        return EQUAL if equal <= ALPHA else UNDECIDED
 
 
 def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
@@ -64,8 +79,8 @@ def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
     if "ratio" in claim:
         asked = claim["ratio"]
         found = compare(frame, asked["to"], asked["of"], metric=asked["metric"])
-        gap = found.detectable_gap
-        return Finding(found.ratio, found.low, found.high, gap, (found.n_b, found.n_a), found.n_bad_a + found.n_bad_b)
+        gap, n = found.detectable_gap, (found.n_b, found.n_a)
+        return Finding(found.ratio, found.low, found.high, gap, n, found.n_bad_a + found.n_bad_b, _p(found))
     if "degradation" in claim:
         asked = claim["degradation"]
         table = degradation(frame, asked["kind"], asked["level"])
@@ -79,7 +94,7 @@ def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
         if asked["kind"] != "steps":
             own = own.loc[own["perturb_kind"].isna() | own["perturb_kind"].eq(asked["kind"])]
         found = contrast([(1, sides[0]), (-1, sides[1])], others=others)
-        return Finding(*found[:5], n_bad=int(own["status"].isin(BAD).sum()))
+        return Finding(*found[:5], n_bad=int(own["status"].isin(BAD).sum()), p=_p(found))
     if "weaker" in claim:
         asked = claim["weaker"]
         plain = undisturbed(frame)
@@ -88,8 +103,18 @@ def measure(claim: Mapping[str, Any], frame: pd.DataFrame) -> Finding:
         sides, others = _sides(_log_values(plain, keys[0][1], asked["metric"]), [point for point, _ in keys])
         own = plain["point_id"].isin([point for point, _ in keys])
         found = contrast([(c, side) for (c, _, _), side in zip(signs, sides, strict=True)], others=others)
-        return Finding(*found[:5], n_bad=int(plain.loc[own, "status"].isin(BAD).sum()))
+        return Finding(*found[:5], n_bad=int(plain.loc[own, "status"].isin(BAD).sum()), p=_p(found))
     raise ValueError(f"claims.yaml: {claim['claim']!r} names no ratio, degradation or weaker network; add one")
+
+
+def _p(found: Comparison | Contrast) -> tuple[float, float]:
+    return p_values(math.log(found.ratio), found.variance, found.df, math.log1p(TOLERANCE))
+
+
+def together(found: list[Finding]) -> list[str]:
+    """The verdicts that hold together: all differences of the page share one error of 5 %, and so do all equalities."""
+    corrected = zip(holm([f.p[0] for f in found]), holm([f.p[1] for f in found]), strict=True)
+    return [f.word(*p) for f, p in zip(found, corrected, strict=True)]
 
 
 def _sides(groups: Mapping[str, np.ndarray], names: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -109,13 +134,16 @@ def page(claims: list[dict[str, Any]]) -> str:
     """The whole page, in Markdown."""
     frames = {name: load_study(ROWS / name, perturbed=True) for name in dict.fromkeys(str(c["study"]) for c in claims)}
     found = [(claim, measure(claim, frames[claim["study"]])) for claim in claims]
-    lines = [HEAD.format(n=len(claims), **{word: _count(found, word) for word in ("holds", "not", "undecided")})]
-    for number, (claim, f) in enumerate(found, start=1):
+    joint = together([f for _, f in found])
+    single = [f.verdict for _, f in found]
+    counts = {f"{word}{end}": _count(words, word) for end, words in (("", single), ("_joint", joint)) for word in WORDS}
+    lines = [HEAD.format(n=len(claims), **counts)]
+    for number, ((claim, f), after) in enumerate(zip(found, joint, strict=True), start=1):
         sides = " and ".join(map(str, f.n)) if len(set(f.n)) > 1 else str(f.n[0])
         lines.append(
             f"| {number} | {claim['claim']} | {_number(f.ratio)} ({_number(f.low)} to {_number(f.high)}) | {f.verdict} |"
-            f" {percent(f.detectable_gap) if math.isfinite(f.detectable_gap) else '–'} | {sides} | {claim['published']} |"
-            f" `{claim['study']}` |"
+            f" {after} | {percent(f.detectable_gap) if math.isfinite(f.detectable_gap) else '–'} | {sides} |"
+            f" {claim['published']} | `{claim['study']}` |"
         )
     lines.append("\n## How quality is lost\n")
     lines += [f"![{text}](claims_{study}_{kind}.png)\n\n{text}\n" for study, kind, text in FIGURES]
@@ -133,13 +161,18 @@ HEAD = """# Claims, measured
 
 Written by `python experiments/claims/build.py` from [the claims](../experiments/claims/claims.yaml) and [the rows of their
 studies](../experiments/claims/rows); no measured number is typed by hand. Of {n} claims {holds} hold, {not} do not,
-{undecided} are undecided at this scale.
+{equal} are equal within 10 %, {undecided} are undecided.
 
 A ratio is a geometric mean over fields (train seeds) divided by another; below 1 speaks for the claim. In brackets its 95 %
 interval (Student's t, variances moderated by those of the other groups). A claim *holds* where the whole interval is below 1,
-*does not* where it is above, and is *undecided at this scale* otherwise, or where a row of it failed: then the column beside
-it says how large a gap these seeds would have seen four times in five. Every interval stands for itself; of twenty true nulls
-one falls outside by chance. Studies share fields, so verdicts are not independent of each other.
+*does not* where it is above. Otherwise it is *equal within 10 %* where two one-sided tests at 5 % refuse a gap of 10 % in
+either direction, and *undecided* where they do not, or where a row of it failed: then the detectable gap says how large a gap
+these seeds would have seen four times in five.
+
+Every verdict stands for itself; of twenty true nulls one falls outside by chance. The column *over the page* has what is left
+where all differences of the page together may err once in twenty pages, and all equalities likewise (Holm 1979): {holds_joint}
+hold, {not_joint} do not, {equal_joint} are equal within 10 %, {undecided_joint} are undecided. Holm's correction asks for no
+independence, and there is none: studies share fields.
 
 Within a study all sides share network, head, parameters, steps, batch, learning rate, average of the weights, evaluation seeds
 and tolerance (of the state that each ODE is written in: for `vp` that is x shrunk to bounded variance). What differs is a
@@ -148,10 +181,11 @@ Levels and T follow the data where there is a published rule (`pfgm`: its author
 images, as advised in arXiv 2006.09011), and are the published constants where there is none (`pfgmpp`, `vp`). These are small
 images and small networks: a verdict speaks of this scale, and published figures stand beside it for orientation.
 
-| | claim | ratio (95 %) | verdict | detectable gap | fields a side | published | study |
-|---|---|---|---|---|---|---|---|"""
+| | claim | ratio (95 %) | verdict | over the page | detectable gap | fields a side | published | study |
+|---|---|---|---|---|---|---|---|---|"""
 
 
+WORDS = ("holds", "not", "equal", "undecided")
 BARS = "Bars: 95 % over fields, each point by itself."
 FIGURES = (
     (
@@ -174,8 +208,8 @@ def draw(folder: Path) -> None:
         plt.close(figure)
 
 
-def _count(found: list[tuple[dict[str, Any], Finding]], word: str) -> int:
-    return sum(word in finding.verdict for _, finding in found)
+def _count(verdicts: list[str], word: str) -> int:
+    return sum(word in verdict for verdict in verdicts)
 
 
 def _shared(name: str, frames: Mapping[str, pd.DataFrame]) -> str:

@@ -123,8 +123,8 @@ for v in verdicts:
 
 # %% [markdown]
 # ## 5. Two configurations against each other
-# `compare` takes any two. Its four answers: *better*, *worse*, *equivalent* (the whole interval inside the tolerance) or
-# *inconclusive* (these seeds cannot tell; the gap that they could have seen is printed). The worst tested value of each
+# `compare` takes any two. Its four answers: *better*, *worse*, *equal* (two one-sided tests: inside the tolerance) or
+# *undecided* (these seeds cannot tell; the gap that they could have seen is printed). The worst tested value of each
 # parameter, or in a design that moves all of them at once the lowest and the highest mean, which were picked and so look too
 # far apart.
 

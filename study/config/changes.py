@@ -9,6 +9,7 @@ KEY_RULES: tuple[tuple[str, str], ...] = (
     ("design.trials", GROWING),
     ("design.sampler_points", GROWING),
     ("design.arm_seeds", GROWING),
+    ("design.budget", GROWING),
     ("seeds.train", GROWING),
     ("seeds.sample", GROWING),
     ("evaluate.metrics", GROWING),

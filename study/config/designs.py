@@ -15,6 +15,7 @@ DESIGNS: Registry[Design] = Registry(
     sobol="study.plan.designs.sobol:SOBOL",
     grid="study.plan.designs.grid:GRID",
     random="study.plan.designs.random:RANDOM",
+    settle="study.plan.designs.settle:SETTLE",
     tpe="study.plan.designs.tpe:TPE",
 )
 """All designs, in the order of messages."""

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, PlainSerializer, PlainValidator, StrictBool, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from pfgm.kinds import Integer, Model, Positive, PositiveInt
 from pfgm.metrics.columns import MEASURED, all_columns
@@ -47,6 +57,23 @@ else:
     DesignName = Annotated[Literal[DESIGNS.names()], PlainValidator(_registered), PlainSerializer(str)]
 
 
+class BudgetConfig(Model):
+    """What a study of design settle may spend: fields, or hours."""
+
+    fields: PositiveInt | None = None
+    """Fields that are trained in all."""
+    hours: Positive | None = None
+    """Hours of training and sampling, those of trials side by side added up."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.fields is not None and self.hours is not None:
+            raise ValueError(f"has fields: {self.fields} and hours: {self.hours:g}; give one of them")
+        if self.fields is None and self.hours is None:
+            raise ValueError("is empty; write how many, such as {fields: 80} or {hours: 2}")
+        return self
+
+
 class DesignConfig(Model):
     """The points of the search space that are measured."""
 
@@ -60,6 +87,30 @@ class DesignConfig(Model):
     """one_at_a_time: train seeds of each arm (default: as many as the default point)."""
     optimize: dict[Optimizable, Literal["minimize", "maximize"]] | None = None
     """tpe: metrics and directions (default {fid: minimize})."""
+    edge_factor: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+    """settle: how narrow the bracket of an edge is to be, as the ratio of its ends on a logarithmic range (default 1.5); on a
+    linear range a quarter of what it is above 1, as a share of the range."""
+    priority: Annotated[list[str], Field(min_length=1)] | None = None
+    """settle: parameters that are settled first, the most important one first (default: none)."""
+    budget: BudgetConfig | None = None
+    """settle: what may be spent (default: no bound; it ends when all that can be settled is)."""
+
+    @field_validator("edge_factor")
+    @classmethod
+    def _above_one(cls, value: float | None) -> float | None:
+        if value is not None and not value > 1:
+            raise ValueError(f"must be above 1, got {value:g}; 1.5 brackets an edge between 0.1 and 0.15")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the keys of settle where they are not used, so that the written studies of others stay as they were."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if value is not None or key not in SETTLE_KEYS}
+
+
+SETTLE_KEYS = ("edge_factor", "priority", "budget")
+"""Keys of ``design`` that design settle alone has."""
 
 
 Levels = tuple[Annotated[float, Field(strict=True)], ...]

@@ -69,7 +69,8 @@ def estimate_line(config: StudyConfig, work: Worklist, n_slots: int, gain: float
     except TrainingDiverged as error:
         return f"  no estimate: {error}; its rows would be `diverged`"
     clock = f"{wall / 60:.0f} min" if wall >= 90 else f"{wall:.0f} s"
-    return f"  estimated cost  {clock} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
+    scope = " for this round alone" if work.in_rounds and not work.exhausted else ""
+    return f"  estimated cost  {clock}{scope} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
 
 
 def estimate(config: StudyConfig, work: Worklist, n_slots: int, gain: float = 1.0) -> tuple[float, float]:

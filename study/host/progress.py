@@ -121,6 +121,12 @@ class Progress:
             self.live.stop()
         self._write_state(force=True, ended=True)
 
+    def grow(self, rows_total: int, steps: int) -> None:
+        """The plan has more rows than it had; ``steps`` are those of their fields."""
+        self.rows_to_do += rows_total - self.rows_total
+        self.steps_to_do += steps
+        self.rows_total = rows_total
+
     def start(self, trial: Trial, rows: int, steps: int) -> None:
         """A trial begins; ``steps`` is 0 when its field is already trained."""
         self.running[trial.trial_id] = Running(label(trial), time.monotonic(), steps, rows)

@@ -1,7 +1,7 @@
 """Why a point is measured, as the columns ``design_role`` and ``design_sampler_role`` say it.
 
 A role is default, arm:<parameter>, or what a design calls its points (sobol, grid, random, tpe); a point on two arms has both,
-joined by a +.
+joined by a +. A value that design settle added to narrow an edge has the part ``edge`` beside its arm.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What is left to do: trials with missing cells, handed out one by one, and the manifest of everything planned.
 
 No trial is handed out while another with the same ``train_id`` runs: the second finds the field in the store. Under a
-design that grows, such as tpe, one point is added whenever the queue is empty, until ``design.trials`` are planned.
+design that grows, such as tpe, one point is added whenever the queue is empty, until ``design.trials`` are planned. Under a
+design of rounds, such as settle, a round is added when all rows of the one before are there.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Worklist:
         self.config, self.planned, self.most = config, tuple(planned), 1
         design = design_of(config)
         self.growing = design if isinstance(design, GrowingDesign) else None
-        self.joint = joint_points(config) if self.growing else None
+        self.in_rounds = self.growing is not None and self.growing.asked(config) is None
+        self.joint = joint_points(config) if self.growing and not self.in_rounds else None
         self.kept = ["status", "error_log", *(self.growing.columns(config) if self.growing else ())]
         columns = dict.fromkeys([*done_columns(config.evaluate.metrics), *self.kept])
         self.measured = Measured(config.folder, list(columns), self._keep)
@@ -75,6 +77,10 @@ class Worklist:
         self.proposals = self.growing.begin(self.config, self.joint) if self.growing else None
         self.measured.refresh()
         self._plan(self.growing.restored(self.config, self._proposed()) if self.growing else self.planned)
+        if self.in_rounds and self.proposals:
+            while proposed := self.proposals.next(self.rows):
+                self._plan(proposed)
+            self.exhausted = proposed is not None
         self.waiting = [t for t in self.trials if self.missing(t)]
         self.busy: dict[str, Trial] = {}
         self.not_before: dict[str, float] = {}
@@ -110,9 +116,16 @@ class Worklist:
         if self.growing is None or self.exhausted:
             return 0
         wanted = self.growing.asked(self.config)
+        if wanted is None:
+            return 0
         if self.joint is not None:
             wanted = min(wanted, len(self.joint))
         return max(wanted - len(self.points), 0)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether the design may propose something more."""
+        return self.points_to_ask > 0 or (self.in_rounds and not self.exhausted)
 
     @property
     def rows_planned(self) -> int:
@@ -145,22 +158,27 @@ class Worklist:
         """
         if not self.config.field_source.trains:
             return 0
-        steps = {t.train_id: t.train.steps for t in self.waiting}
-        new = {train_id: n for train_id, n in steps.items() if train_id not in there}
         ahead = (
             self.points_to_ask * len(self.config.seeds.train_seeds) * self.config.training(self.config.default("train")).steps
             if self.growing
             else 0
         )
-        return sum(new.values()) + ahead
+        return self.steps_of(self.waiting, there) + ahead
+
+    def steps_of(self, trials: Sequence[Trial], there: Collection[str]) -> int:
+        """Training steps of the fields of some trials, those left out that are trained or that an earlier trial trains."""
+        own = {id(trial) for trial in trials}
+        given = {t.train_id for t in self.trials if id(t) not in own} if self.in_rounds else set[str]()
+        steps = {t.train_id: t.train.steps for t in trials}
+        return sum(n for train_id, n in steps.items() if train_id not in there and train_id not in given)
 
     @property
     def finished(self) -> bool:
-        return not self.waiting and not self.busy and self.points_to_ask == 0
+        return not self.waiting and not self.busy and not self.may_grow
 
     def take(self) -> Trial | None:
         """The next trial to run, or None when all that is left waits for a running one."""
-        if not self.waiting and self.proposals and self.points_to_ask:
+        if not self.waiting and self.proposals and self.may_grow and not (self.in_rounds and self.busy):
             self._ask(self.proposals)
         training, now = {t.train_id for t in self.busy.values()}, time.monotonic()
         for trial in self.waiting:
@@ -208,6 +226,11 @@ class Worklist:
         self.there.add(trial.train_id)
         return trial
 
+    @property
+    def lines(self) -> list[str]:
+        """What the design says of the study as far as it is measured."""
+        return self.proposals.lines(self.rows) if self.proposals else []
+
     def in_use(self) -> set[str]:
         """Cells of the trials that are running."""
         return {cell.cell_id for trial in list(self.busy.values()) for cell in trial.cells}
@@ -229,6 +252,9 @@ class Worklist:
     def _ask(self, proposals: Proposals) -> None:
         self.measured.look(proposals.running_cells())
         proposed = proposals.next(self.rows)
+        if proposed is None:  # a row is gone, such as a damaged one
+            self.waiting = [t for t in self.trials if self.missing(t)]
+            return
         self.exhausted = not proposed
         if not proposed:
             return

@@ -30,7 +30,7 @@ _S, _F, _I, _B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 KEYS: dict[str, pa.DataType] = {
     "study_id": _S, "cell_id": _S, "trial_id": _S, "point_id": _S, "train_id": _S, "sampler_id": _S,
     "seed_train": _I, "seed_sample": _I, "step": _I, "is_final": _B,
-    "design_role": _S,          # role of the training point: default, arm:<parameter>[+arm:…], sobol, grid, random, tpe
+    "design_role": _S,          # of the training point: default, arm:<parameter>[+arm:…][+edge], sobol, grid, random, tpe
     "design_sampler_role": _S,  # role of the sampler point, same words
     "design_point": _S,         # JSON of the declared searched values: {"train": {…}, "sampler": {…}}
 }  # fmt: skip

@@ -62,13 +62,24 @@ def test_committed_rows_are_of_the_study_file(name: str) -> None:
     [
         (0.5, 0.99, 0, "**holds**"),
         (1.01, 3.0, 0, "**does not**"),
-        (0.9, 1.1, 0, "undecided at this scale"),
-        (math.nan, math.nan, 0, "undecided at this scale"),
-        (0.5, 0.6, 1, "undecided at this scale"),
+        (0.9, 1.1, 0, "undecided"),
+        (math.nan, math.nan, 0, "undecided"),
+        (0.5, 0.6, 1, "undecided"),
     ],
 )
 def test_verdicts(low: float, high: float, bad: int, verdict: str) -> None:
     assert build.Finding(1.0, low, high, 0.2, (3, 3), bad).verdict == verdict
+
+
+def test_equal_is_a_verdict_and_holm_weakens_verdicts_alone() -> None:
+    """Two one-sided tests give *equal*; over a page of 20 a p-value of 0.01 is not enough, one of 0.001 is."""
+    equal = build.Finding(1.01, 0.95, 1.07, 0.1, (9, 9), 0, (0.7, 0.01))
+    assert equal.verdict == "**equal within 10 %**"
+    assert build.Finding(1.01, 0.95, 1.07, 0.1, (9, 9), 1, (0.7, 0.01)).verdict == "undecided", "a row of it failed"
+    weak, strong = (build.Finding(0.8, 0.7, 0.9, 0.1, (3, 3), 0, (p, 0.9)) for p in (0.01, 0.001))
+    nothing = [build.Finding(1.0, 0.5, 2.0, 0.5, (3, 3), 0, (0.9, 0.9))] * 17
+    assert build.together([equal, weak, strong, *nothing])[:3] == ["undecided", "undecided", "**holds**"]
+    assert build.together([equal, weak, strong]) == [equal.verdict, "**holds**", "**holds**"]
 
 
 @pytest.fixture
@@ -116,7 +127,7 @@ def test_a_failed_row_leaves_a_claim_undecided(frame: pd.DataFrame) -> None:
     broken.attrs = frame.attrs
     broken.loc[broken["train_process"].eq("vp").idxmax(), ["status", "metric_fid"]] = ["diverged", math.nan]
     asked = {"claim": "", "ratio": {"metric": "fid", "of": {"process": "pfgm"}, "to": {"process": "vp"}}}
-    assert build.measure(asked, broken).verdict == "undecided at this scale"
+    assert build.measure(asked, broken).verdict == "undecided"
 
 
 def test_a_series_that_is_not_there_is_named(frame: pd.DataFrame) -> None:

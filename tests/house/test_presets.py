@@ -15,6 +15,7 @@ from pfgm.flow.poisson_flow import AUTHORS
 from study.config.yaml_source import ConfigError, read_source
 from study.load import load_study_config
 from study.plan.make import make_plan
+from study.plan.worklist import Worklist
 from study.rows.records import read_table
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -94,3 +95,11 @@ def test_identities_stay() -> None:
     stored = read_table(EXPERIMENTS / "notebooks/digits_bundle/manifest.parquet")
     assert cells == {row["cell_id"] for row in stored}
     assert {t.train_id for t in planned} == {row["train_id"] for row in stored}
+
+
+def test_the_settled_study_begins_with_24_fields() -> None:
+    """Six parameters of the demo; a design of rounds plans nothing ahead, so round 0 is what the work list begins with."""
+    config = load_study_config(EXPERIMENTS / "digits_settled.yaml")
+    work = Worklist(config, make_plan(config))
+    assert len({trial.train_id for trial in work.waiting}) == 24 and not work.finished
+    assert {*config.search_train, *config.search_sampler} == {"sigma", "tau", "M", "reference_batch_size", "T_ratio", "rtol"}

@@ -24,8 +24,8 @@ def section(study: Study) -> Section | None:
 def equivalence_result(frame: pd.DataFrame) -> str | None:
     """Compare the two values of an equivalence study in a sentence: disjoint seeds, one training parameter, two values.
 
-    Two one-sided tests at 5 %: equivalent where the 90 % interval of the ratio lies inside 0.80 to 1.25. None when the study is
-    not of this kind.
+    Two one-sided tests at 5 %: equal where the 90 % interval of the ratio lies inside 0.80 to 1.25. None when the study is not
+    of this kind.
     """
     if not (study_of(frame).get("seeds") or {}).get("disjoint") or not compares(frame):
         return None

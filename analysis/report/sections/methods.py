@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.report.blocks import Items, Section, Text
 from analysis.report.study import Study
-from analysis.rows.meta import is_given
+from analysis.rows.meta import is_given, settles
 from study.rows.records import STATUSES
 
 
@@ -19,7 +19,10 @@ def section(study: Study) -> Section:
         " parameters compare each unit with itself at the default sampler point.",
         "sobol, grid, random: marginal effects in quantile bins; the reference is the bin that holds the"
         " default. tpe is not rated.",
-        "Bounds are simultaneous at 95 % over the values of one parameter (Bonferroni), not over parameters.",
+        "settle: as one_at_a_time, with bounds that hold at every look; the upper ones are not corrected for several values,"
+        " because a parameter is robust only where all of them are inside."
+        if settles(study.frame)
+        else "Bounds are simultaneous at 95 % over the values of one parameter (Bonferroni), not over parameters.",
         "A failed, diverged, step-limited or timed-out cell counts as outside the tolerance at its value.",
         "Values of FID compare only for equal features and sample count; FID against the training data rewards"
         " memorising, so read"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import pandas as pd
+
 from analysis.plots.curves import plot_robustness
 from analysis.plots.overview import plot_parameter_overview
 from analysis.report.blocks import Block, Section, Text
 from analysis.report.figure import ASIDE
 from analysis.report.study import Study
+from analysis.robustness.edges import Edge, Edges, tolerance_edges
 from analysis.robustness.interval import ToleranceInterval
 from analysis.robustness.overview import parameter_overview
-from analysis.rows.meta import Axis, searched_axes
+from analysis.rows.meta import AnalysisError, Axis, searched_axes
 from analysis.rows.metrics import measured
 from analysis.rows.words import format_value
 
@@ -34,8 +37,9 @@ def overview_panel(study: Study) -> list[Block]:
     table = parameter_overview(study.frame, intervals)
     caption = (
         "All parameters at a glance. Left: the tested values from the lowest to the highest, their marks the verdicts, the bar"
-        " the tolerance interval. Right: the worst and the best of them, as a ratio to the default with simultaneous 95 %"
-        " bounds, which run on where they meet the frame; hollow: no bounds. A red × counts cells that failed or diverged."
+        " the tolerance interval, a line with ends the two values between which the tolerance is surely left. Right: the worst"
+        " and the best of them, as a ratio to the default with simultaneous 95 % bounds, which run on where they meet the"
+        " frame; hollow: no bounds. A red × counts cells that failed or diverged."
     )
     alt = "Ratings by parameter: " + ", ".join(f"{t.parameter} {t.rating}" for t in intervals) + "."
     draw = partial(plot_parameter_overview, study.frame, table=table)
@@ -52,9 +56,21 @@ def parameter_panels(study: Study, group: str) -> list[Block]:
         interval = next(t for t in study.intervals if t.parameter == axis.name and t.group == group)
         held = interval.held_fixed[:1].upper() + interval.held_fixed[1:]
         caption = f"{axis.label}: {interval.rating} ({interval.rule}). {held}."
-        draws = [partial(plot_robustness, frame, axis, metric=metric) for metric in metrics]
+        edges = edges_of(frame, axis, interval)
+        caption += "".join(f" {edge.words[:1].upper()}{edge.words[1:]}." for edge in edges or () if isinstance(edge, Edge))
+        draws = [partial(plot_robustness, frame, axis, metric=metric, edges=edges) for metric in metrics]
         blocks.append(study.draw(f"{group}-{axis.name}", caption, _alt(study, axis, interval), draws))
     return blocks
+
+
+def edges_of(frame: pd.DataFrame, axis: Axis, interval: ToleranceInterval) -> Edges | None:
+    """Return the edges of a rated parameter; None where it has none, as a category or a parameter of another solver."""
+    if interval.rating == "not rated":
+        return None
+    try:
+        return tolerance_edges(frame, axis, interval=interval)
+    except AnalysisError:  # the reader is told of it by the rating, which stands beside
+        return None
 
 
 def _alt(study: Study, axis: Axis, interval: ToleranceInterval) -> str:

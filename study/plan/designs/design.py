@@ -60,23 +60,27 @@ class Proposals(ABC):
         """Return the cells whose rows `next` would look at: those that had none so far."""
 
     @abstractmethod
-    def next(self, rows: Mapping[str, Mapping[str, object]]) -> list[Trial]:
-        """Return the trials of the next point, none when there is no new one.
+    def next(self, rows: Mapping[str, Mapping[str, object]]) -> list[Trial] | None:
+        """Return the trials of the next point or round, none when there is no new one; None while rows of the last are missing.
 
         Args:
             rows: measured rows by cell_id, with the columns that the design named.
         """
 
+    def lines(self, rows: Mapping[str, Mapping[str, object]]) -> list[str]:
+        """Return what can be said of the study once these rows are measured."""
+        return []
+
 
 class GrowingDesign(Design):
-    """A design that proposes one point after another, from the rows that exist."""
+    """A design that proposes one point after another, or round after round, from the rows that exist."""
 
     def points(self, config: StudyConfig, group: str) -> list[Declared]:
         """Return no point: none but the default is known ahead."""
         return []
 
-    def asked(self, config: StudyConfig) -> int:
-        """Return how many points the study file asks for."""
+    def asked(self, config: StudyConfig) -> int | None:
+        """Return how many points the study file asks for; None for a design of rounds, which ends by itself."""
         return config.design.trials or TRIALS
 
     def columns(self, config: StudyConfig) -> list[str]:

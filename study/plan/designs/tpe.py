@@ -20,7 +20,7 @@ from pfgm.metrics.columns import all_columns
 from study.config.sections import optimizable
 from study.config.space import Distribution, Value
 from study.config.study import StudyConfig, activate
-from study.plan.designs.design import GrowingDesign, Proposals
+from study.plan.designs.design import TRIALS, GrowingDesign, Proposals
 from study.plan.identity import digest
 from study.plan.points import PlanError, Point, read_point
 from study.plan.reach import Identity, Joint
@@ -53,7 +53,7 @@ class Tpe(GrowingDesign):
 
     def reach_lines(self, config: StudyConfig, trials: Sequence[Trial], joint: Mapping[Identity, Joint] | None) -> list[str]:
         """Name a space that has fewer points than are asked for."""
-        asked = self.asked(config)
+        asked = config.design.trials or TRIALS
         if joint is None or len(joint) >= asked:
             return []
         return [f"has {len(joint)} points in all, and all are measured; design.trials: {asked} asks for more than there are"]

@@ -256,7 +256,7 @@ def test_equivalence_is_printed_for_disjoint_seeds_and_two_values(tmp_path: Path
     assert main([str(folder)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert re.search(
-        r"Equivalence of tau = 0.01 to 0.03: .* 90 % interval .* \(6 and 6 fields\), inside 0.80 to 1.25: equivalent", out
+        r"Equivalence of tau = 0.01 to 0.03: .* 90 % interval .* \(6 and 6 fields\), inside 0.80 to 1.25: equal", out
     )
 
 

@@ -40,7 +40,19 @@ def test_the_same_fields_are_paired_and_equal_latents_cancel() -> None:
     result = compare(synthetic_frame(noisy), "default", {"T_ratio": 5.0})
     assert result.paired and result.ratio == pytest.approx(math.exp(0.3), rel=0.03) and result.verdict == "worse"
     same = compare(synthetic_frame(noisy), "default", {"T_ratio": 2.0})
-    assert same.verdict == "equivalent" and same.detectable_gap < 0.1
+    assert same.verdict == "equal" and same.detectable_gap < 0.1
+
+
+def test_equal_is_two_one_sided_tests_whatever_the_confidence() -> None:
+    """At a tolerance that the 90 % interval just fits into it is *equal*, just below it is not; the sentence names it."""
+    frame = synthetic_frame(ARMS.changed(train_seeds=6))
+    narrow = compare(frame, "default", {"sigma": 0.3}, confidence=0.90)
+    edge = max(narrow.high, 1 / narrow.low) - 1
+    for confidence in (0.80, 0.95):
+        inside = compare(frame, "default", {"sigma": 0.3}, tolerance=edge * 1.001, confidence=confidence)
+        outside = compare(frame, "default", {"sigma": 0.3}, tolerance=edge * 0.999, confidence=confidence)
+        assert (inside.verdict, outside.verdict) == ("equal", "undecided")
+    assert f"equal within {inside.tolerance:.0%}; a gap of" in inside.sentence
 
 
 def test_compare_says_what_it_cannot_do() -> None:
@@ -54,20 +66,20 @@ def test_compare_says_what_it_cannot_do() -> None:
     with pytest.raises(AnalysisError, match=r'say "default", a dictionary'):
         compare(frame, "best", "default")
     lonely = compare(synthetic_frame(ARMS.changed(train_seeds=1)), "default", {"sigma": 0.3})
-    assert lonely.verdict == "inconclusive" and math.isnan(lonely.low) and "raise seeds.train" in lonely.sentence
+    assert lonely.verdict == "undecided" and math.isnan(lonely.low) and "raise seeds.train" in lonely.sentence
     frame.loc[frame["train_sigma"].eq(0.3), "status"] = "diverged"
     gone = compare(frame, "default", {"sigma": 0.3})
-    assert (gone.verdict, gone.n_b, gone.n_bad_b) == ("inconclusive", 0, 3)
+    assert (gone.verdict, gone.n_b, gone.n_bad_b) == ("undecided", 0, 3)
     assert gone.skipped == {"status diverged": 3, "sample seed not on both sides": 1}
 
 
 def test_failures_forbid_a_good_verdict() -> None:
     frame = synthetic_frame(ARMS.changed(train_seeds=5, seed_noise=0.005))
     bad = frame["train_sigma"].eq(0.3) & frame["seed_train"].lt(3)
-    assert compare(frame, "default", {"sigma": 0.3}).verdict == "equivalent"
+    assert compare(frame, "default", {"sigma": 0.3}).verdict == "equal"
     frame.loc[bad, ["status", "metric_fid"]] = ["diverged", math.nan]
     result = compare(frame, "default", {"sigma": 0.3})
-    assert (result.verdict, result.n_bad_a, result.n_bad_b) == ("inconclusive", 0, 3)
+    assert (result.verdict, result.n_bad_a, result.n_bad_b) == ("undecided", 0, 3)
     assert "0 and 3 cells failed or diverged" in result.sentence
 
 

@@ -88,7 +88,7 @@ def test_a_study_of_an_outside_design_is_written_and_read_back(
 
 
 def test_an_unknown_design_is_told_which_there_are(folder: Folder) -> None:
-    words = r"must be 'one_at_a_time', 'sobol', 'grid', 'random' or 'tpe', got 'ends'"
+    words = r"must be 'one_at_a_time', 'sobol', 'grid', 'random', 'settle' or 'tpe', got 'ends'"
     with pytest.raises(ConfigError, match=rf"design\.name: {words}"):
         folder.load(search=SEARCH, design={"name": "ends"})
     with pytest.raises(ConfigError, match=r"or 'tpe', got \['grid'\]"):
@@ -104,7 +104,8 @@ def test_names_after_a_registration_are_told_too(folder: Folder, ends: str) -> N
 def test_every_design_says_what_it_is(folder: Folder, name: str) -> None:
     config = folder.load(search=SEARCH, design={"name": name})
     design = design_of(config)
-    assert isinstance(design, Design) and set(design.owns) <= {"trials", "sampler_points", "arm_seeds", "optimize"}
-    assert grows(name) == isinstance(design, GrowingDesign) == (name == "tpe")
+    known = {"trials", "sampler_points", "arm_seeds", "optimize", "edge_factor", "priority", "budget"}
+    assert isinstance(design, Design) and set(design.owns) <= known
+    assert grows(name) == isinstance(design, GrowingDesign) == (name in ("tpe", "settle"))
     assert design.rated == (name != "tpe")
     assert bool(make_plan(config)) != grows(name)
