@@ -7,8 +7,8 @@ parameter, a smooth function of all of them together, and noise between training
 
 with x scaled to [0, 1] over the search (categories differ by 1). The curve of a parameter is its partial dependence, the mean
 over the measured points with x_j alone moved, less that at its default. Scales, lengths and noise are not fitted but averaged
-over their posterior (a Metropolis chain): fitted ones gave bands that cover 71 to 94 % where they promise 95. Source: Rasmussen
-and Williams (2006), Gaussian Processes for Machine Learning, chapters 2 and 5; Friedman (2001) for partial dependence.
+over their posterior (a Metropolis chain), because fitted ones make bands too narrow. Source: Rasmussen and Williams (2006),
+Gaussian Processes for Machine Learning, chapters 2 and 5; Friedman (2001) for partial dependence.
 ``benchmarks/gaussian_curves.py`` prints what the bands cover.
 """
 
