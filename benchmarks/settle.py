@@ -193,7 +193,7 @@ def many(
 def show_errors(studies: int, pool: multiprocessing.pool.Pool, rules: Sequence[str], kinds: Sequence[str]) -> None:
     """Print the rates of error."""
     print(f"shares of parameters in {studies} studies of each kind, at most {BUDGET} fields each")
-    print(f"  {'':58s} robust sensitive   edge  any of four  settled  fields")
+    print(f"  {'':78s} robust sensitive   edge  any of four  settled  fields")
     for rule in rules:
         for kind in kinds:
             for sd, spread in NOISE:
@@ -201,7 +201,7 @@ def show_errors(studies: int, pool: multiprocessing.pool.Pool, rules: Sequence[s
                 name = f"{kind}, sd {sd:g}" + (f", differing × {spread:g}" if spread > 1 else "")
                 name += f" ({rule})" if len(rules) > 1 else ""
                 rates = f"{found['robust']:9.3f} {found['sensitive']:9.3f} {found['edge']:6.3f} {found['any']:12.3f}"
-                print(f"  {name:58s}{rates} {found['settled']:8.2f} {found['fields']:7.0f}", flush=True)
+                print(f"  {name:78s}{rates} {found['settled']:8.2f} {found['fields']:7.0f}", flush=True)
 
 
 def show_economy(studies: int, pool: multiprocessing.pool.Pool) -> None:

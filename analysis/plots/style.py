@@ -29,7 +29,7 @@ FAILURE_COLOUR = "#c00000"
 
 EDGE: dict[str, Any] = {"fmt": "none", "ecolor": "#6a3d9a", "elinewidth": 2.2, "capsize": 4.5, "capthick": 1.6, "zorder": 3}
 """The bracket of an edge, from the last value surely inside to the first surely outside."""
-EDGE_WORDS = "edge: leaves the tolerance here"
+EDGE_WORDS = "bracket of an edge"
 PALETTE: Sequence[tuple[float, float, float]] = list(sns.color_palette("colorblind"))
 """Colours that colour-blind readers tell apart (seaborn "colorblind")."""
 

@@ -38,14 +38,14 @@ def test_error_rates_are_kept(settle: object, kind: str, wrong: str, spread: flo
 
 
 def test_bounds_of_one_look_are_seen_to_fail(settle: object) -> None:
-    """At the tolerance, the usual bounds, looked at again and again, call more than 12 % of parameters sensitive."""
+    """At the tolerance, the usual bounds, looked at again and again, call more than 7.5 % of parameters sensitive."""
     many, with_rule = settle.many, settle.with_rule  # type: ignore[attr-defined]
     kind = "all exactly at the tolerance"
     try:
         found = many(lambda seed: with_rule("one look", kind, 0.05, 3.0, seed), 60, None)
     finally:
         with_rule("in use", kind, 0.05, 1.0, 0)
-    assert found["sensitive"] > 0.12
+    assert found["sensitive"] > 0.075
 
 
 def test_six_axes_take_fewer_fields_than_a_fixed_grid(settle: object) -> None:

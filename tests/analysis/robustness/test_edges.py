@@ -108,4 +108,4 @@ def test_brackets_are_drawn_in_the_panel_and_at_a_glance() -> None:
         and len(table.attrs["brackets"]["sampler", "T_ratio"]) == 2
     )
     words = [t.get_text() for t in plot_parameter_overview(frame, table=table).get_legend().get_texts()]
-    assert "edge: leaves the tolerance here" in words
+    assert "bracket of an edge" in words
