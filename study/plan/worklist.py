@@ -24,9 +24,8 @@ from study.plan.reach import Identity, identities, joint_points
 from study.plan.trial import Trial
 from study.rows.folders import read_evals
 from study.rows.measured import Measured
-from study.rows.planned import read_plan, write_plan, write_proposed
+from study.rows.planned import stored_plan, write_plan, write_proposed
 from study.rows.records import done_columns, is_done
-from study.rows.storage import Place
 
 logger = logging.getLogger(__name__)
 POSTPONE_S = 5.0
@@ -288,16 +287,3 @@ def _kept(written: pa.Table, known: pa.Array, measured: pa.Array) -> pa.Table:
     """Return the planned cells that are not in the plan any more, but have a row."""
     gone = pc.invert(pc.is_in(written["cell_id"], known))
     return written.filter(pc.and_(gone, pc.is_in(written["cell_id"], measured)))
-
-
-def stored_plan(study: Place, columns: Sequence[str] | None = None) -> list[pa.Table]:
-    """The planned cells that were written down; none where there is no file. Damaged ones are set aside: they are made anew."""
-    damaged: list[Place] = []
-    try:
-        return read_plan(study, columns, damaged)
-    except FileNotFoundError:
-        return []
-    finally:
-        for place in damaged:
-            logger.warning("%s cannot be read; it is set aside", place)
-            place.set_aside()

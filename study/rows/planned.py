@@ -6,6 +6,7 @@ and at every start and end, the manifest is written anew with all of them, and t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -13,6 +14,8 @@ import pyarrow as pa
 from study.rows.folders import read_folder
 from study.rows.records import MANY, DamagedFile, read_arrow, write_arrow
 from study.rows.storage import Place
+
+logger = logging.getLogger(__name__)
 
 
 def read_plan(study: Place, columns: Sequence[str] | None = None, damaged: list[Place] | None = None) -> list[pa.Table]:
@@ -37,6 +40,19 @@ def read_plan(study: Place, columns: Sequence[str] | None = None, damaged: list[
             raise
         damaged.append(place)
     return proposed
+
+
+def stored_plan(study: Place, columns: Sequence[str] | None = None) -> list[pa.Table]:
+    """Return the planned cells that were written down; none where there is no file. Damaged ones are set aside, to be made anew."""
+    damaged: list[Place] = []
+    try:
+        return read_plan(study, columns, damaged)
+    except FileNotFoundError:
+        return []
+    finally:
+        for place in damaged:
+            logger.warning("%s cannot be read; it is set aside", place)
+            place.set_aside()
 
 
 def write_plan(study: Place, cells: pa.Table) -> None:
