@@ -43,7 +43,7 @@ def read_plan(study: Place, columns: Sequence[str] | None = None, damaged: list[
 
 
 def stored_plan(study: Place, columns: Sequence[str] | None = None) -> list[pa.Table]:
-    """Return the planned cells that were written down; none where there is no file. Damaged ones are set aside, to be made anew."""
+    """Return the planned cells that were written down, none where there is no file; damaged ones are set aside."""
     damaged: list[Place] = []
     try:
         return read_plan(study, columns, damaged)
