@@ -68,7 +68,8 @@ def machine() -> str:
     """The machine and the versions that the ratios were measured with."""
     cpu = next((line.split(":")[1].strip() for line in cpuinfo() if line.startswith("model name")), platform.machine())
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray", "pandas", "numpy", "optuna"))
-    return f"{os.cpu_count()} cores, {cpu}; Python {platform.python_version()}, {packages}"
+    load = f"load {os.getloadavg()[0]:.1f} at the end"
+    return f"{os.cpu_count()} cores, {cpu}, {load}; Python {platform.python_version()}, {packages}"
 
 
 def cpuinfo() -> list[str]:
