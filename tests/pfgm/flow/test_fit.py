@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import logging
+import signal
 import threading
 import time
 from pathlib import Path
@@ -118,9 +119,13 @@ def test_minutes_give_the_steps() -> None:
 
 
 def test_a_stopped_training_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     threading.Timer(1.5, _thread.interrupt_main).start()
-    with caplog.at_level(logging.WARNING):
-        field = pfgm.fit("rings", **{**TINY, "steps": 10**7})
+    try:
+        with caplog.at_level(logging.WARNING):
+            field = pfgm.fit("rings", **{**TINY, "steps": 10**7})
+    finally:
+        signal.signal(signal.SIGINT, before)
     (record,) = caplog.records
     assert "the field is what was trained so far" in record.message
     assert field.sample(3).isfinite().all()
