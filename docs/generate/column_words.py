@@ -30,6 +30,7 @@ WORDS: dict[str, str] = {
     "metric_fid_gaussian": "The same distance of one Gaussian, fitted to the pixels, to the data.",
     "metric_fid_test": "The same distance of the samples to held-out data.",
     "metric_n_test": "Held-out points of that distance.",
+    "metric_fid_halves": "FID of half of the samples: the mean of the two halves.",
     "metric_fid_infinity": "FID that infinitely many samples would have: twice FID less the mean FID of the two halves.",
     "metric_kid": "Kernel distance (KID) of the samples to the data.",
     "metric_kid_se": "Standard error of the kernel distance.",

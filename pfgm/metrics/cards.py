@@ -55,9 +55,9 @@ def _kid(seen: Seen) -> dict[str, object]:
 
 
 def _fid_infinity(seen: Seen) -> dict[str, object]:
-    """Measure FID less its error of few samples; nothing where the samples are too few to tell."""
-    found = frechet_at_infinity(seen.features, seen.data.reference.train)
-    return {"metric_features": seen.data.network.label, **({} if found is None else {"metric_fid_infinity": found})}
+    """Measure FID less its error of few samples; null where the samples are too few to tell."""
+    halves, infinity = frechet_at_infinity(seen.features, seen.data.reference.train)
+    return {"metric_features": seen.data.network.label, "metric_fid_halves": halves, "metric_fid_infinity": infinity}
 
 
 def _precision_recall(seen: Seen) -> dict[str, object]:

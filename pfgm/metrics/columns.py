@@ -86,7 +86,11 @@ MEASURED: tuple[Column, ...] = (
         Column("metric_fid_test", label="FID against held-out data", log=True, low=0.0, shown=True),
         Column("metric_n_test", int, companion=True),
     ),
-    *_filled_by("fid_infinity", Column("metric_fid_infinity", label="FID for infinitely many samples", shown=True)),
+    *_filled_by(
+        "fid_infinity",
+        Column("metric_fid_infinity", label="FID for infinitely many samples", shown=True),
+        Column("metric_fid_halves", label="FID of half of the samples", log=True, low=0.0, filled=True),
+    ),
     *_filled_by(
         "kid",
         Column("metric_kid", label="KID", unit="cubic kernel on features", shown=True, filled=True),

@@ -93,10 +93,10 @@ def test_frechet_at_infinity_has_a_tenth_of_the_error_of_few_samples():
     law = Moments(torch.zeros(16, dtype=torch.float64), torch.eye(16, dtype=torch.float64))
     drawn = [torch.randn(200, 16, generator=g, dtype=torch.float64) for _ in range(40)]
     plain = np.mean([frechet_distance(*moments(x), *law) for x in drawn])
-    found = [frechet_at_infinity(x, law) for x in drawn]
-    assert plain > 0.4
+    halves, found = zip(*(frechet_at_infinity(x, law) for x in drawn), strict=True)
+    assert plain > 0.4 and np.mean(halves) == pytest.approx(2 * plain, rel=0.1)
     assert abs(np.mean(found)) < 0.1 * plain
-    assert frechet_at_infinity(drawn[0][:33], law) is None and frechet_at_infinity(drawn[0][:34], law) is not None
+    assert frechet_at_infinity(drawn[0][:33], law)[1] is None and frechet_at_infinity(drawn[0][:34], law)[1] is not None
 
 
 def test_frechet_refuses_bad_input():
