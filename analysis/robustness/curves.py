@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.robustness.levels import axis_cells, unit_values
+from analysis.robustness.levels import axis_cells
 from analysis.robustness.ratios import compare_levels
 from analysis.rows.meta import Axis
 from analysis.rows.metrics import skipped_rows
@@ -57,7 +57,7 @@ def curve_of(question: Question) -> pd.DataFrame:
     at_default = setting.default["train"].loc[drawn.index]
     if setting.axis.group == "sampler" and setting.one and at_default.any():
         drawn, held = drawn.loc[at_default], f"{held}; drawn at the default training point"
-        units = unit_values(drawn)
+        units = units.loc[units["unit"].isin(drawn["unit"])]
     ratios = compare_levels(question, cells).set_index("level")
     skipped = {**cells.skipped, **skipped_rows(drawn, drawn["raw"], question.measured)}
     counted = ratios[["n_failed", "n_diverged", "n_pending"]].fillna(0).astype(int)
