@@ -1,6 +1,6 @@
 """Kill -9 everything, again and again, and compare what is left with a run that nobody disturbed.
 
-    python benchmarks/fault_campaign.py --kills 40 --seed 0 [--bundle 4]
+    python benchmarks/fault_campaign.py --kills 40 --seed 0 [--bundle 4] [--settle]
 
 A two-node Ray cluster on loopback lives in this process; the driver is a process of its own that joins it. Kills go to the
 driver, a worker or the raylet of the second node; half at random moments, half the moment a phase announces itself in the file
@@ -11,13 +11,13 @@ begins in an empty folder, until all kills are spent. Linux only (inotify).
 
 Exit code 0 when, in every round, the rows equal the undisturbed ones (same keys, metrics bit for bit), none is lost or double,
 and no published field was trained again. With `--bundle`, fields are trained together: a field that goes on in another bundle
-than before is the same up to rounding, so its numbers are compared to a relative 1e-5.
+than before is the same up to rounding, so its numbers are compared to a relative 1e-5. With `--settle`, the study decides round
+by round what it measures next; the same rows then mean that every decision was the same too.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import re
@@ -38,8 +38,6 @@ from phase_watch import PHASES, Event, Watch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from study.load import load_study_config  # noqa: E402
-from study.plan.make import make_plan  # noqa: E402
 from study.rows.folders import read_evals  # noqa: E402
 
 STUDY: dict[str, Any] = {
@@ -59,6 +57,14 @@ STUDY: dict[str, Any] = {
     "limits": {"checkpoint_seconds": 0.4},
 }
 """8 fields, 24 rows; a field takes a few seconds."""
+SETTLE: dict[str, Any] = {
+    "search": {
+        "train": {"sigma": {"log_uniform": [0.05, 0.4], "levels": 2}},
+        "sampler": {"T_ratio": {"log_uniform": [0.3, 3.0], "levels": 2}},
+    },
+    "design": {"name": "settle", "budget": {"fields": 20}},
+}
+"""20 fields in several rounds: what is measured next follows from the rows."""
 ROUNDING = 1e-5
 """Relative difference of what was measured on a field of one bundle and of another."""
 DRIVER = """\
@@ -182,8 +188,7 @@ class Campaign:
         folder = self.folder / f"round-{number}"
         folder.mkdir()
         shutil.copy(self.folder / "search.yaml", folder)
-        with contextlib.chdir(folder):
-            ids = sorted({t.train_id for t in make_plan(load_study_config("search.yaml"))})
+        ids = sorted({str(row["train_id"]) for row in self.reference.values()})
         watch, driver = Watch(folder / "results", ids), Driver(folder, self.cluster.address)
         driver.start()
         while True:
@@ -291,10 +296,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bundle", type=int, default=1, help="fields that are trained together")
+    parser.add_argument("--settle", action="store_true", help="a study that decides round by round what it measures")
     options = parser.parse_args()
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="pfgm-campaign-"))
-    (folder / "search.yaml").write_text(yaml.safe_dump({**STUDY, "resources": {"bundle": options.bundle}}, sort_keys=False))
+    study = {**STUDY, **(SETTLE if options.settle else {}), "resources": {"bundle": options.bundle}}
+    (folder / "search.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     campaign = Campaign(options.kills, options.seed, folder, ROUNDING if options.bundle > 1 else 0.0)
     try:
         campaign.run()
