@@ -290,7 +290,7 @@ def test_kills_in_the_middle_lose_no_row_and_change_none(study: Place) -> None:
     """A process writes rows and gathers them, and is killed at random moments; the next one goes on where it was."""
     moments, last, left = random.Random(0), -1, set[str]()
     path = os.pathsep.join(str(Path(__file__).resolve().parents[n]) for n in (2, 3))
-    for _ in range(7):
+    for _ in range(5):
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, study.uri, str(last + 1)],
             stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
