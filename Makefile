@@ -36,7 +36,7 @@ test-tools:
 	@sh tests/tools.sh
 
 faults: $(STAMP)
-	$(BIN)/python benchmarks/fault_campaign.py --kills 8
+	$(BIN)/python -m benchmarks.study.fault_campaign --kills 8
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -47,7 +47,7 @@ type: $(STAMP)
 
 # Every benchmark in its short form, into benchmarks/RESULTS.md; a ratio that fell by more than 15 % is named.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/all.py
+	$(BIN)/python -m benchmarks.all
 
 # The documentation, into site/: open site/index.html. A broken link or a public name without an entry ends it with an error.
 docs: $(STAMP)

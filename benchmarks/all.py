@@ -1,6 +1,6 @@
 """Run every benchmark in its short form, write benchmarks/RESULTS.md, and say which ratio fell by more than 15 %.
 
-    python benchmarks/all.py [--only sampling bundles] [--keep]
+    python -m benchmarks.all [--only model.sampling model.bundles] [--keep]
 
 A ratio compares two ways in one run, and above 1 is better than the baseline. Seconds are not kept: they are the machine's.
 Ratios of few repetitions on a busy machine move by more than 15 % by chance; run the benchmark again before you look for a
@@ -22,27 +22,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ratios import FILE
+from benchmarks.ratios import FILE
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 FALL = 0.15
 """Share of a committed ratio that it may lose."""
 SHORT: dict[str, str] = {
-    "field_target": "--repeats 1",
-    "training": "--rounds 3 --seconds 1",
-    "training_step": "--rounds 5 --widths 256 512",
-    "bundles": "--rounds 3",
-    "sampling": "--fields exact --calls 8 20 --samples 200",
-    "shared_fields": "",
-    "scheduling": "--trials 200",
-    "rows_scale": "--short",
-    "analysis_scale": "--rows 20000",
-    "simulated_cluster": "--workers 100",
-    "reading": "",
-    "coverage": "--studies 60",
-    "null_studies": "--studies 60",
-    "partial": "--studies 10",
+    "model.field_target": "--repeats 1",
+    "model.training": "--rounds 3 --seconds 1",
+    "model.training_step": "--rounds 5 --widths 256 512",
+    "model.bundles": "--rounds 3",
+    "model.sampling": "--fields exact --calls 8 20 --samples 200",
+    "study.shared_fields": "",
+    "study.scheduling": "--trials 200",
+    "study.rows_scale": "--short",
+    "statistics.analysis_scale": "--rows 20000",
+    "study.simulated_cluster": "--workers 100",
+    "model.reading": "",
+    "statistics.coverage": "--studies 60",
+    "statistics.null_studies": "--studies 60",
+    "statistics.partial": "--studies 10",
 }
 """Arguments of the short form of each benchmark. The fault campaign finds no ratio: `make faults`."""
 COLUMNS = ("what", "baseline", "ratio", "least … largest", "asked", "command")
@@ -54,14 +54,14 @@ def run(name: str) -> list[dict[str, Any]]:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    command = [sys.executable, str(HERE / f"{name}.py"), *SHORT[name].split()]
+    command = [sys.executable, "-m", f"benchmarks.{name}", *SHORT[name].split()]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ratios"
         file.touch()
         path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-        subprocess.run(command, check=True, env={**os.environ, FILE: str(file), "PYTHONPATH": path})
+        subprocess.run(command, check=True, cwd=HERE.parent, env={**os.environ, FILE: str(file), "PYTHONPATH": path})
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [line | {"command": f"{name}.py {SHORT[name]}".strip()} for line in lines]
+    return [line | {"command": f"{name} {SHORT[name]}".strip()} for line in lines]
 
 
 def machine() -> str:
@@ -112,13 +112,13 @@ def main() -> int:
     lines: list[dict[str, Any]] = []
     failed: list[str] = []
     for name in options.only:
-        print(f"\n== {name}.py {SHORT[name]}", flush=True)
+        print(f"\n== {name} {SHORT[name]}", flush=True)
         started = time.perf_counter()
         try:
             lines += run(name)
         except subprocess.CalledProcessError as error:
-            failed.append(f"{name}.py ended with exit code {error.returncode}")
-        print(f"== {name}.py: {time.perf_counter() - started:.0f} s", flush=True)
+            failed.append(f"{name} ended with exit code {error.returncode}")
+        print(f"== {name}: {time.perf_counter() - started:.0f} s", flush=True)
     faults = fallen(committed(), lines) + failed
     shown = table(lines)
     print(f"\n{shown}\n")

@@ -8,7 +8,7 @@ with m the Matérn correlation of smoothness 5/2: a part of each parameter alone
 The partial dependence of parameter j is the mean of f over all others, uniform in their range; for this kernel it is a formula.
 Amplitudes, lengths and noise are not known, so the result is a mean over draws of them around the mode of their posterior
 (Laplace), weighted by the posterior: with the mode alone, bands of 95 % held 89 to 96 % of the curve, with it 95 to 98 %
-(`benchmarks/partial.py`).
+(`benchmarks/statistics/partial.py`).
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), chapters 2 and 5; additive kernels after
 Duvenaud, Nickisch and Rasmussen, NIPS 2011.
 """

@@ -11,9 +11,9 @@ bound at every value, so none of them needs a correction (an intersection–unio
 so it is corrected for the K values of the parameter that are tested first. Values that are added later stand between two
 verdicts and rate nothing.
 
-The level was chosen by simulation (`benchmarks/settle.py`, with ``--rules`` for other rules). Where all effects are exactly the
-tolerance, bounds of one look call 9 to 13 % of parameters sensitive, these 3 to 4 %, and a level spent over doublings 0 to 3 %.
-The normal mixture of Robbins errs as often as these, and takes the noise as known.
+The level was chosen by simulation (`benchmarks/statistics/settle.py`, with ``--rules`` for other rules). Where all effects
+are exactly the tolerance, bounds of one look call 9 to 13 % of parameters sensitive, these 3 to 4 %, and a level spent over
+doublings 0 to 3 %. The normal mixture of Robbins errs as often as these, and takes the noise as known.
 Sources: Pocock (1977), Biometrika 64, 191; Berger (1982), Technometrics 24, 295, on the union of tests.
 """
 

@@ -9,7 +9,7 @@ between, the pooled variance s₀² counts as ``PRIOR_DF`` degrees of freedom be
 
 with Student's t of d₀ + d degrees of freedom. It is the moderated variance of Smyth (2004, Statistical Applications in Genetics
 and Molecular Biology 3, 3) with d₀ fixed, not estimated: estimates from a dozen configurations vary too much to be trusted.
-``benchmarks/coverage.py`` prints what it covers. The report and the design `settle` judge by the same variances.
+``benchmarks/statistics/coverage.py`` prints what it covers. The report and the design `settle` judge by the same variances.
 """
 
 from __future__ import annotations

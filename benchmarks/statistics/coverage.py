@@ -6,8 +6,8 @@ train seeds: the share of intervals that hold the truth, on average and in the n
 median half-width as a ratio to an oracle that knows every variance. For comparison, the two usual ways on the same studies:
 Student's t of each configuration alone, and one variance pooled over all.
 
-    python benchmarks/coverage.py                2,000 studies for each number of seeds, on every core; minutes
-    python benchmarks/coverage.py --studies 200  a quick look
+    python -m benchmarks.statistics.coverage                2,000 studies for each number of seeds, on every core; minutes
+    python -m benchmarks.statistics.coverage --studies 200  a quick look
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ratios import tell
 from scipy import stats
 
 from analysis import compare, summarize, tolerance_interval, variance_components
 from analysis.rows.meta import searched_axes
 from analysis.testing.studies import synthetic_frame
 from analysis.testing.truth import Draw, Truth, draw_noise, synthetic_plan
+from benchmarks.ratios import tell
 
 Z = float(stats.norm.ppf(0.975))
 SPREAD = 3.0

@@ -1,6 +1,6 @@
 """What the target costs in a training step: its share of the time on a CPU, and its calls of kernels on a GPU.
 
-    python benchmarks/training_step.py [--rounds 20] [--widths 64 128 256 512]
+    python -m benchmarks.model.training_step [--rounds 20] [--widths 64 128 256 512]
 
 Time: steps of the digits study at several widths, one thread. Before: the target in float64 with nothing kept, which was the
 trainer's until TRAINING_VERSION 2. Now: the trainer's. Steps, targets of before and of now take turns, so a busy machine slows
@@ -13,7 +13,6 @@ with its chunks. Views count nothing.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,11 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from ratios import tell
 from torch.utils._python_dispatch import TorchDispatchMode
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.ratios import tell
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.field.distances import chunk_elements

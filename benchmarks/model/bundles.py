@@ -1,6 +1,6 @@
 """Fields an hour of bundles against fields trained one at a time, in the same run.
 
-    python benchmarks/bundles.py [--widths 64 256] [--sizes 4] [--rounds 9] [--steps 20]
+    python -m benchmarks.model.bundles [--widths 64 256] [--sizes 4] [--rounds 9] [--steps 20]
 
 The fields are of the digits study: σ, τ, γ and the height drawn from its ranges, B = 128, one thread; the reference batch as
 the study searches it (128, 512 or all points), or all points for all of them. A round takes ``steps`` steps of each of 16
@@ -12,18 +12,14 @@ in brackets, the least and largest. Asked for: 1.5 at width 256 and 2.2 at width
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from ratios import tell
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.ratios import tell
 from benchmarks.training_step import Calls
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data

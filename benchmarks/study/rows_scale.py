@@ -1,7 +1,7 @@
 """A study of 100,000 rows: disk, reading, status, the driver that continues it, and the 1,000th proposal of design tpe.
 
-    python benchmarks/rows_scale.py              100,000 rows, about a quarter of an hour; --folder /dev/shm spares the disk
-    python benchmarks/rows_scale.py --short      3,000 rows, and 200 proposals
+    python -m benchmarks.study.rows_scale            100,000 rows, about a quarter of an hour; --folder /dev/shm spares the disk
+    python -m benchmarks.study.rows_scale --short    3,000 rows, and 200 proposals
 
 The plan is a real one, made by the study's own planner. One trial of it is run. The rows of the others are written by the
 writer that workers use, each into a file of its own: keys and parameters of its own cell, and the measurements of a row of that
@@ -28,23 +28,22 @@ from typing import Any
 
 import psutil
 import yaml
-from ratios import tell
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from analysis import load_study
+from benchmarks.ratios import tell
+from benchmarks.study.trivial import TRIVIAL
+from study.config.yaml_source import read_source
+from study.load import load_source
+from study.plan.own_columns import evals_schema
+from study.plan.worklist import Worklist
+from study.rows.folders import read_evals
+from study.rows.measured import LOOSE
+from study.rows.records import write_table
+from study.rows.storage import Place
+from study.run import main as run_study
+from study.status import status
 
-from analysis import load_study  # noqa: E402
-from benchmarks.trivial import TRIVIAL  # noqa: E402
-from study.config.yaml_source import read_source  # noqa: E402
-from study.load import load_source  # noqa: E402
-from study.plan.own_columns import evals_schema  # noqa: E402
-from study.plan.worklist import Worklist  # noqa: E402
-from study.rows.folders import read_evals  # noqa: E402
-from study.rows.measured import LOOSE  # noqa: E402
-from study.rows.records import write_table  # noqa: E402
-from study.rows.storage import Place  # noqa: E402
-from study.run import main as run_study  # noqa: E402
-from study.status import status  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 STUDY: dict[str, Any] = TRIVIAL | {
     "name": "many",

@@ -1,6 +1,6 @@
 """What sharing fields saves: 3 training points with 8 sampler points each, against training once per configuration.
 
-    python benchmarks/shared_fields.py
+    python -m benchmarks.study.shared_fields
 
 Both run with Ray on the same two slots, one after the other: first as one study, whose trials train a field and measure all
 sampler points on it, then as every tool does that does not know the difference: one trial, and one training, a configuration.
@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ratios import tell
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.ratios import tell
+from study.rows.folders import read_evals
 
-from study.rows.folders import read_evals  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = [4, 6, 8, 10, 12, 16, 20, 24]
 STUDY: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """How near each solver comes to the converged samples for a number of network calls, and what it costs.
 
-    python benchmarks/sampling.py [--calls 5 6 8 10 14 20 30 40] [--samples 600] [--fields digits fashion_mnist digits_pp exact]
+    python -m benchmarks.model.sampling [--calls 5 6 8 10 14 20 30 40] [--samples 600]
+                                        [--fields digits fashion_mnist digits_pp exact]
 
 The fields: an MLP on digits, a U-Net on Fashion-MNIST and an MLP of PFGM++ (128 extra dimensions) on digits, all trained here
 in a few minutes and kept in ``--folder``; and the exact field of all digits, with 1 and with 128 extra dimensions. T is the
@@ -26,26 +27,25 @@ from typing import Any
 
 import torch
 import yaml
-from ratios import tell
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.ratios import tell
+from pfgm.config import DataConfig, SamplerConfig, TrainConfig
+from pfgm.data.dataset import load_data
+from pfgm.flow.base import Flow
+from pfgm.flow.checkpoint import load_field
+from pfgm.flow.exact import exact_field
+from pfgm.metrics.features.networks import default_features, feature_network
+from pfgm.metrics.frechet import frechet_distance, moments
+from pfgm.prior.latent import latents
+from pfgm.process.resolve import resolve_train
+from pfgm.registry import SOLVERS
+from pfgm.sampling.integrate import Solution, integrate
+from pfgm.sampling.multistep import predictor_corrector
+from pfgm.sampling.own_levels import Width
+from pfgm.sampling.solvers import Solver
 
-from pfgm.config import DataConfig, SamplerConfig, TrainConfig  # noqa: E402
-from pfgm.data.dataset import load_data  # noqa: E402
-from pfgm.flow.base import Flow  # noqa: E402
-from pfgm.flow.checkpoint import load_field  # noqa: E402
-from pfgm.flow.exact import exact_field  # noqa: E402
-from pfgm.metrics.features.networks import default_features, feature_network  # noqa: E402
-from pfgm.metrics.frechet import frechet_distance, moments  # noqa: E402
-from pfgm.prior.latent import latents  # noqa: E402
-from pfgm.process.resolve import resolve_train  # noqa: E402
-from pfgm.registry import SOLVERS  # noqa: E402
-from pfgm.sampling.integrate import Solution, integrate  # noqa: E402
-from pfgm.sampling.multistep import predictor_corrector  # noqa: E402
-from pfgm.sampling.own_levels import Width  # noqa: E402
-from pfgm.sampling.solvers import Solver  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 T_MIN, CONVERGED, SWITCHED = 1e-3, 1e-5, 0.3
 TRAINED: dict[str, dict[str, Any]] = {

@@ -1,6 +1,6 @@
 """Steps a second of `Trainer` against a plain PyTorch loop of the same network, loss, batch, Adam and average.
 
-    python benchmarks/training.py [--rounds 7] [--seconds 4] [--device cuda]
+    python -m benchmarks.model.training [--rounds 7] [--seconds 4] [--device cuda]
 
 The plain loop is what one would write for one experiment: draw a batch, call the objective, backward, clip, Adam, average; it
 keeps no history, no separate streams and no state to continue from. Both sides draw their batches from the same number of
@@ -13,7 +13,6 @@ reference batch. Neither side waits for the device within a turn.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,10 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ratios import tell
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.ratios import tell
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.field.target import Doubts

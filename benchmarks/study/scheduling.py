@@ -1,6 +1,6 @@
 """What scheduling costs: a thousand trials that do next to nothing, against the same trials in a loop in this process.
 
-    python benchmarks/scheduling.py [--trials 1000] [--bundle 16]
+    python -m benchmarks.study.scheduling [--trials 1000] [--bundle 16]
 
 Each trial trains one step of a tiny network on 64 points and measures one row of 50 samples. The driver is a process of its
 own as always; its memory is sampled from outside. "Steady state" leaves out the first tenth of the trials, in which workers
@@ -24,15 +24,14 @@ from typing import Any, NamedTuple
 
 import psutil
 import yaml
-from ratios import tell
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.ratios import tell
+from benchmarks.study.trivial import TRIVIAL
+from study.rows.records import read_arrow
+from study.rows.segments import NAME, OF_BUNDLE
+from study.run import main as run_study
 
-from benchmarks.trivial import TRIVIAL  # noqa: E402
-from study.rows.records import read_arrow  # noqa: E402
-from study.rows.segments import NAME, OF_BUNDLE  # noqa: E402
-from study.run import main as run_study  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 STUDY: dict[str, Any] = TRIVIAL | {
     "name": "trivial",

@@ -1,6 +1,6 @@
 """Kill -9 everything, again and again, and compare what is left with a run that nobody disturbed.
 
-    python benchmarks/fault_campaign.py --kills 40 --seed 0 [--bundle 4] [--settle]
+    python -m benchmarks.study.fault_campaign --kills 40 --seed 0 [--bundle 4] [--settle]
 
 A two-node Ray cluster on loopback lives in this process; the driver is a process of its own that joins it. Kills go to the
 driver, a worker or the raylet of the second node; half at random moments, half the moment a phase announces itself in the file
@@ -33,12 +33,11 @@ from typing import Any
 
 import psutil
 import yaml
-from phase_watch import PHASES, Event, Watch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.study.phase_watch import PHASES, Event, Watch
+from study.rows.folders import read_evals
 
-from study.rows.folders import read_evals  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 STUDY: dict[str, Any] = {
     "name": "faults",

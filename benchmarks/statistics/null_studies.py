@@ -5,8 +5,8 @@ of `parameter_importance`, the share of studies with at least one (family-wise),
 rated *sensitive*. The fields carry retraining noise that differs up to threefold between training points, and every field is
 sampled at several points: rows are not independent. Beside them: the same test with rows taken for independent units.
 
-    python benchmarks/null_studies.py                2,000 studies of each kind, on every core; minutes
-    python benchmarks/null_studies.py --studies 200  a quick look
+    python -m benchmarks.statistics.null_studies                2,000 studies of each kind, on every core; minutes
+    python -m benchmarks.statistics.null_studies --studies 200  a quick look
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import time
 from collections import defaultdict
 
 import numpy as np
-from coverage import Study
-from ratios import tell
 from scipy import stats
 
 from analysis import compare, regional_sensitivity, tolerance_interval
 from analysis.statistics.box import design_points, permutation_p
 from analysis.statistics.importance import main_effect
 from analysis.testing.truth import Truth
+from benchmarks.ratios import tell
+from benchmarks.statistics.coverage import Study
 
 NOISE = Truth(seed_noise=0.06, seed_spread=3.0, pair_noise=0.02, shared_noise=0.02, sample_noise=0.02, sample_seeds=2,
               sampler_axes=("T_ratio",))  # fmt: skip

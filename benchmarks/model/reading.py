@@ -1,6 +1,6 @@
 """Seconds and memory of reading a data set: Fashion-MNIST, and 50,000 RGB images of 32 × 32 in four layouts.
 
-    python benchmarks/reading.py
+    python -m benchmarks.model.reading
 
 Each is read in a process of its own, which imports everything first and then reports how long `load_data` took and how far its
 resident memory grew: at its highest, and once the data are read. Mapped files count as resident, though processes share them.
@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from ratios import tell
+
+from benchmarks.ratios import tell
 
 N, BATCH = 50_000, 10_000
 

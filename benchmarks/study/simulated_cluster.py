@@ -1,12 +1,12 @@
 """A thousand workers without a cluster: how long they wait for the driver, and what the driver and the storage have to do.
 
-    python benchmarks/simulated_cluster.py                     1,000 workers, trials of a minute
-    python benchmarks/simulated_cluster.py --workers 8000 --trial-s 600 --rows 100
+    python -m benchmarks.study.simulated_cluster                     1,000 workers, trials of a minute
+    python -m benchmarks.study.simulated_cluster --workers 8000 --trial-s 600 --rows 100
 
 The driver is the real one: work list, searcher, display, board and gathering, on a real folder, and every call is timed. The
 workers are simulated: each asks for a trial, leaves words on the way, writes its rows with the real writer, and takes as long
 as is said, give or take a half. Time is counted, not waited for. The driver does one thing after another; what a worker waits
-for it is counted as blocked. Ray itself is not simulated: what Tune adds to a trial is given (benchmarks/scheduling.py).
+for it is counted as blocked. Ray itself is not simulated: what Tune adds to a trial is given (benchmarks/study/scheduling.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import heapq
 import io
 import random
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,16 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ratios import tell
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from study.cluster.environment import prepare  # noqa: E402
+from benchmarks.ratios import tell
+from study.cluster.environment import prepare
 
 prepare(None)
 
-from benchmarks.trivial import TRIVIAL  # noqa: E402
+from benchmarks.study.trivial import TRIVIAL  # noqa: E402
 from study.cluster.board import LOOK_S, Board, interval  # noqa: E402
 from study.cluster.searcher import WorklistSearcher  # noqa: E402
 from study.config.yaml_source import read_source  # noqa: E402
@@ -46,6 +42,8 @@ from study.plan.own_columns import evals_schema  # noqa: E402
 from study.plan.trial import Trial  # noqa: E402
 from study.plan.worklist import Worklist  # noqa: E402
 from study.rows.records import write_table  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STUDY: dict[str, Any] = TRIVIAL | {
     "name": "simulated",

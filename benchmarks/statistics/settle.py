@@ -7,9 +7,9 @@ four parameters), what was settled, and the fields that it took. Then the econom
 settled, against the cheapest fixed one-at-a-time grid that settles as much at the same levels, and against a bisection by hand
 with three seeds a value.
 
-    python benchmarks/settle.py                  2,000 studies of each kind, on two cores; half an hour
-    python benchmarks/settle.py --studies 200    a quick look
-    python benchmarks/settle.py --rules          other rules for repeated looks, beside the one in use
+    python -m benchmarks.statistics.settle                  2,000 studies of each kind, on two cores; half an hour
+    python -m benchmarks.statistics.settle --studies 200    a quick look
+    python -m benchmarks.statistics.settle --rules          other rules for repeated looks, beside the one in use
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from made_up_fields import FACTOR, LIMIT, Study, Truth, crossing, errors, log_axis
 from scipy.special import stdtrit
 
 import study.rows.settle.judge as judging
+from benchmarks.statistics.made_up_fields import FACTOR, LIMIT, Study, Truth, crossing, errors, log_axis
 from study.rows.settle.bounds import ALPHA, repeated_bounds
 from study.rows.settle.judge import SettleAxis, Value, judge
 from study.rows.settle.rounds import Round, Task

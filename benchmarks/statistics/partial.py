@@ -1,7 +1,7 @@
 """Do the bands of `analysis.partial_curves` hold the curve? Simulated designs whose curves are known.
 
-    python benchmarks/partial.py                200 studies of each kind, on every core; minutes
-    python benchmarks/partial.py --studies 20   a quick look
+    python -m benchmarks.statistics.partial                200 studies of each kind, on every core; minutes
+    python -m benchmarks.statistics.partial --studies 20   a quick look
 
 Each study has 2 to 6 parameters and 32 to 128 points of a Sobol' design, one field a point. Each parameter is flat, monotone,
 U-shaped or a step over a tenth of the range, with a random size and place; in half of the studies two parameters interact. The
@@ -21,11 +21,11 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
-from ratios import tell
 from scipy.stats import qmc
 
 from analysis.robustness.gaussian import partial_dependence
 from analysis.robustness.partial import _simultaneous
+from benchmarks.ratios import tell
 
 SIZES = ((2, 32), (4, 64), (6, 64), (6, 128))
 NOISES = (0.05, 0.15, 0.4)

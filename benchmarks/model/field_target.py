@@ -1,6 +1,6 @@
 """CPU time, memory and accuracy of PFGM's training target against the authors' materialised formula, in one run.
 
-    python benchmarks/field_target.py [--repeats 3]
+    python -m benchmarks.model.field_target [--repeats 3]
 
 The baseline materialises (B, N, d+1) differences, takes their norm, its (d+1)-th power relative to the nearest source and
 the weighted sum, in float64 and once in memory: its most favourable honest form. Both sides run on one thread, and their
@@ -22,11 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from ratios import tell
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.ratios import tell
 from pfgm.field.empirical import normalized_target
 
 GAMMA, N = 5.0, 4096

@@ -4,9 +4,9 @@ The study is written as `study.run` writes one: study.yaml, manifest.parquet, an
 here in a stated number of files (a running study has one file a cell; see ``--files``). Everything is
 timed once, in this process, with the slowest sections of the report named.
 
-    python benchmarks/analysis_scale.py                         500 training points × 20 sampler points × 2 × 5 seeds
-    python benchmarks/analysis_scale.py --design one_at_a_time
-    python benchmarks/analysis_scale.py --profile               adds the functions that cost most
+    python -m benchmarks.statistics.analysis_scale                         500 training points × 20 sampler points × 2 × 5 seeds
+    python -m benchmarks.statistics.analysis_scale --design one_at_a_time
+    python -m benchmarks.statistics.analysis_scale --profile               adds the functions that cost most
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from ratios import tell
 
+from benchmarks.ratios import tell
 from study.rows.records import EVALS, HISTORY, MANIFEST
 
 LIMIT_LOAD_S, LIMIT_REPORT_S = 2.0, 60.0

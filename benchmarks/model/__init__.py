@@ -1,0 +1,1 @@
+"""Benchmarks of the model: training, sampling, the field, reading of data."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the statistics: error rates, coverage, reading and reporting of many rows."""

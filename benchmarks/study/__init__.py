@@ -1,0 +1,1 @@
+"""Benchmarks of a study: scheduling, storage, kills."""
