@@ -33,7 +33,7 @@ class Cells:
     reference: Value | None
     """The level that holds the declared default (the nearest bin); None where the default has no value here."""
     units: pd.DataFrame
-    """One value ``y`` for each ``level`` and ``unit``, from `unit_values`."""
+    """One value ``y`` for each ``level`` and ``unit``, and its ``seed``, from `unit_values`."""
 
 
 def axis_cells(question: Question) -> Cells:
@@ -144,10 +144,13 @@ def _reference(level: pd.Series, axis: Axis, own_bin: float | None) -> Value | N
 
 
 def unit_values(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one value per (level, unit): the mean over the unit's fields of the mean over each field's rows."""
+    """Return one value ``y`` per (level, unit): the mean over the unit's fields of the mean over each field's rows.
+
+    ``seed`` is the train seed of the unit's first field.
+    """
     usable = rows.dropna(subset=["y"])
-    of_field = usable.groupby(["level", "unit", "field"], sort=False)["y"].mean()
-    return of_field.groupby(["level", "unit"], sort=False).mean().reset_index()
+    of_field = usable.groupby(["level", "unit", "field"], sort=False).agg(y=("y", "mean"), seed=("seed_train", "first"))
+    return of_field.groupby(["level", "unit"], sort=False).agg(y=("y", "mean"), seed=("seed", "first")).reset_index()
 
 
 def ratios_to_default(rows: pd.DataFrame, default: pd.Series) -> tuple[pd.DataFrame, pd.Series]:

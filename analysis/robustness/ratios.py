@@ -1,5 +1,6 @@
 """The log ratio of every level of a parameter to the default, with simultaneous bounds.
 
+In design one_at_a_time a training parameter is compared seed by seed where that is surer (`study.rows.settle.variance`).
 Bounds hold together over the K values of the parameter (Bonferroni: each at 1 − 0.05/K). Those of a study that settles hold at
 every look instead (`study.rows.settle.bounds`). What counts as one unit is decided in `analysis.robustness.levels`.
 """
@@ -7,7 +8,7 @@ every look instead (`study.rows.settle.bounds`). What counts as one unit is deci
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from analysis.robustness.levels import Cells, axis_cells, ratios_to_default
 from analysis.rows.meta import Value, has_role, settles
 from analysis.rows.metrics import BAD, OUTCOMES, skipped_rows
 from analysis.rows.question import Question
-from analysis.statistics.variance import Pooled, mean_differences
+from analysis.statistics.variance import Compared, Values, compare_fields, mean_differences
 from study.rows.settle.bounds import repeated_bounds
 
 
@@ -49,29 +50,28 @@ def compare_levels(question: Question, cells: Cells) -> pd.DataFrame:
 
 def _compare_levels(question: Question, cells: Cells) -> pd.DataFrame:
     setting, reference = question.setting, cells.reference
-    pooled, skipped = None, dict[str, int]()
+    pooled, skipped, held, by_seed = None, dict[str, int](), cells.held_fixed, False
     if setting.axis.group == "sampler" and setting.one:
         compared, alone = _paired(cells.rows, setting.default["sampler"], reference)
         skipped |= {"no value at the default sampler point": alone} if alone else {}
     else:
-        groups = {level: group["y"].to_numpy() for level, group in cells.units.groupby("level", sort=False)}
-        lenders = _training_points(question) if setting.one else list(groups.values())
-        compared, pooled = _unpaired(groups, reference, lenders, cells.units)
-        pooled = pooled if setting.one else None
+        compared, of_fields = _unpaired(question, cells)
+        pooled, by_seed = of_fields.pooled if setting.one else None, of_fields.by_seed
+        held += "; compared seed by seed" if by_seed else ""
     counted, elsewhere = _attributable(question, cells.rows)
     result = compared.merge(_outcomes(counted), on="level", how="outer", sort=False)
     result["is_reference"] = result["level"].eq(reference) if reference is not None else False
     tested = result["level"].notna() & ~result["is_reference"]
     d, se, df = (result[name].astype(float) for name in ("d", "se", "df"))
     if settles(question.frame):
-        bounds = repeated_bounds(d.to_numpy(), se.to_numpy(), df.to_numpy(), _first_values(question, cells))
+        bounds = repeated_bounds(d.to_numpy(), se.to_numpy(), df.to_numpy(), _first_values(question, cells), by_seed)
         result["low"], result["high"] = bounds
     else:
         half = stats.t.ppf(1 - 0.025 / max(int(tested.sum()), 1), df) * se
         result["low"], result["high"] = d - half, d + half
     result = result.loc[result["level"].notna()].sort_values("level", key=_sort_key).reset_index(drop=True)
     skipped |= elsewhere
-    result.attrs = {"held_fixed": cells.held_fixed, "skipped": skipped, "comparisons": int(tested.sum()), "pooled": pooled}
+    result.attrs = {"held_fixed": held, "skipped": skipped, "comparisons": int(tested.sum()), "pooled": pooled}
     return result
 
 
@@ -142,18 +142,27 @@ def _paired(rows: pd.DataFrame, default: pd.Series, reference: Value | None) -> 
     return _typed(table, rows), alone
 
 
-def _unpaired(
-    groups: Mapping[Any, np.ndarray], reference: Value | None, lenders: Sequence[np.ndarray], like: pd.DataFrame
-) -> tuple[pd.DataFrame, Pooled | None]:
-    base = groups.get(reference, np.array([])) if reference is not None else np.array([])
-    found, pooled = mean_differences(base, list(groups.values()), lenders)
+def _unpaired(question: Question, cells: Cells) -> tuple[pd.DataFrame, Compared]:
+    """Compare every level with the reference: its fields, or in a marginal comparison its units."""
+    values: dict[Any, Values] = {
+        level: Values(group["y"].to_numpy(), group["seed"].to_numpy())
+        for level, group in cells.units.groupby("level", sort=False)
+    }
+    base = values.get(cells.reference, Values(np.array([]), np.array([])))
+    others = {level: own for level, own in values.items() if level != cells.reference}
+    ys = [own.y for own in values.values()]
+    if question.setting.one:
+        compared = compare_fields(base, list(others.values()), _training_points(question))
+    else:
+        compared = Compared(*mean_differences(base.y, [own.y for own in others.values()], ys), by_seed=False)
+    found = dict(zip(others, compared.found, strict=True))
     table = []
-    for (level, y), (difference, variance, df) in zip(groups.items(), found, strict=True):
-        error, assumed = math.sqrt(variance) if df > 0 else math.nan, _assumed(base, y, df)
-        own = (0.0, 0.0, 1.0) if level == reference else (difference, error, df if df > 0 else 1.0)
+    for level, (y, _) in values.items():
+        difference, variance, df = found.get(level, (0.0, 0.0, 1.0))
+        error, assumed = math.sqrt(variance) if df > 0 else math.nan, _assumed(base.y, y, df)
         sd = float(y.std(ddof=1)) if len(y) > 1 else math.nan
-        table.append([level, *own, len(y), len(base), sd, assumed])
-    return _typed(table, like), pooled
+        table.append([level, difference, error, df if df > 0 else 1.0, len(y), len(base.y), sd, assumed])
+    return _typed(table, cells.units), compared
 
 
 def _assumed(base: np.ndarray, y: np.ndarray, df: float) -> str:

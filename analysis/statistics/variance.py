@@ -9,8 +9,11 @@ import pandas as pd
 from scipy import stats
 
 from study.rows.settle.variance import PRIOR_DF as PRIOR_DF
+from study.rows.settle.variance import Compared as Compared
 from study.rows.settle.variance import Moderated as Moderated
 from study.rows.settle.variance import Pooled as Pooled
+from study.rows.settle.variance import Values as Values
+from study.rows.settle.variance import compare_fields as compare_fields
 from study.rows.settle.variance import mean_differences as mean_differences
 from study.rows.settle.variance import moderate as moderate
 from study.rows.settle.variance import of_means as of_means

@@ -66,6 +66,8 @@ class Truth:
     """Standard deviation of log FID between fields of one training point (geometric middle over the points)."""
     seed_spread: float = 1.0
     """Noisiest over quietest training point: their standard deviations are log-uniform between."""
+    alike: float = 0.0
+    """Correlation of the noise of fields that are trained with equal seeds."""
     pair_noise: float = 0.0
     """Standard deviation of field × sampler point."""
     shared_noise: float = 0.0
@@ -183,7 +185,11 @@ def draw_noise(plan: pd.DataFrame, truth: Truth, rng: np.random.Generator) -> Dr
     seed_sd = truth.seed_noise * np.exp(rng.uniform(-spread / 2, spread / 2, n_points))
     point_effect = rng.normal(0, truth.point_noise, n_points) if truth.point_noise else np.zeros(n_points)
     mean = math.log(BASE) + _effects(plan, truth) + point_effect[point]
-    field_noise = rng.normal(0, 1, n_fields)[field_code] * seed_sd[point]
+    own = rng.normal(0, 1, n_fields)[field_code]
+    if truth.alike:
+        seed, seeds = pd.factorize(plan["seed_train"])
+        own = math.sqrt(truth.alike) * rng.normal(0, 1, len(seeds))[seed] + math.sqrt(1 - truth.alike) * own
+    field_noise = own * seed_sd[point]
     pair_noise = rng.normal(0, truth.pair_noise, (n_fields, n_samplers))[field_code, number]
     shared = rng.normal(0, truth.shared_noise, int(sample_code.max()) + 1)[sample_code]
     noise = field_noise + pair_noise + shared + rng.normal(0, truth.sample_noise, len(plan))

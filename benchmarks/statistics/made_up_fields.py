@@ -30,9 +30,10 @@ class Study(MadeUpStudy):
     """A made-up study whose noise may differ between values."""
 
     def __init__(
-        self, axes: Sequence[SettleAxis], truths: Sequence[Truth], sd: float, spread: float, rng: np.random.Generator
-    ) -> None:
-        super().__init__(axes, truths, sd, rng, spread=spread, limit=LIMIT, seeds=SEEDS)
+        self, axes: Sequence[SettleAxis], truths: Sequence[Truth], sd: float, spread: float, rng: np.random.Generator,
+        alike: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(axes, truths, sd, rng, spread=spread, alike=alike, limit=LIMIT, seeds=SEEDS)
         self.goodness = dict(zip((a.name for a in axes), truths, strict=True))
 
 

@@ -61,25 +61,27 @@ KINDS: dict[str, Callable[[np.random.Generator], Truth]] = {
     "U-shaped": lambda rng: parabola(math.exp(rng.uniform(math.log(0.1), math.log(2.0)))),
     "region of failures": lambda rng: wall(rng.uniform(0.4, 1.1)),
 }
-NOISE = ((0.05, 1.0), (0.15, 1.0), (0.4, 1.0), (0.05, 3.0), (0.15, 3.0), (0.4, 3.0))
-"""Standard deviation between fields, and the ratio of the noisiest to the quietest value's."""
+Noise = tuple[float, float, float]
+WAYS = ((1.0, 0.0), (3.0, 0.0), (1.0, 0.5), (1.0, 0.9), (3.0, 0.9))
+NOISE: tuple[Noise, ...] = tuple((sd, *way) for way in WAYS for sd in (0.05, 0.15, 0.4))
+"""Standard deviation between fields, the ratio of the noisiest to the quietest value's, correlation of equal seeds."""
 BUDGET = 150
 
 
-def four_axes(kind: str, sd: float, spread: float, seed: int) -> dict[str, list[float]]:
+def four_axes(kind: str, sd: float, spread: float, alike: float, seed: int) -> dict[str, list[float]]:
     """One study of four axes (one of them paired) of one kind; what was wrong in it."""
-    rng = np.random.default_rng([list(KINDS).index(kind), int(1000 * sd), int(spread), seed])
+    rng = np.random.default_rng([list(KINDS).index(kind), int(1000 * sd), int(spread), int(100 * alike), seed])
     ends = rng.uniform(1.1, 2.5, (4, 2))
     axes = [
         log_axis(f"a{i}", math.exp(-low), math.exp(high), int(rng.choice([2, 3, 4])), paired=i == 3)
         for i, (low, high) in enumerate(ends)
     ]
-    study, found = Study(axes, [KINDS[kind](rng) for _ in axes], sd, spread, rng), defaultdict[str, list[float]](list)
+    study, found = Study(axes, [KINDS[kind](rng) for _ in axes], sd, spread, rng, alike), defaultdict[str, list[float]](list)
     errors(study, study.run(BUDGET), found)
     return found
 
 
-def six_axes(sd: float, steep: float, seed: int) -> dict[str, list[float]]:
+def six_axes(sd: float, steep: float, alike: float, seed: int) -> dict[str, list[float]]:
     """One six-axis study settled by the rule, by a fixed grid and by hand: fields, and wrong verdicts."""
     rng = np.random.default_rng([6, int(1000 * sd), int(100 * steep), seed])
     axes = [log_axis(f"a{i}", math.exp(-low), math.exp(high), 2) for i, (low, high) in enumerate(rng.uniform(1.8, 2.5, (6, 2)))]
@@ -87,11 +89,11 @@ def six_axes(sd: float, steep: float, seed: int) -> dict[str, list[float]]:
     sloped = [ramp(steep * rng.uniform(0.45, 1.2)) for _ in range(2)]
     truths = [*curved, *sloped, *(Truth(lambda u: 0.0) for _ in range(2))]
     found = defaultdict[str, list[float]](list)
-    study = Study(axes, truths, sd, 1.0, rng)
+    study = Study(axes, truths, sd, 1.0, rng, alike)
     judged = study.run(3000)
     errors(study, judged, found)
-    hand, wrong = by_hand(Study(axes, truths, sd, 1.0, rng))
-    grid = fixed_grid(Study(axes, truths, sd, 1.0, rng))
+    hand, wrong = by_hand(Study(axes, truths, sd, 1.0, rng, alike))
+    grid = fixed_grid(Study(axes, truths, sd, 1.0, rng, alike))
     own = {"all settled": all(one.settled for one in judged), "hand": hand, "hand wrong": wrong, "grid": grid}
     return found | {name: [float(value)] for name, value in own.items()}
 
@@ -131,7 +133,7 @@ def fixed_grid(study: Study) -> float:
             below, above = (math.ceil(abs(end) / step - 1e-9) for end in (low, high))
             places = [*np.linspace(low, 0, below + 1)[:-1], *np.linspace(0, high, above + 1)[1:]]
             axes.append(SettleAxis(axis.name, tuple(float(f"{math.exp(u):.6g}") for u in places), 1.0, True, axis.width))
-        grid = Study(axes, list(study.goodness.values()), study.sd, study.spread, study.rng)
+        grid = Study(axes, list(study.goodness.values()), study.sd, study.spread, study.rng, study.alike)
         values = 1 + sum(len(axis.first) for axis in axes)
         for seeds in (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128):
             if seeds * values >= best:
@@ -144,19 +146,19 @@ def fixed_grid(study: Study) -> float:
     return best
 
 
-def one_look(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+def one_look(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int, by_seed: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Bounds that hold at one look."""
     return d - stdtrit(df, 1 - ALPHA / max(first, 1)) * se, d + stdtrit(df, 1 - ALPHA) * se
 
 
-def spending(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+def spending(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int, by_seed: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Bounds whose level is spent over doublings of the degrees of freedom, α / (e + 1)(e + 2)."""
     doublings = np.log2(np.maximum(df, 4.0) / 4.0)
     level = ALPHA / ((doublings + 1) * (doublings + 2))
     return d - stdtrit(df, 1 - level / max(first, 1)) * se, d + stdtrit(df, 1 - level) * se
 
 
-def mixture(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+def mixture(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int, by_seed: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of the normal mixture (Robbins 1970), narrowest at eight fields, as if the noise were known."""
     n, rho = df + 1.0, 2.0
 
@@ -169,10 +171,10 @@ def mixture(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int) -> tuple[
 RULES = {"in use": repeated_bounds, "one look": one_look, "spending over doublings": spending, "normal mixture": mixture}
 
 
-def with_rule(rule: str, kind: str, sd: float, spread: float, seed: int) -> dict[str, list[float]]:
+def with_rule(rule: str, kind: str, noise: Noise, seed: int) -> dict[str, list[float]]:
     """`four_axes` under another rule for repeated looks."""
     judging.repeated_bounds = RULES[rule]
-    return four_axes(kind, sd, spread, seed)
+    return four_axes(kind, *noise, seed)
 
 
 def many(
@@ -196,9 +198,10 @@ def show_errors(studies: int, pool: multiprocessing.pool.Pool, rules: Sequence[s
     print(f"  {'':78s} robust sensitive   edge  any of four  settled  fields")
     for rule in rules:
         for kind in kinds:
-            for sd, spread in NOISE:
-                found = many(partial(with_rule, rule, kind, sd, spread), studies, pool)
+            for sd, spread, alike in NOISE:
+                found = many(partial(with_rule, rule, kind, (sd, spread, alike)), studies, pool)
                 name = f"{kind}, sd {sd:g}" + (f", differing × {spread:g}" if spread > 1 else "")
+                name += f", equal seeds alike {alike:g}" if alike else ""
                 name += f" ({rule})" if len(rules) > 1 else ""
                 rates = f"{found['robust']:9.3f} {found['sensitive']:9.3f} {found['edge']:6.3f} {found['any']:12.3f}"
                 print(f"  {name:78s}{rates} {found['settled']:8.2f} {found['fields']:7.0f}", flush=True)
@@ -207,11 +210,13 @@ def show_errors(studies: int, pool: multiprocessing.pool.Pool, rules: Sequence[s
 def show_economy(studies: int, pool: multiprocessing.pool.Pool) -> None:
     """Print the economy."""
     print(f"\nsix axes (two U-shaped, two sloped, two flat), until all is settled: medians over {studies} studies")
-    for sd, steep in ((0.05, 1.0), (0.05, 2.0), (0.05, 0.5), (0.03, 1.0), (0.15, 1.0)):
-        f = many(partial(six_axes, sd, steep), studies, pool)
+    for sd, steep, alike in ((0.05, 1.0, 0.0), (0.05, 2.0, 0.0), (0.05, 0.5, 0.0), (0.03, 1.0, 0.0), (0.15, 1.0, 0.0),
+                             (0.05, 1.0, 0.9), (0.05, 0.5, 0.9), (0.15, 1.0, 0.9)):  # fmt: skip
+        f = many(partial(six_axes, sd, steep, alike), studies, pool)
         print(
-            f"  sd {sd:g}, slopes × {steep:g}: {f['fields']:.0f} fields, all settled in {f['all settled']:.2f} of studies,"
-            f" {f['wrong']:.3f} wrong a study; fixed grid {f['grid']:.0f}, ratio {f['of grid']:.2f};"
+            f"  sd {sd:g}, slopes × {steep:g}, equal seeds alike {alike:g}: {f['fields']:.0f} fields,"
+            f" all settled in {f['all settled']:.2f} of studies, {f['wrong']:.3f} wrong a study;"
+            f" fixed grid {f['grid']:.0f}, ratio {f['of grid']:.2f};"
             f" by hand {f['hand']:.0f}, {f['hand wrong']:.2f} wrong a study",
             flush=True,
         )

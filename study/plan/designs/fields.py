@@ -100,16 +100,17 @@ class Bench:
             column: the rated metric.
         """
         values: dict[str, dict[Value, Sample]] = {name: {} for name in self.axes}
-        default = Sample(np.zeros(0))
+        default = _none()
         logs = {
             field: {spot: _logs(rows, cells, column) for spot, cells in there.items()} for field, there in self.fields.items()
         }
-        for (spot, _), there in logs.items():
-            sample = default if spot == DEFAULT else values[spot[0]].setdefault(spot[1], Sample(np.zeros(0)))
-            _add(sample, there[DEFAULT], {})
+        for (spot, number), there in logs.items():
+            seed = self._seed(self.points[spot], number)
+            sample = default if spot == DEFAULT else values[spot[0]].setdefault(spot[1], _none())
+            _add(sample, seed, there[DEFAULT], {})
             sound = any(math.isfinite(y) for measured in there.values() for y in measured.values())
             for name, value in (s for s in there if s != DEFAULT and sound):  # a field without any row blames no sampler
-                _add(values[name].setdefault(value, Sample(np.zeros(0))), there[name, value], there[DEFAULT])
+                _add(values[name].setdefault(value, _none()), seed, there[name, value], there[DEFAULT])
         trained = [sample.y for name, of in values.items() if not self.axes[name].rule.paired for sample in of.values()]
         return Table(default, values, len(self.fields), [default.y, *trained])
 
@@ -145,7 +146,11 @@ def _logs(rows: Rows, cells: Sequence[str], column: str) -> dict[int, float]:
     return found
 
 
-def _add(sample: Sample, logs: Mapping[int, float], base: Mapping[int, float]) -> None:
+def _none() -> Sample:
+    return Sample(np.zeros(0), np.zeros(0, dtype=int))
+
+
+def _add(sample: Sample, seed: int, logs: Mapping[int, float], base: Mapping[int, float]) -> None:
     """Add a field to a value: the mean over sample seeds, of ratios to the default sampler point where ``base`` is given."""
     known = [y - base.get(i, 0.0) for i, y in logs.items()]
     usable = [y for y in known if math.isfinite(y)]
@@ -153,6 +158,7 @@ def _add(sample: Sample, logs: Mapping[int, float], base: Mapping[int, float]) -
     sample.n_bad += any(not math.isfinite(y) for y in logs.values())
     if usable:
         sample.y = np.append(sample.y, sum(usable) / len(usable))
+        sample.seeds = np.append(sample.seeds, seed)
 
 
 def _number(row: Mapping[str, object], column: str) -> float:

@@ -23,23 +23,26 @@ import numpy as np
 from scipy.special import stdtrit
 
 ALPHA = 0.05
-SHARE = 0.3
-"""Of a level, what every look has."""
+SHARE, SHARE_BY_SEED = 0.3, 0.2
+"""Of a level, what every look has: where means are compared, and where fields are compared seed by seed."""
 
 
-def quantiles(df: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+def quantiles(df: np.ndarray, first: int, by_seed: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return the multiples of the standard error of the lower and of the upper bound.
 
     Args:
         df: degrees of freedom, positive, shape (K,).
         first: values of the parameter that were tested first, the default left out.
+        by_seed: whether fields were compared seed by seed (`study.rows.settle.variance`).
     """
-    level = ALPHA * SHARE
+    level = ALPHA * (SHARE_BY_SEED if by_seed else SHARE)
     low, high = (np.asarray(stdtrit(df, 1 - share)) for share in (level / max(first, 1), level))
     return low, high
 
 
-def repeated_bounds(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+def repeated_bounds(
+    d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int, by_seed: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Return lower and upper bounds of log ratios, NaN where a standard error is.
 
     Args:
@@ -47,6 +50,7 @@ def repeated_bounds(d: np.ndarray, se: np.ndarray, df: np.ndarray, first: int) -
         se: their standard errors.
         df: degrees of freedom.
         first: see `quantiles`.
+        by_seed: see `quantiles`.
     """
-    low, high = quantiles(df, first)
+    low, high = quantiles(df, first, by_seed)
     return d - low * se, d + high * se

@@ -17,7 +17,7 @@ import numpy as np
 
 from study.rows.settle.bounds import repeated_bounds
 from study.rows.settle.edges import INSIDE, OPEN, OUTSIDE, Bracket, bracket, outward
-from study.rows.settle.variance import mean_differences
+from study.rows.settle.variance import Compared, Values, compare_fields
 
 Value = float | int | str | bool | None
 
@@ -66,6 +66,8 @@ class Sample:
 
     y: np.ndarray
     """Of the fields that are complete: log metric, or (paired) log ratio to the default of the same field."""
+    seeds: np.ndarray
+    """Numbers of their seeds."""
     n_bad: int = 0
     """Fields that failed or diverged here."""
     asked: int = 0
@@ -109,6 +111,8 @@ class Judged(NamedTuple):
     """The values, the default among them where it has a place; ordered ones in order."""
     sides: list[tuple[list[int], Bracket]]
     """Positions from the default outwards, and the bracket; none for an axis without order."""
+    by_seed: bool = False
+    """Whether its values are compared with the default seed by seed."""
 
     @property
     def settled(self) -> bool:
@@ -149,17 +153,17 @@ def judge(axis: SettleAxis, table: Table, limit: float) -> Judged:
     """
     samples = table.values.get(axis.name, {})
     values = list(samples)
-    compared = [_paired(samples[v].y) for v in values] if axis.paired else _unpaired(table, [samples[v].y for v in values])
-    d, variance, df = (np.array([c[k] for c in compared], dtype=float) for k in range(3))
+    compared = _paired(samples, values) if axis.paired else _trained(table, samples, values)
+    d, variance, df = (np.array([c[k] for c in compared.found], dtype=float) for k in range(3))
     se = np.where(df > 0, np.sqrt(np.where(df > 0, variance, 0.0)), np.nan)
-    low, high = repeated_bounds(d, se, np.maximum(df, 1.0), len(axis.first))
+    low, high = repeated_bounds(d, se, np.maximum(df, 1.0), len(axis.first), compared.by_seed)
     levels = []
     for i, value in enumerate(values):
         sample = samples[value]
         verdict = _verdict(low[i], high[i], limit, sample.n_bad, table.default.n_bad)
         levels.append(Level(value, d[i], se[i], df[i], low[i], high[i], len(sample.y), sample.asked, sample.n_bad, verdict))
     if axis.default is None:
-        return Judged(axis, levels, [])
+        return Judged(axis, levels, [], compared.by_seed)
     default = table.default
     own = INSIDE if len(default.y) and not default.n_bad else OPEN
     levels.append(Level(axis.default, 0.0, 0.0, 1.0, 0.0, 0.0, len(default.y), default.asked, default.n_bad, own))
@@ -167,7 +171,8 @@ def judge(axis: SettleAxis, table: Table, limit: float) -> Judged:
     reference = next(i for i, level in enumerate(levels) if level.value == axis.default)
     verdicts = [level.verdict for level in levels]
     places = [axis.place(level.value) for level in levels]
-    return Judged(axis, levels, [(side, bracket(side, verdicts, reference)) for side in outward(places, reference) if side])
+    sides = [(side, bracket(side, verdicts, reference)) for side in outward(places, reference) if side]
+    return Judged(axis, levels, sides, compared.by_seed)
 
 
 def _verdict(low: float, high: float, limit: float, n_bad: int, n_bad_default: int) -> str:
@@ -176,11 +181,16 @@ def _verdict(low: float, high: float, limit: float, n_bad: int, n_bad_default: i
     return INSIDE if high <= limit and not n_bad else OPEN
 
 
-def _paired(y: np.ndarray) -> tuple[float, float, float]:
-    """Return mean, variance of the mean, and degrees of freedom of log ratios within fields."""
-    n = len(y)
-    return (float(y.mean()) if n else math.nan, float(y.var(ddof=1)) / n if n > 1 else math.nan, float(max(n - 1, 0)))
+def _paired(samples: Mapping[Value, Sample], values: Sequence[Value]) -> Compared:
+    """Return mean, variance of the mean, and degrees of freedom of log ratios within fields, for every value."""
+    found = []
+    for y in (samples[value].y for value in values):
+        n = len(y)
+        variance = float(y.var(ddof=1)) / n if n > 1 else math.nan
+        found.append((float(y.mean()) if n else math.nan, variance, float(max(n - 1, 0))))
+    return Compared(found, None, False)
 
 
-def _unpaired(table: Table, groups: Sequence[np.ndarray]) -> list[tuple[float, float, float]]:
-    return mean_differences(table.default.y, groups, table.lenders)[0]
+def _trained(table: Table, samples: Mapping[Value, Sample], values: Sequence[Value]) -> Compared:
+    base, *groups = (Values(sample.y, sample.seeds) for sample in (table.default, *(samples[value] for value in values)))
+    return compare_fields(base, groups, table.lenders)

@@ -32,6 +32,7 @@ class MadeUpStudy:
         rng: draws all that is random.
         spread: the ratio of the noisiest to the quietest value's standard deviation.
         pairs: standard deviation of the log ratio of two samplings of a field, relative to ``sd``.
+        alike: correlation of fields with equal seeds.
         limit: log(1 + tolerance).
         seeds: fields that a value begins with.
     """
@@ -45,11 +46,13 @@ class MadeUpStudy:
         *,
         spread: float = 1.0,
         pairs: float = 0.4,
+        alike: float = 0.0,
         limit: float = math.log(1.1),
         seeds: int = 2,
     ) -> None:
         self.axes, self.sd, self.spread, self.pairs, self.rng = list(axes), sd, spread, pairs, rng
-        self.limit, self.seeds = limit, seeds
+        self.limit, self.seeds, self.alike = limit, seeds, alike
+        self.luck = np.zeros(0)
         self.truth = dict(zip((a.name for a in axes), truths, strict=True))
         self.default_sd = self._noise()
         self.default = np.zeros(0)
@@ -60,9 +63,14 @@ class MadeUpStudy:
     def _noise(self) -> float:
         return float(self.sd * np.exp(self.rng.uniform(-0.5, 0.5) * math.log(self.spread)))
 
-    def _values(self, before: np.ndarray, mean: float, sd: float, n: int = 0) -> np.ndarray:
-        more = max(n - len(before), 0)
-        return np.concatenate([before, mean + sd * self.rng.standard_normal(more)]) if more else before
+    def _noise_of(self, seeds: np.ndarray) -> np.ndarray:
+        """Return the noise of new fields with these seeds, of variance 1; equal seeds share a part of it."""
+        own = self.rng.standard_normal(len(seeds))
+        if not self.alike or not len(seeds):
+            return own
+        if (new := int(seeds.max()) + 1 - len(self.luck)) > 0:
+            self.luck = np.append(self.luck, self.rng.standard_normal(new))
+        return np.asarray(math.sqrt(self.alike) * self.luck[seeds] + math.sqrt(1 - self.alike) * own)
 
     @property
     def fields(self) -> int:
@@ -72,21 +80,22 @@ class MadeUpStudy:
 
     def measure(self, axis: SettleAxis, value: Value, n: int) -> None:
         """Train (or, where paired, sample) until a value has n fields."""
-        sample = self.samples[axis.name].setdefault(value, Sample(np.zeros(0)))
+        sample = self.samples[axis.name].setdefault(value, Sample(np.zeros(0), np.zeros(0, dtype=int)))
         sd = self.sds.setdefault((axis.name, value), self._noise() * (self.pairs if axis.paired else 1.0))
         u = 1.0 if axis.default is None else axis.place(value) - axis.place(axis.default)
         truth = self.truth[axis.name]
-        more = max(min(n, self.fields if axis.paired else n) - sample.asked, 0)
-        bad = int((self.rng.random(more) < truth.fails(u)).sum())
-        sample.y = np.concatenate([sample.y, truth.effect(u) + sd * self.rng.standard_normal(more - bad)])
-        sample.n_bad += bad
-        sample.asked += more
+        seeds = np.arange(sample.asked, max(min(n, self.fields) if axis.paired else n, sample.asked))
+        good = seeds[self.rng.random(len(seeds)) >= truth.fails(u)]
+        noise = self.rng.standard_normal(len(good)) if axis.paired else self._noise_of(good)
+        sample.y = np.concatenate([sample.y, truth.effect(u) + sd * noise])
+        sample.seeds = np.concatenate([sample.seeds, good])
+        sample.n_bad += len(seeds) - len(good)
+        sample.asked += len(seeds)
 
     def take(self, work: Round, budget: int) -> None:
         """Do the work of a round, as far as the budget goes: the default first, then task by task."""
-        self.default = self._values(
-            self.default, 0.0, self.default_sd, min(work.default, budget - self.fields + len(self.default))
-        )
+        new = np.arange(len(self.default), max(min(work.default, budget - self.fields + len(self.default)), len(self.default)))
+        self.default = np.concatenate([self.default, self.default_sd * self._noise_of(new)])
         for task in work.tasks:
             room = math.inf if task.axis.paired else budget - self.fields
             self.measure(task.axis, task.value, int(min(task.want, task.have + room)))
@@ -96,7 +105,8 @@ class MadeUpStudy:
     def table(self) -> Table:
         """Everything that was measured."""
         trained = [s.y for a in self.axes if not a.paired for s in self.samples[a.name].values()]
-        return Table(Sample(self.default, 0, len(self.default)), self.samples, self.fields, [self.default, *trained])
+        own = Sample(self.default, np.arange(len(self.default)), 0, len(self.default))
+        return Table(own, self.samples, self.fields, [self.default, *trained])
 
     def run(self, budget: int) -> list[Judged]:
         """Run to the end; returns the verdicts."""

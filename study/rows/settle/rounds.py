@@ -7,7 +7,8 @@ one ended. It has three kinds of work:
   twice as many as it has;
 * inside a bracket that is too wide, the two values, as near to each other as was asked, that need the fewest fields: one on
   each side of the estimated crossing, or one alone where an end of the bracket is near enough;
-* more fields of the default, √(Σ n²) of those at the values in work, which makes the sum of all fields least.
+* more fields of the default, √(Σ n²) of those at the values in work, which makes the sum of all fields least; of values that
+  are compared seed by seed the largest n alone.
 
 Parameters with priority come first, then those that need least to be settled. Those that need more wait for a later round: a
 round trains at most half as many fields as there are (or `ROUND`).
@@ -50,6 +51,8 @@ class Task:
     """Fields that the next round is to have there."""
     need: float
     """Fields that are expected to be needed in all."""
+    by_seed: bool = False
+    """Whether the value is compared with the default seed by seed."""
 
 
 @dataclass
@@ -93,7 +96,9 @@ def next_round(axes: Sequence[SettleAxis], table: Table, limit: float, seeds: in
             room -= math.ceil(cost)
             chosen += tasks
     n0 = table.default.asked
-    ideal = math.ceil(math.sqrt(sum(task.want**2 for task in chosen if not task.axis.paired)))
+    trained = [task for task in chosen if not task.axis.paired]
+    by_mean = math.ceil(math.sqrt(sum(task.want**2 for task in trained if not task.by_seed)))
+    ideal = max(by_mean, *(task.want for task in trained), 0)  # seed by seed, each field of a value needs one of the default
     pairs = max((task.want for task in chosen if task.axis.paired), default=0)
     ideal = max(ideal, n0 + max(pairs - table.stored, 0))  # where every field is in use, another one makes another pair
     return Round(max(n0, min(ideal, 2 * n0)), chosen)
@@ -108,32 +113,33 @@ def _tasks(judged: Judged, limit: float, seeds: int, table: Table) -> list[Task]
     """Return the work on one axis."""
     if not judged.sides:
         waiting = [level for level in judged.levels if level.verdict == OPEN]
-        return [task for level in waiting if (task := _more(judged.axis, level, limit))]
+        return [task for level in waiting if (task := _more(judged, level, limit))]
     tasks: list[Task] = []
     for side, found in judged.sides:
         if judged.side_settled(found) or found.inside is None:
             continue
         if found.outside is None or judged.axis.width is None:
             waiting = [judged.levels[i] for i in found.open]
-            tasks += [task for level in waiting if (task := _more(judged.axis, level, limit))]
+            tasks += [task for level in waiting if (task := _more(judged, level, limit))]
         else:
             tasks += _narrower(judged, side, found, limit, seeds, table)
     return tasks
 
 
-def _more(axis: SettleAxis, level: Level, limit: float) -> Task | None:
+def _more(judged: Judged, level: Level, limit: float) -> Task | None:
     """Return the task of more fields at a value; None where its verdict is given up."""
+    axis = judged.axis
     if level.n_bad or level.n >= MOST:  # where fields failed, no more of them make it good
         return None
     if level.n < 2 or not math.isfinite(level.se):
-        return Task(axis, level.value, level.asked, level.asked + max(level.n, 2), 2.0 * level.asked + 2)
+        return Task(axis, level.value, level.asked, level.asked + max(level.n, 2), 2.0 * level.asked + 2, judged.by_seed)
     gap = abs(limit - level.d)
     scale = level.n * ((Z_INSIDE if level.d < limit else Z_OUTSIDE) * level.se) ** 2
     if scale / (gap + level.se) ** 2 > MOST:
         return None
     need = scale / (gap + 0.3 * level.se) ** 2
     more = min(max(math.ceil(need) - level.n, 1), level.n, MOST - level.n)
-    return Task(axis, level.value, level.asked, level.asked + more, max(need, level.asked + more))
+    return Task(axis, level.value, level.asked, level.asked + more, max(need, level.asked + more), judged.by_seed)
 
 
 def _narrower(judged: Judged, side: Sequence[int], found: Bracket, limit: float, seeds: int, table: Table) -> list[Task]:
@@ -141,7 +147,7 @@ def _narrower(judged: Judged, side: Sequence[int], found: Bracket, limit: float,
     axis, levels = judged.axis, judged.levels
     assert found.inside is not None and found.outside is not None
     near, far = levels[found.inside].value, levels[found.outside].value
-    work = {level.value: task for i in found.open for level in [levels[i]] if (task := _more(axis, level, limit))}
+    work = {level.value: task for i in found.open for level in [levels[i]] if (task := _more(judged, level, limit))}
     places = np.linspace(axis.place(near), axis.place(far), GRID + 2)[1:-1]
     known = [level.value for level in levels]
     grid = [value for value in dict.fromkeys(axis.at(u) for u in places) if value not in known]
@@ -160,7 +166,7 @@ def _narrower(judged: Judged, side: Sequence[int], found: Bracket, limit: float,
     if math.isinf(best[0]):
         return []
     chosen = [value for value in best[1:] if value not in (near, far)]
-    return [work[v] if v in work else Task(axis, v, 0, least, new[v]) for v in chosen]
+    return [work[v] if v in work else Task(axis, v, 0, least, new[v], judged.by_seed) for v in chosen]
 
 
 def _first(axis: SettleAxis, seeds: int, table: Table) -> int:
@@ -170,7 +176,7 @@ def _first(axis: SettleAxis, seeds: int, table: Table) -> int:
 
 def _spread(judged: Judged, table: Table) -> float:
     """Return the variance that one more field has in a comparison."""
-    if not judged.axis.paired:
+    if not judged.axis.paired and not judged.by_seed:
         pooled = pool(table.lenders)
         return (pooled.variance if pooled is not None else 0.0) * (1 + 1 / max(len(table.default.y), 1))
     known = [level.n * level.se**2 for level in judged.levels if level.se > 0]

@@ -221,10 +221,10 @@ def frame() -> pd.DataFrame:
 
 
 def test_few_degrees_of_freedom_are_said(tmp_path: Path) -> None:
-    """Two seeds at the default and one at each arm leave one degree of freedom; three everywhere leave ten."""
+    """Two seeds at the default and one at each arm leave one degree of freedom; three everywhere, all different, leave ten."""
     assert few(1) and few(FEW_DF - 0.1) and not few(FEW_DF) and not few(0)
     poor = synthetic_frame(Truth(train_axes=("sigma", "tau"), sampler_axes=(), train_seeds=2, arm_seeds=1))
-    rich = synthetic_frame(Truth(train_axes=("sigma", "tau"), sampler_axes=(), train_seeds=3))
+    rich = synthetic_frame(Truth(train_axes=("sigma", "tau"), sampler_axes=(), train_seeds=3, disjoint=True))
     for frame, said in ((poor, True), (rich, False)):
         interval = tolerance_interval(frame, "tau")
         assert (interval.df < FEW_DF) is said
@@ -236,3 +236,11 @@ def test_few_degrees_of_freedom_are_said(tmp_path: Path) -> None:
         assert table.loc[table["design_role"].eq("default"), "few_df"].tolist() == [said]
         assert any("fewer than 5: it may be luck" in line for line in sentences(power_table(frame, (3,)), 0.1)) is said
         assert len(short.section(Study("synthetic", frame, [interval], figures=tmp_path)).blocks) >= 4
+
+
+def test_equal_seeds_narrow_the_interval_and_the_rating_says_so() -> None:
+    """Where fields of equal seeds are alike, three seeds say as much as forty that are not: noise .15, correlation .99."""
+    truth = Truth(train_axes=("sigma", "tau"), sampler_axes=(), seed_noise=0.15, alike=0.99, sample_noise=0.0)
+    alike, apart = (tolerance_interval(synthetic_frame(truth.changed(disjoint=d)), "tau") for d in (False, True))
+    assert (alike.rating, apart.rating) == ("robust", "undetermined")
+    assert alike.held_fixed.endswith("compared seed by seed") and "seed by seed" not in apart.held_fixed

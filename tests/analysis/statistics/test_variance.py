@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics.variance import detectable, moderate, moderate_all, of_means, pool
+from analysis.statistics.variance import (
+    Values,
+    compare_fields,
+    detectable,
+    mean_differences,
+    moderate,
+    moderate_all,
+    of_means,
+    pool,
+)
 
 pytestmark = pytest.mark.usefixtures("clean_figures")
 
@@ -65,3 +74,46 @@ def test_detectable_gap_is_detected_four_times_in_five() -> None:
     a, b = rng.normal(0, sd, (2, 4000, n))
     found = (stats.ttest_ind(a, b + math.log1p(gap), axis=1).pvalue < 0.05).mean()
     assert 0.77 <= found <= 0.83
+
+
+def test_equal_seeds_that_are_alike_are_compared_seed_by_seed() -> None:
+    """Whatever the order of the fields; values without a common seed are compared by their means."""
+    rng = np.random.default_rng(0)
+    luck = rng.normal(size=6)
+
+    def fields(shift: float, seeds: list[int]) -> Values:
+        return Values(luck[seeds] + shift + 0.01 * rng.normal(size=len(seeds)), np.array(seeds))
+
+    base = fields(0.0, [0, 1, 2, 3, 4, 5])
+    groups = [fields(0.1, [2, 0, 1]), fields(0.2, [1, 2, 3, 0]), Values(np.array([0.3, 0.4]), np.array([17, 18]))]
+    lenders = [base.y, *(group.y for group in groups)]
+    found, _, by_seed = compare_fields(base, groups, lenders)
+    assert by_seed
+    for group, (d, variance, df) in zip(groups[:2], found, strict=False):
+        differences = [y - base.y[list(base.seeds).index(seed)] for y, seed in zip(group.y, group.seeds, strict=True)]
+        assert d == pytest.approx(float(np.mean(differences))) and 0 < variance < 1e-3 and df >= 2
+    by_mean, _ = mean_differences(base.y, [group.y for group in groups], lenders)
+    assert found[2] == by_mean[2]
+    apart = [Values(group.y, group.seeds + 100 * i) for i, group in enumerate(groups, 1)]
+    assert compare_fields(base, apart, lenders).found == by_mean
+    twice = [Values(group.y, np.zeros(len(group.y), dtype=int)) for group in groups]
+    assert compare_fields(base, twice, lenders).found == by_mean, "a seed that stands for several fields pairs none"
+
+
+@pytest.mark.parametrize(("alike", "at_most", "least"), [(0.0, 0.085, 0.0), (0.5, 0.075, 0.1), (0.9, 0.075, 0.5)])
+def test_intervals_hold_the_truth_however_alike_seeds_are(alike: float, at_most: float, least: float) -> None:
+    """3,600 intervals at three seeds: 5 % miss, and 8.5 % at most where the way of comparing is chosen by luck alone.
+
+    The standard error of the share is about 0.5 %. The best of both ways at each comparison, seen to fail: 11 %.
+    """
+    rng = np.random.default_rng(3)
+    missed, by_seed = 0, 0
+    for _ in range(600):
+        luck = rng.normal(size=3)
+        base, *groups = (
+            Values(math.sqrt(alike) * luck + math.sqrt(1 - alike) * rng.normal(size=3), np.arange(3)) for _ in range(7)
+        )
+        compared = compare_fields(base, groups, [base.y, *(group.y for group in groups)])
+        missed += sum(abs(d) > stats.t.ppf(0.975, df) * math.sqrt(variance) for d, variance, df in compared.found)
+        by_seed += compared.by_seed
+    assert missed / 3600 <= at_most and by_seed / 600 >= least
