@@ -41,6 +41,7 @@ EXAMPLES: dict[str, str] = {
     "data.dim": "data: {name: shell, dim: 10}",
     "field.checkpoint": "field: {checkpoint: checkpoints/cifar10_ddpmpp.pth, format: poisson_flow}",
     "field.format": "field: {checkpoint: checkpoints/cifar10_ddpmpp.pth, format: poisson_flow}",
+    "field.label": "field: {checkpoint: checkpoints/edm-cifar10-32x32-cond-vp.pkl, format: edm, label: 3}",
     "field.exact": "field: {exact: empirical}",
     "field.n_aug": "field: {exact: gaussian_mixture, n_aug: 128.0}",
     "network.name": "network: {name: unet, width: 32, depth: 2}",
@@ -134,6 +135,6 @@ WORDS: dict[str, str] = {
     "seeds.train": "Train seeds of every training point: a number k means 0 … k − 1, a list names them.",
     "seeds.sample": "Sample seeds of every sampler point: a number k means 0 … k − 1, a list names them.",
     "resources.cpus": "CPUs that one trial takes.",
-    "field.format": "Whose file `checkpoint` names: a field of this toolkit, or one of the PFGM authors' code.",
+    "field.format": "Whose file `checkpoint` names: a field of this toolkit, or one of the PFGM, EDM or PFGM++ authors' code.",
 }
 """Descriptions of keys whose model has none yet."""

@@ -139,6 +139,16 @@ class EdmUNet(nn.Module):
         else:
             self.dec[f"{n}x{n}_aux_norm"], self.dec[f"{n}x{n}_aux_conv"] = end
 
+    def filters(self) -> list[str]:
+        """Names under which the files keep the filter; here it is known from the form."""
+        found = []
+        for name, part in self.named_modules():
+            if isinstance(part, Block) and part.way is not None:
+                found += [f"{name}.conv0.resample_filter", f"{name}.skip.resample_filter"]
+            elif name.endswith("aux_residual"):
+                found.append(f"{name}.resample_filter")
+        return found
+
     def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
         e = self.embedding(noise, self._labels(x) if labels is None else labels, augment)
         h = image = x.reshape(-1, *self.shape)
