@@ -11,7 +11,7 @@ import torch
 from pfgm.data.dataset import DataInfo
 from pfgm.mistakes import Mistake
 
-N_SHOWN = 3
+N_SHOWN, MAX_WORDS = 3, 200
 
 
 def info_of_checkpoint(info: DataInfo | None, shape: tuple[int, ...], sd: float = float("nan")) -> DataInfo:
@@ -41,8 +41,13 @@ def info_of_checkpoint(info: DataInfo | None, shape: tuple[int, ...], sd: float 
     return info
 
 
+def one_line(text: object) -> str:
+    """What a file says, fit for an error: one line of at most `MAX_WORDS` printable characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:MAX_WORDS]
+
+
 def refuse(path: Path, what: str, names: Sequence[str], cure: str) -> None:
     """Raise a ValueError that names some of ``names``, if there are any."""
     if names:
         more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
-        raise ValueError(f"{path}: {what} {', '.join(names[:N_SHOWN])}{more}; {cure}")
+        raise ValueError(f"{path}: {what} {', '.join(map(one_line, names[:N_SHOWN]))}{more}; {cure}")

@@ -32,7 +32,7 @@ from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
 from pfgm.flow.edm.architecture import architecture
 from pfgm.flow.edm.snapshots import CURE, Snapshot, read_snapshot
-from pfgm.flow.foreign import info_of_checkpoint, refuse
+from pfgm.flow.foreign import info_of_checkpoint, one_line, refuse
 from pfgm.flow.trained import Field
 from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import build_network, check_network
@@ -108,7 +108,7 @@ def from_pfgmpp(
     path = Path(path)
     read = read_snapshot(path)
     if read.kind != "EDMPrecond":
-        raise ValueError(f"{path}: it is a {read.kind}, which has no extra dimensions; use format: edm")
+        raise ValueError(f"{path}: it is a {one_line(read.kind)}, which has no extra dimensions; use format: edm")
     told = math.inf if read.facts.get("pfgmpp") is False else read.facts.get("D")
     if told is None and n_aug is None:
         raise Mistake("n_aug", f"{path} does not say its D; give the one it was trained with, e.g. 2048.0, or .inf")
@@ -121,7 +121,7 @@ def _field(
     read: Snapshot, path: Path, info: DataInfo | None, n_aug: float, label: int | None, device: torch.device | str
 ) -> Field:
     if read.kind not in HEADS:
-        raise ValueError(f"{path}: it is a {read.kind}, which is not read; of these networks, {', '.join(HEADS)} are")
+        raise ValueError(f"{path}: it is a {one_line(read.kind)}, which is not read; of these networks, {', '.join(HEADS)} are")
     if not read.averaged:
         logger.warning("%s: has the weights of the last step, not averaged ones; samples are worse", path)
     shapes = {name.removeprefix("model."): shape for name, shape in read.shapes.items()}
@@ -165,9 +165,11 @@ def _config(read: Snapshot, shapes: dict[str, tuple[int, ...]], path: Path) -> t
         check_network(config, shape, process)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise ValueError(f"{path}: {first['loc'][-1] if first['loc'] else 'network'}: {raised(first)}; {CURE}") from None
+        raise ValueError(
+            f"{path}: {first['loc'][-1] if first['loc'] else 'network'}: {one_line(raised(first))}; {CURE}"
+        ) from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; {CURE}") from None
+        raise ValueError(f"{path}: {one_line(error)}; {CURE}") from None
     return config, shape
 
 
@@ -194,8 +196,10 @@ def _placed(backbone: EdmUNet, read: Snapshot, shapes: dict[str, tuple[int, ...]
     load = {name.removeprefix("model."): function for name, function in read.load.items()}
     try:
         tensors = {name: load[name]().to(torch.float32, copy=True) for name in both}
-    except (ValueError, RuntimeError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())}); {CURE}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged archive fails in as many ways as it has parts
+        raise ValueError(f"{path}: cannot be read ({one_line(error)}); {CURE}") from error
     kernel = backbone.form.kernel()
     refuse(path, "has other filters at", [n for n in filters if not torch.allclose(tensors[n], kernel)], CURE)
     refuse(path, "is not finite at", [name for name, t in tensors.items() if not bool(t.isfinite().all())], CURE)

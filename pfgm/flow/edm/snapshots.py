@@ -28,11 +28,11 @@ from torch import Tensor
 
 from pfgm.data.readers.kinds import WORDS, kind_of
 from pfgm.flow.edm.stand_ins import Record, Refused, StoredTensor, unpickled
+from pfgm.flow.foreign import one_line
 
 CURE = "take a network-snapshot-*.pkl, a training-state-*.pt or a published .pkl, and download it again if it is one"
 MAX_DEPTH = 32
 """Modules within modules; the published networks have 5."""
-MAX_WORDS = 200
 Fact: TypeAlias = bool | int | float | str
 
 
@@ -70,12 +70,11 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         return _of_safetensors(path) if kind == "safetensors" else _of_content(unpickled(path))
     except MemoryError:
-        raise
+        raise ValueError(f"{path}: cannot be read (it asks for more memory than there is); {CURE}") from None
     except Refused as error:
-        raise ValueError(f"{path}: cannot be read ({error}); {CURE}") from None
+        raise ValueError(f"{path}: cannot be read ({one_line(error)}); {CURE}") from None
     except Exception as error:  # a broken pickle fails in as many ways as there are opcodes
-        words = " ".join(str(error).split())[:MAX_WORDS]
-        raise ValueError(f"{path}: cannot be read (it is damaged, or cut short: {words}); {CURE}") from error
+        raise ValueError(f"{path}: cannot be read (it is damaged, or cut short: {one_line(error)}); {CURE}") from error
 
 
 def _of_content(content: Any) -> Snapshot:

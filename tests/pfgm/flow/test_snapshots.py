@@ -141,6 +141,13 @@ def test_stand_ins_cannot_be_changed_by_a_pickle(tmp_path: Path) -> None:
     assert before == STAND_INS and Record.state is None
 
 
+def test_what_a_file_says_is_shown_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "n.pkl").write_bytes(b"\x80\x04\x8c\x04o\x1bs\n\x8c\x04ru\nn\x93.")
+    with pytest.raises(ValueError, match=r"it asks for o\?s \.ru n, neither tensor") as error:
+        read_snapshot(tmp_path / "n.pkl")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -21,6 +21,7 @@ from pfgm.networks.stacked import stack_networks
 from pfgm.process.make import make_process
 from pfgm.training.bundle import bundle_key
 from pfgm.training.objectives import denoise
+from pfgm.training.parts import InParts
 
 ADM = Options(form="adm", width=64, mult=(1, 2), attention=(8, 4))
 FORMS = {"ddpmpp": Options(), "ncsnpp": Options(form="ncsnpp", mult=(1, 2, 2), attention=(8,)), "adm": ADM}
@@ -143,6 +144,14 @@ def test_a_network_learns_under_a_published_head() -> None:
                 optimizer.step()
             assert float(step.detach()) < float(loss.detach().mean())
             assert network_cost(network, info.shape)[1] > 0
+
+
+def test_a_published_head_stays_where_a_batch_is_taken_in_parts() -> None:
+    network = build_network(NetworkConfig(name="mlp", width=16, head="edm"), (5,), 0.5, 1.0)
+    x, t = torch.randn(6, 5), torch.rand(6) + 0.1
+    torch.nn.init.normal_(network.backbone.last.weight)
+    torch.testing.assert_close(InParts(network, 3).denoise(x, t), network.denoise(x, t))
+    assert (network.denoise(x, t) - network.head.coefficients(t).skip[:, None] * x).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(
