@@ -85,15 +85,19 @@ class NetworkConfig(Model):
     """Architecture of the field network."""
 
     name: NetworkName = "mlp"
-    """ddpmpp: the network of the PFGM papers, process pfgm alone."""
+    """ddpmpp: the network of the PFGM papers, process pfgm alone. edm: that of EDM and PFGM++, with one of their heads."""
     width: PositiveInt = 512
-    """mlp: hidden width. unet, ddpmpp: channels at full resolution."""
+    """mlp: hidden width. unet, ddpmpp: channels at full resolution. edm: channels over `channel_mult`."""
     depth: PositiveInt = 2
-    """mlp: residual blocks. unet: resolutions. ddpmpp: residual blocks a resolution."""
+    """mlp: residual blocks. unet: resolutions. ddpmpp, edm: residual blocks a resolution."""
     skip: StrictBool = True
     """Process pfgm: add a denoiser's skip to the output; false: raw numbers are the field, as in the papers and ddpmpp."""
     root_below: Positive | None = None
     """skip: false: height, in data units, where the reading passes from the quadratic's root to v_t (default γ)."""
+    head: Literal["edm", "vp", "ve"] | None = None
+    """The published reading of an output, of EDM and PFGM++ or of the SDEs (default: the head that all processes share)."""
+    sigma_data: Positive | None = None
+    """head edm: σ_data, the width of the data that the head counts with, in data units, above 0 (default 0.5)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -107,6 +111,12 @@ class NetworkConfig(Model):
                 raise Mistake("skip", f"the output of {name} {as_it_is}; write false, or use name: unet")
         if values.get("root_below") is not None and values.get("skip", True) is not False:
             raise Mistake("root_below", "says how a plain head is read; add skip: false, or remove it")
+        if values.get("head") is not None and values.get("skip", True) is False:
+            raise Mistake("head", "reads a denoiser, and skip: false reads the output as the field; remove one of the two")
+        if values.get("head") == "edm":
+            values["sigma_data"] = values.get("sigma_data") or 0.5
+        elif values.get("sigma_data") is not None:
+            raise Mistake("sigma_data", "belongs to head edm; add head: edm, or remove it")
         return values
 
 

@@ -104,6 +104,7 @@ NETWORKS: Registry[NetworkKind] = Registry(
     mlp="pfgm.networks.mlp:MLP",
     unet="pfgm.networks.unet:UNET",
     ddpmpp="pfgm.networks.ddpmpp:DDPMPP",
+    edm="pfgm.networks.edm.unet:EDM",
 )
 PROCESSES: Registry[type[Process]] = Registry(
     "process",

@@ -31,7 +31,6 @@ import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,9 +41,9 @@ from torch import Tensor
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
 from pfgm.data.readers.kinds import WORDS, kind_of
+from pfgm.flow.foreign import N_SHOWN, info_of_checkpoint, refuse
 from pfgm.flow.pickles import named_globals
 from pfgm.flow.trained import Field
-from pfgm.mistakes import Mistake
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network
 from pfgm.networks.ddpmpp import ATTENTION_RESOLUTION, DDPMppKeys
@@ -98,7 +97,6 @@ THEIR_NAMES = {
 """Parts of residual blocks and of attention: here → there."""
 UNUSED = {"sigmas"}
 """Tensors of their state dictionary that PFGM does not read: noise levels of score models."""
-N_SHOWN = 3
 OTHERS = {
     "text": "it is plain text: perhaps a web page, or a pointer, in place of the file that was to be downloaded",
     "safetensors": "it is a safetensors file; a field of this toolkit is given by its folder, without format",
@@ -136,7 +134,7 @@ def from_poisson_flow(
     config = config.model_copy(
         update={"dropout": DDPMppKeys.of(settings.network).dropout, "root_below": settings.network.root_below}
     )
-    info = _checked_info(info, shape)
+    info = info_of_checkpoint(info, shape)
     process = make_process(settings.train, info)
     with torch.device("meta"):  # the file brings the numbers
         network = build_network(config, shape, info.sd, process.noise_ratio)
@@ -171,7 +169,7 @@ def _why(path: Path, error: str) -> str:
     names = named_globals(path)
     if any("torch_utils.persistence" in name for name in names):
         saved = "a training state" if path.suffix == ".pt" else "a snapshot"
-        return f"it is {saved} of the EDM or PFGM++ code, which holds source code and would run it; such files are not read"
+        return f"it is {saved} of the EDM or PFGM++ code, which holds source code and would run it; use format: edm or pfgmpp"
     if found := re.search(r"GLOBAL (\S+)", error):
         return f"it holds {found[1]}, neither tensor nor number"
     foreign = [name for name in names if name.split(".")[0] not in ("torch", "numpy", "collections")]
@@ -250,38 +248,23 @@ def _settings(config: NetworkConfig, shape: tuple[int, ...], path: Path) -> Publ
     return AUTHORS["cifar10_ddpmpp"]
 
 
-def _checked_info(info: DataInfo | None, shape: tuple[int, ...]) -> DataInfo:
-    if info is None:
-        unknown = float("nan")
-        return DataInfo(
-            name="images", shape=shape, mean=torch.zeros(prod(shape)), bounds=(-1.0, 1.0), n=0, mean_norm=unknown, sd=unknown,
-            hash="", center=False,
-        )  # fmt: skip
-    if info.center:
-        raise Mistake("data.center", "the authors' checkpoints are trained on data that are not centred; set center: false")
-    if info.shape != shape:
-        raise ValueError(
-            f"data: the checkpoint is of items of shape {shape}, those of {info.name} have {info.shape};"
-            " give the data it was trained on"
-        )
-    return info
-
-
 def _placed(network: FieldNetwork, model: dict[str, Tensor], shadow: list[Tensor] | None, path: Path) -> dict[str, Tensor]:
     """The file's tensors, averaged ones if given, under the names of ``network``; every one has its place."""
     ours = {_their_name(name): (name, tuple(p.shape)) for name, p in network.backbone.named_parameters()}
-    _refuse(path, "lacks", [name for name in ours if name not in model])
-    _refuse(path, "has tensors too many:", [name for name in model if name not in ours])
+    refuse(path, "lacks", [name for name in ours if name not in model], CURE)
+    refuse(path, "has tensors too many:", [name for name in model if name not in ours], CURE)
     tensors = [model[name] for name in ours]
-    _refuse(path, "has other shapes at", _mismatched(ours, tensors))
+    refuse(path, "has other shapes at", _mismatched(ours, tensors), CURE)
     if shadow is not None:
         if len(shadow) != len(ours):
             raise ValueError(
                 f"{path}: ema.shadow_params has {len(shadow)} tensors, not {len(ours)}; {CURE}, or use weights='model'"
             )
-        _refuse(path, "has averages of other shapes at", _mismatched(ours, shadow))
+        refuse(path, "has averages of other shapes at", _mismatched(ours, shadow), CURE)
         tensors = shadow
-    _refuse(path, "is not finite at", [name for name, t in zip(ours, tensors, strict=True) if not bool(t.isfinite().all())])
+    refuse(
+        path, "is not finite at", [name for name, t in zip(ours, tensors, strict=True) if not bool(t.isfinite().all())], CURE
+    )
     # copies: the file may be mapped into memory, and may go
     return {f"backbone.{name}": t.to(torch.float32, copy=True) for (name, _), t in zip(ours.values(), tensors, strict=True)}
 
@@ -292,9 +275,3 @@ def _their_name(name: str) -> str:
 
 def _mismatched(ours: Mapping[str, tuple[str, tuple[int, ...]]], tensors: Sequence[Tensor]) -> list[str]:
     return [name for (name, (_, shape)), t in zip(ours.items(), tensors, strict=True) if tuple(t.shape) != shape]
-
-
-def _refuse(path: Path, what: str, names: Sequence[str]) -> None:
-    if names:
-        more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
-        raise ValueError(f"{path}: {what} {', '.join(names[:N_SHOWN])}{more}; {CURE}")

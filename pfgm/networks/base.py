@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pfgm.networks.embedding import LevelEmbedding
 from pfgm.networks.heads import denoiser_head, noise_level
+from pfgm.networks.published import Head
 
 EMBEDDING = 128
 """Width of the embedding of the two noise levels."""
@@ -27,6 +28,7 @@ class FieldNetwork(nn.Module):
         noise_ratio: noise per coordinate over t, in the median (`pfgm.networks.heads.median_noise_ratio`).
         skip: read a field output through the head with a skip, not as it is (`pfgm.networks.heads`).
         root_below: height, in data units, below which a plain head is read by the root (None: γ).
+        head: a published head in place of these, which tells the network t alone (`pfgm.networks.published`).
     """
 
     def __init__(
@@ -37,15 +39,21 @@ class FieldNetwork(nn.Module):
         noise_ratio: float,
         skip: bool,
         root_below: float | None = None,
+        head: Head | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.embedding = backbone, embedding
-        self.sd, self.noise_ratio, self.skip, self.root_below = sd, noise_ratio, skip, root_below
+        self.sd, self.noise_ratio, self.skip, self.root_below, self.head = sd, noise_ratio, skip, root_below, head
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, d), t (B,) → (B, d + 1) raw numbers (see `pfgm.networks.heads`), in x's dtype."""
-        if self.embedding is None:
-            out: Tensor = self.backbone(x, t)
+        out: Tensor
+        if self.head is not None:
+            c = self.head.coefficients(t)
+            seen = c.noise if self.embedding is None else self.embedding(torch.stack([t, t], 1).log())
+            out = self.backbone(c.inside[:, None] * x, seen)
+        elif self.embedding is None:
+            out = self.backbone(x, t)
         else:
             scale = (self.sd**2 + x.square().mean(1, keepdim=True)).rsqrt()
             levels = torch.stack([t, self.level(x, t)], 1).log()
@@ -54,11 +62,13 @@ class FieldNetwork(nn.Module):
 
     def level(self, x: Tensor, t: Tensor) -> Tensor:
         """n̂ (B,) at x (B, d), t (B,)."""
-        return noise_level(x, t, self.sd, self.noise_ratio)
+        return t if self.head is not None else noise_level(x, t, self.sd, self.noise_ratio)
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
-        """D(x, t), shape (B, d), of the head with a skip."""
+        """D(x, t), shape (B, d), of the head with a skip, or of a published one."""
         raw = self(x.to(self.dtype), t.to(self.dtype))
+        if self.head is not None:
+            return self.head.denoised(raw, x, t)
         return denoiser_head(raw, x, self.level(x, t), self.sd)
 
     @property

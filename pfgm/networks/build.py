@@ -2,7 +2,8 @@
 
 At a point of Poisson flow the noise is not determined by t: ‖x − y‖/t has infinite variance. So the input is scaled by
 x itself, 1/√(sd² + ‖x‖²/d), and the network is told two numbers: log t, and the log of the noise level that x shows,
-n̂ (`pfgm.networks.heads.noise_level`). DDPM++ is the exception: it takes x and t as they are, as in the PFGM papers.
+n̂ (`pfgm.networks.heads.noise_level`). DDPM++ is the exception: it takes x and t as they are, as in the PFGM papers. With
+`network.head` a network is given what a published head gives it (`pfgm.networks.published`).
 
 Weights of convolutions lie in channels-last order, which convolutions on CPU and GPU prefer; activations follow, files do not:
 what is saved is contiguous.
@@ -13,21 +14,27 @@ from __future__ import annotations
 import torch
 
 from pfgm.config import NetworkConfig
+from pfgm.mistakes import Mistake
 from pfgm.networks.base import EMBEDDING, FieldNetwork
 from pfgm.networks.cost import network_cost, with_prefix
 from pfgm.networks.embedding import LevelEmbedding
+from pfgm.networks.published import published_head
 from pfgm.registry import NETWORKS
 
 __all__ = ["FieldNetwork", "build_network", "check_network", "describe_network", "network_cost"]
 
 
 def check_network(config: NetworkConfig, shape: tuple[int, ...], process: str = "pfgm") -> None:
-    """Refuse a U-Net or DDPM++ for items of ``shape``, or a ``process``, that it is not made for.
+    """Refuse a network or head for items of ``shape``, or a ``process``, that it is not made for.
 
     Raises:
         Mistake: names the key at fault.
     """
     NETWORKS[config.name].check(config, shape, process)
+    head = published_head(config.head, config.sigma_data)
+    if head is not None and (process == "pfgm" or process not in (head.processes or (process,))):
+        able = " or ".join(head.processes or ("pfgmpp", "ve", "vp"))
+        raise Mistake("network.head", f"{config.head} is for process {able}, this run uses {process}; remove it")
 
 
 def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, noise_ratio: float) -> FieldNetwork:
@@ -38,7 +45,8 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, nois
     """
     kind = NETWORKS[config.name]
     embedding = LevelEmbedding(EMBEDDING) if kind.embeds else None
-    return FieldNetwork(kind.build(config, shape, EMBEDDING), embedding, sd, noise_ratio, config.skip, config.root_below)
+    head = published_head(config.head, config.sigma_data)
+    return FieldNetwork(kind.build(config, shape, EMBEDDING), embedding, sd, noise_ratio, config.skip, config.root_below, head)
 
 
 def describe_network(config: NetworkConfig, shape: tuple[int, ...]) -> str:

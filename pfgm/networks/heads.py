@@ -4,7 +4,8 @@ At the noise level n̂ of (x, t) the best linear guess of the mean source is c_s
 to learn has size c_out = sd n̂/√(sd² + n̂²) (EDM's weights, at n̂ in place of σ). The field head is the normalised field of
 one charge at that denoiser's D: its v obeys the quadratic that recovers ‖Ê‖ exactly, with D as the answer, so D is read
 directly. The raw field's head points to D as well, with a size of its own to learn. A plain head, the papers', takes the raw
-numbers as the field; it must learn v ∝ x itself, and its length ‖Ê‖ + γ is read in two ways (`plain_length`).
+numbers as the field; it must learn v ∝ x itself, and its length ‖Ê‖ + γ is read in two ways (`plain_length`). The heads as
+published, which are told t itself, stand in `pfgm.networks.published`.
 """
 
 from __future__ import annotations

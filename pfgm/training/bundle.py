@@ -67,6 +67,8 @@ def bundle_key(network: NetworkConfig, train: TrainConfig) -> Hashable:
         raise Mistake("bf16", "is not for bundles of fields; write false, or train this field alone")
     if getattr(network, "dropout", None):
         raise Mistake("network.dropout", "is not for bundles of fields; write 0, or train this field alone")
+    if getattr(network, "form", None) == "ncsnpp":
+        raise Mistake("network.form", "ncsnpp draws frequencies, which a bundle cannot share; train this field alone")
     if PROCESSES[train.process].loss_weight is not Process.loss_weight:
         raise Mistake("process", f"{train.process} has a loss weight of its own, which a bundle cannot share; train it alone")
     return network, train.process, train.objective, getattr(train, "n_aug", None), train.batch_size

@@ -18,7 +18,8 @@ class Compiled(FieldNetwork):
     """A network, sharing its weights, that is compiled at the first call."""
 
     def __init__(self, network: FieldNetwork) -> None:
-        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip, network.root_below)
+        numbers = network.sd, network.noise_ratio, network.skip, network.root_below
+        super().__init__(network.backbone, network.embedding, *numbers, network.head)
         import torch._inductor.config as inductor  # two seconds that only those who compile pay
 
         # No more processes than the trial has CPUs; with one, it compiles in this process, and a killed worker leaves none.

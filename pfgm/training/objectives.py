@@ -111,9 +111,9 @@ def _reference_target(process: Process, drawn: Drawn, sources: Sources | Sequenc
 
 
 def _denoising_loss(network: FieldNetwork, process: Process, x: Tensor, t: Tensor, target: Tensor) -> Tensor:
-    weight = process.loss_weight(t, network.level(x, t), network.sd)
+    own = process.loss_weight(t, network.level(x, t), network.sd) if network.head is None else network.head.weight(t)
     error = network.denoise(x, t) - target
-    return weight * error.square().mean(1)
+    return own * error.square().mean(1)
 
 
 normalized = Objective(_points_and_gamma, _normalized_loss, _normalized_target)
@@ -121,6 +121,6 @@ normalized = Objective(_points_and_gamma, _normalized_loss, _normalized_target)
 raw = Objective(_points_of_another, _raw_loss)
 """Mean ‖o + t^d (x − y', t)/ρ^{d+1}‖²/d, y' drawn from the data independently of y: no reference batch, no bias."""
 denoise = Objective(_points_and_data, _denoising_loss)
-"""Mean of the process's weight times ‖D(x, t) − y‖²/d."""
+"""Mean of the process's weight, or that of a published head, times ‖D(x, t) − y‖²/d."""
 reference = Objective(_points, _denoising_loss, _reference_target)
 """The loss of `denoise` with the mean source over the sources as its target: less variance."""

@@ -17,7 +17,8 @@ class InParts(FieldNetwork):
     """
 
     def __init__(self, network: FieldNetwork, parts: int) -> None:
-        super().__init__(network.backbone, network.embedding, network.sd, network.noise_ratio, network.skip, network.root_below)
+        numbers = network.sd, network.noise_ratio, network.skip, network.root_below
+        super().__init__(network.backbone, network.embedding, *numbers, network.head)
         self.parts = parts
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.flow.exact import Kind
-from pfgm.kinds import Model
+from pfgm.kinds import Integer, Model
 from pfgm.mistakes import Mistake
 from pfgm.process.pfgmpp import MIN_N_AUG
 from study.config.sections import SeedsConfig
@@ -24,12 +24,15 @@ class FieldConfig(Model):
     """The field that is given: that of a checkpoint, or one that is known exactly."""
 
     checkpoint: str | None = None
-    """pfgm: the folder of a field, such as results/fields/<train_id>. poisson_flow: the authors' file, checkpoint_*.pth."""
-    format: Literal["pfgm", "poisson_flow"] = "pfgm"
+    """pfgm: the folder of a field, such as results/fields/<train_id>. poisson_flow: the authors' checkpoint_*.pth. edm, pfgmpp:
+    their authors' network-snapshot-*.pkl, training-state-*.pt, a published .pkl, or weights as .safetensors."""
+    format: Literal["pfgm", "poisson_flow", "edm", "pfgmpp"] = "pfgm"
+    label: Annotated[Integer, Key(ge=0)] | None = None
+    """edm, pfgmpp: the class that a network which knows classes is asked for (default: none of them)."""
     exact: Kind | None = None
     """empirical: the field of the data points. gaussian_mixture: of the law of `gaussians`, or a Gaussian like other data."""
     n_aug: Annotated[float, Key(ge=MIN_N_AUG, strict=True)] | None = None
-    """exact: extra dimensions, any number from `MIN_N_AUG` or .inf (default 1, PFGM)."""
+    """exact: extra dimensions, any number from `MIN_N_AUG` or .inf (default 1, PFGM). pfgmpp: D, where the file has none."""
 
     @model_validator(mode="after")
     def _one(self) -> FieldConfig:
@@ -39,13 +42,16 @@ class FieldConfig(Model):
             )
         if self.exact is not None and self.format != "pfgm":
             raise Mistake("format", "belongs to a checkpoint, this field is exact; remove it")
-        if self.n_aug is not None and self.exact is None:
-            raise Mistake("n_aug", "belongs to exact fields; a checkpoint knows its own, remove it")
+        if self.n_aug is not None and self.exact is None and self.format != "pfgmpp":
+            raise Mistake("n_aug", "belongs to exact fields and to format pfgmpp; another checkpoint knows its own, remove it")
+        if self.label is not None and self.format not in ("edm", "pfgmpp"):
+            raise Mistake("label", "belongs to checkpoints of format edm or pfgmpp; remove it")
         return self
 
     def __str__(self) -> str:
         if self.exact is None:
-            return f"{self.checkpoint} ({self.format})"
+            label = "" if self.label is None else f", class {self.label}"
+            return f"{self.checkpoint} ({self.format}{label})"
         return f"{self.exact}, known exactly, n_aug = {self.n_aug or 1:g}"
 
 

@@ -105,7 +105,7 @@ class StudyConfig:
         if network_part(point):
             network = self.network_at(point)
             assert network is not None
-            check_network(network, self.info.shape)
+            check_network(network, self.info.shape, self.training(point).process)
         return resolve_train(self.training(point), self.info)
 
     def sampling(self, point: Mapping[str, Value]) -> SamplerConfig:

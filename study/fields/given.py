@@ -16,6 +16,7 @@ import torch
 
 from pfgm.data.dataset import DataInfo, Dataset
 from pfgm.flow.checkpoint import load_field
+from pfgm.flow.edm.field import from_edm, from_pfgmpp
 from pfgm.flow.exact import ExactField, exact_field, exact_train
 from pfgm.flow.poisson_flow import from_poisson_flow
 from pfgm.flow.trained import Field
@@ -35,7 +36,9 @@ def read_given(source: FieldConfig, info: DataInfo) -> tuple[FieldSource, int]:
         content = json.dumps(["exact", source.exact, str(source.n_aug or 1.0), info.hash])
         return FieldSource(source, hashlib.sha256(content.encode()).hexdigest()[:32], train), 0
     field = load_given(source, info)
-    name = hashlib.sha256(json.dumps([source.format, _content_hash(source), info.hash]).encode()).hexdigest()[:32]
+    told = [f"{key}={value}" for key, value in (("n_aug", source.n_aug), ("label", source.label)) if value is not None]
+    content = json.dumps([source.format, _content_hash(source), info.hash, *told])
+    name = hashlib.sha256(content.encode()).hexdigest()[:32]
     return FieldSource(source, name, field.process.train, field.network_config), field.seed
 
 
@@ -44,17 +47,27 @@ def load_given(source: FieldConfig, info: DataInfo) -> Field:
     assert source.checkpoint is not None
     path = Path(source.checkpoint).expanduser()
     if source.format == "pfgm" and path.is_file():
-        raise Mistake("field.checkpoint", f"{path} is a file; for one of the authors' code add format: poisson_flow")
+        raise Mistake(
+            "field.checkpoint", f"{path} is a file; for one of the authors' code add format: poisson_flow, edm or pfgmpp"
+        )
     try:
-        if source.format == "poisson_flow":
-            return from_poisson_flow(path, info)
+        match source.format:
+            case "poisson_flow":
+                return from_poisson_flow(path, info)
+            case "edm":
+                return from_edm(path, info, label=source.label)
+            case "pfgmpp":
+                return from_pfgmpp(path, info, n_aug=source.n_aug, label=source.label)
         field = load_field(path)
     except FileNotFoundError as error:
         what = "the folder of a field, with its field.json" if source.format == "pfgm" else "the authors' file"
         raise Mistake("field.checkpoint", f"nothing at {path}; give {what}") from error
     except (ValueError, OSError) as error:
-        if isinstance(error, Mistake) and error.path[0] == "data":
-            raise
+        if isinstance(error, Mistake):
+            if error.path[0] == "data":
+                raise
+            if error.path[0] in ("n_aug", "label"):
+                raise Mistake(("field", *error.path), error.text) from error
         raise Mistake("field.checkpoint", str(error)) from error
     own = field.process.info
     if own.hash != info.hash:

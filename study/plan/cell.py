@@ -113,7 +113,7 @@ def _of_trial(trial: Trial) -> dict[str, object]:
         "data_n": info.n,
         "data_dim": info.dim,
         "data_center": info.center,
-        **{f"network_{k}": ",".join(map(str, v)) if k == "channel_mult" and v else v for k, v in trial.network or ()},
+        **{f"network_{k}": ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in trial.network or ()},
         **{f"train_{k}": v for k, v in trained.items()},
         "train_height_max": None if exact else trial.process.height_max,
         "train_R_max": None if exact else trial.process.R_max,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pfgm.config import SamplerConfig
 from pfgm.flow.poisson_flow import AUTHORS
 from study.config.yaml_source import ConfigError, read_source
 from study.load import load_study_config
@@ -72,6 +73,18 @@ def test_the_checkpoints_sampler_is_the_authors(cifar: Path) -> None:
     for key in ("T", "t_min", "solver", "rtol", "denoise", "max_radius_ratio"):
         assert source.section("sampler")[key] == getattr(published, key), key
     assert source.section("data")["center"] is False
+
+
+@pytest.mark.parametrize("name", ["edm", "pfgmpp"])
+def test_the_published_heun_sampler_of_a_checkpoint(cifar: Path, name: str) -> None:
+    """EDM's 18 steps from 80 to 0.002 and the last to 0: 35 calls, as in the file's words."""
+    path = EXPERIMENTS / f"{name}_checkpoint.yaml"
+    with pytest.raises(ConfigError, match=rf"field.checkpoint: nothing at checkpoints/{name}.*; give the authors' file"):
+        load_study_config(path, [f"data.path={cifar}"])
+    sampler = SamplerConfig.model_validate(read_source(path).section("sampler"))
+    assert (sampler.T, sampler.t_min, sampler.solver, sampler.grid) == (80.0, 2e-3, "heun2", "rho")
+    assert sampler.steps is not None and 2 * sampler.steps + sampler.denoise == 35
+    assert read_source(path).section("data")["center"] is False and "NFE 35" in path.read_text(encoding="utf-8")
 
 
 def test_the_template_needs_three_lines(tmp_path: Path, cache: Path) -> None:

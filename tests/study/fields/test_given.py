@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.authors_layout import contents, random_network, saved
+from helpers.edm_layout import written
+from helpers.edm_reference import Options
 from helpers.folder import Folder
 
 from analysis import AnalysisError, load_study, power_table, summarize, tolerance_interval, write_report
@@ -123,7 +125,7 @@ def test_optuna_may_look_for_the_best_sampling(trained: tuple[Folder, Path]) -> 
         ({"field": {"checkpoint": "search.yaml", "format": "poisson_flow"}}, "field.checkpoint: .*search.yaml"),
         ({"field": {"checkpoint": __file__}}, "is a file; for one of the authors' code add format: poisson_flow"),
         ({"field": {"checkpiont": "x"}}, "field.checkpiont: unknown key .*did you mean `checkpoint`"),
-        ({"field": {"checkpoint": "x", "format": "onnx"}}, "field.format: must be 'pfgm' or 'poisson_flow'"),
+        ({"field": {"checkpoint": "x", "format": "onnx"}}, "field.format: must be 'pfgm', 'poisson_flow', 'edm' or 'pfgmpp'"),
     ],
 )
 def test_what_does_not_go_with_a_given_field(trained: tuple[Folder, Path], sections: dict, message: str) -> None:
@@ -160,3 +162,57 @@ def test_a_checkpoint_of_the_authors(folder: Folder) -> None:
     (name,) = folder.fields()
     assert load_field(folder.path / "results/fields" / name).process.info.center is False
     assert folder.run("--dry-run")[0].count("estimated cost") == 1
+
+
+def test_checkpoints_of_edm_and_pfgmpp(folder: Folder) -> None:
+    """Read in a study, stored, measured from the store; D and label are part of what the field is."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    np.savez(folder.path / "images.npz", images)
+    path, _ = written(folder.path / "network-snapshot-000001.pkl", Options(labels=3, augment=9))
+    pp, _ = written(folder.path / "training-state.pkl", Options(), pfgmpp=True, D=128)
+    data = {"name": "npz", "path": str(folder.path / "images.npz"), "center": False}
+    heun = {"solver": "heun2", "steps": 17, "grid": "rho", "T": 80.0, "t_min": 2e-3, "denoise": True, "batch_size": 50}
+    sections = given(
+        path, data=data, seeds=None, sampler=heun, search={"sampler": {"steps": {"choice": [2, 17]}}},
+        field={"checkpoint": str(path), "format": "edm", "label": 2}, evaluate={"samples": 50, "metrics": ["fid"]},
+    )  # fmt: skip
+    folder.write(**sections)
+    folder.run("--inline")
+    rows = {row["sampler_steps"]: row for row in folder.rows("given").values()}
+    assert {row["status"] for row in rows.values()} == {"complete"}
+    assert (rows[17]["cost_nfe"], rows[2]["cost_nfe"]) == (35, 5), "EDM's 18 steps"
+    told = (
+        "network_name",
+        "network_head",
+        "network_form",
+        "network_label",
+        "network_attention",
+        "train_n_aug",
+        "train_process",
+    )
+    assert [rows[17][key] for key in told] == ["edm", "edm", "ddpmpp", 2, "4", float("inf"), "pfgmpp"]
+    stored = [load_field(folder.path / "results/fields" / name) for name in folder.fields()]
+    assert [field.network_config.model_dump()["label"] for field in stored] == [2]
+    folder.write(**{**sections, "field": {**sections["field"], "label": 1}})
+    _, err = folder.run("--inline", expect=2)
+    assert "field.label" in err and "2" in err, "another class is another study"
+    names = {
+        str(extra): folder.load(**{**sections, "field": {"checkpoint": str(file), **extra}}).field_source.train_id
+        for file, extra in (
+            (path, {"format": "edm"}), (path, {"format": "edm", "label": 1}), (path, {"format": "edm", "label": 2}),
+            (pp, {"format": "pfgmpp"}), (path, {"format": "pfgmpp", "n_aug": 64.0}), (path, {"format": "pfgmpp", "n_aug": 8.0}),
+        )
+    }  # fmt: skip
+    assert len(set(names.values())) == 6
+    for extra, message in (
+        ({"format": "edm", "label": 3}, r"field.label: .* knows classes 0 to 2, got 3; take one"),
+        ({"format": "pfgmpp"}, r"field.n_aug: .* does not say its D; give the one"),
+        ({"format": "edm", "n_aug": 8.0}, r"field.n_aug: belongs to exact fields and to format pfgmpp"),
+        ({"format": "poisson_flow", "label": 1}, r"field.label: belongs to checkpoints of format edm or pfgmpp"),
+        (
+            {"format": "poisson_flow"},
+            r"field.checkpoint: .*which holds source code and would run it; use format: edm or pfgmpp",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            folder.load(**{**sections, "field": {"checkpoint": str(path), **extra}})
