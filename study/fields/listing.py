@@ -18,15 +18,12 @@ def listing(storage: Place) -> list[dict[str, Any]]:
         written = place.modified()
         if name.startswith(".") or written is None:
             continue
-        try:
-            described: dict[str, Any] = json.loads(place.read())
-        except ValueError:
-            described = {}
-        train, data = described.get("train", {}), described.get("data", {})
+        told = described(storage, name)
+        train, data = told.get("train", {}), told.get("data", {})
         keys = ("process", "objective", "sigma", "tau", "M", "reference_batch_size", "steps")
         words = [f"{k}={_shown(train[k])}" for k in keys if train.get(k) is not None]
         size = sum((root / name).files().values())
-        text = f"{data.get('name', '?')}, seed {described.get('seed', '?')}, {' '.join(words)}" if described else "damaged"
+        text = f"{data.get('name', '?')}, seed {told.get('seed', '?')}, {' '.join(words)}" if told else "damaged"
         found.append({"train_id": name, "size": size, "age_s": now - written, "configuration": text})
     for name, size in (root / ".training").files().items():
         if name.endswith(".state"):
@@ -34,6 +31,15 @@ def listing(storage: Place) -> list[dict[str, Any]]:
             text = "training in progress, or stopped"
             found.append({"train_id": name.split(".")[0], "size": size, "age_s": now - written, "configuration": text})
     return sorted(found, key=lambda entry: -entry["age_s"])
+
+
+def described(storage: Place, name: str) -> dict[str, Any]:
+    """What the file of a field says of it; nothing where there is none or it is damaged."""
+    try:
+        told: dict[str, Any] = json.loads((storage / "fields" / name / "field.json").read())
+    except (ValueError, FileNotFoundError):
+        return {}
+    return told
 
 
 def _shown(value: object) -> str:

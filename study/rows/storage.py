@@ -183,10 +183,10 @@ class Place:
             list(pool.map(lambda name: (self / name).delete(), names))
 
     def delete_folder(self) -> None:
-        """Remove a folder with everything in it."""
-        if self.remote:
+        """Remove a folder with everything in it; nothing happens when there is none."""
+        if self.remote and self._info().type is pafs.FileType.Directory:
             self._on_store(lambda fs: fs.delete_dir(self.path), "delete")
-        elif self.local.is_dir():
+        elif not self.remote and self.local.is_dir():
             shutil.rmtree(self.local)
 
     def set_aside(self) -> Place:
