@@ -1,6 +1,7 @@
 """The content-addressed store of trained fields, shared by every study on the same storage.
 
-``<storage>/fields/<train_id>/`` holds a published field; ``<storage>/fields/.training/`` the state of trainings in progress, so
+``<storage>/fields/<train_id>/`` holds a published field, and in ``step-<k>/`` the same as it was at step k of its training,
+where a study measures that (``evaluate.at_steps``); ``<storage>/fields/.training/`` the state of trainings in progress, so
 that a retry, a later start or another machine continues them. A field's name says what it was trained from: whoever trains the
 same one publishes the same thing, and the first stays. The state of a training is kept in two files in turn, so that there is
 a good one whatever happens to the other. Files that fail their checksum are set aside and what they held is made again.
@@ -23,6 +24,11 @@ from study.rows.storage import READERS, Place
 
 logger = logging.getLogger(__name__)
 SLOTS = (0, 1)
+
+
+def on_the_way(train_id: str, step: int) -> str:
+    """Return the name under which the store has a field as it was at a step of its training."""
+    return f"{train_id}/step-{step}"
 
 
 class FieldStore:
@@ -61,10 +67,17 @@ class FieldStore:
 
     def publish(self, train_id: str, field: Field) -> None:
         """Make a field visible to everyone, and drop its training state; one that is already there stays."""
-        if train_id not in self:
-            for name, content in pack_field(field).items():  # field.json last
-                (self.root / train_id / name).write(content)
+        self._write(train_id, field)
         self.forget_training(train_id)
+
+    def publish_on_the_way(self, train_id: str, step: int, field: Field) -> None:
+        """Keep a field as it was at a step of its training; one that is already there stays."""
+        self._write(on_the_way(train_id, step), field)
+
+    def _write(self, place: str, field: Field) -> None:
+        if place not in self:
+            for name, content in pack_field(field).items():  # field.json last
+                (self.root / place / name).write(content)
 
     def forget_training(self, train_id: str) -> None:
         """Drop the state of a training that is over."""
