@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import yaml
 
 from analysis.rows.meta import AnalysisError, Shared
+from analysis.rows.on_the_way import quality_curves
 from study.rows.facts import carried_facts, own_fields
 from study.rows.folders import read_folder
 from study.rows.planned import read_plan
@@ -206,15 +207,23 @@ def _count(skipped: dict[str, int], reason: str, n: int) -> None:
         skipped[reason] = skipped.get(reason, 0) + n
 
 
-def learning_curves(data: str | Path | pd.DataFrame) -> pd.DataFrame:
-    """Return training histories with the role of each field.
+def learning_curves(data: str | Path | pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
+    """Return training histories with the role of each field; with a metric its quality on the way instead of its loss.
 
     Args:
         data: a study folder, its rows as `analysis.load_study` gives them, or a frame of `analysis.load_history`.
+        metric: a metric of a study with ``evaluate.at_steps``, as `analysis.rows.on_the_way.quality_curves` takes it; its rows
+            are loaded with ``on_the_way=True``.
     Returns:
         train_id, seed_train, step, loss, gradient_norm, learning_rate, elapsed_s, and design_role (None when the
-        field is not in the plan or a history was given).
+        field is not in the plan or a history was given). With a metric: train_id, seed_train, step, design_role, value.
+    Raises:
+        AnalysisError: no such study; with a metric, no row on the way.
     """
+    if metric is not None:
+        if isinstance(data, pd.DataFrame) and "value" in data.columns:
+            return data
+        return quality_curves(data if isinstance(data, pd.DataFrame) else load_study(data, on_the_way=True), metric)
     if isinstance(data, pd.DataFrame) and "loss" in data.columns:
         return data if "design_role" in data.columns else data.assign(design_role=None)
     rows = data if isinstance(data, pd.DataFrame) else load_study(data)
