@@ -19,14 +19,10 @@ SHOWN = ["parameter", "share", "step", "rating", "low", "high", "lower_crossing"
 
 
 def section(study: Study) -> Section | None:
-    """Rate every training parameter at every length of the training; None where nothing was measured on the way."""
+    """Rate every training parameter at every length of the training; None where none is searched or measured on the way."""
     rows = study.measured_early
-    if rows is None:
+    if rows is None or (table := ratings_by_length(rows)).empty:
         return None
-    table = ratings_by_length(rows)
-    if table.empty:
-        block = _curves(study, rows)
-        return Section("length", TITLE, (Text("No training parameter was searched, so no rating can change."), block))
     early = ", ".join(f"{share:.0%}" for share in lengths(rows) if share < 1)
     lead = (
         f"The averaged network of every field was measured at {early} of its training too, at the default sampler point, and"
@@ -60,8 +56,3 @@ def verdict_by_length(part: pd.DataFrame) -> str:
     before = ", ".join(f"{rating} at {share:.0%}" for share, rating in zip(shares[:same], ratings[:same], strict=True))
     since = "at the end alone" if same == len(ratings) - 1 else f"from {shares[same]:.0%} on"
     return f"{name}: {before}; {last} {since}."
-
-
-def _curves(study: Study, rows: pd.DataFrame) -> Block:
-    caption = f"{study.label} of every field on the way."
-    return study.draw("length", caption, caption, [partial(plot_learning_curves, rows, metric=study.metric)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -25,7 +26,7 @@ from analysis import (
     tolerance_interval,
     validate,
 )
-from analysis.report.sections import length
+from analysis.report.sections import length, runs
 from analysis.report.sections.length import verdict_by_length
 from analysis.report.write import load, studies_of
 from analysis.testing.studies import synthetic_frame, write_study
@@ -135,9 +136,11 @@ def test_the_figure_shows_ratings_and_brackets(frame: pd.DataFrame) -> None:
 
 
 def test_the_report_asks_where_there_is_an_answer(tmp_path: Path) -> None:
-    study = studies_of([load(write_study(tmp_path / "early", END, EARLY), None)])[0]
+    study = replace(studies_of([load(write_study(tmp_path / "early", END, EARLY), None)])[0], figures=tmp_path / "figures")
     made = length.section(study)
     assert made is not None and made.title == "Does the verdict survive longer training?"
     assert len(study.tables["on-the-way"]) == 30 and validate(tmp_path / "early").empty
     assert [getattr(block, "name", "") for block in made.blocks[2:]] == ["length-sigma", "length-tau", "length"]
+    (curves,) = runs.learning(study).blocks
+    assert "Right: FID (digits-cnn, n = 1000) on the way" in getattr(curves, "caption", "")
     assert length.section(studies_of([load(write_study(tmp_path / "end", END), None)])[0]) is None
