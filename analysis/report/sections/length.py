@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import groupby
 
 import pandas as pd
 
@@ -53,6 +54,7 @@ def verdict_by_length(part: pd.DataFrame) -> str:
     name, last = part["parameter"].iloc[0], ratings[-1]
     if same == 0:
         return f"{name}: {last} at every length."
-    before = ", ".join(f"{rating} at {share:.0%}" for share, rating in zip(shares[:same], ratings[:same], strict=True))
+    runs = groupby(zip(ratings[:same], shares[:same], strict=True), key=lambda pair: pair[0])
+    before = "; ".join(f"{rating} at {', '.join(f'{share:.0%}' for _, share in pairs)}" for rating, pairs in runs)
     since = "at the end alone" if same == len(ratings) - 1 else f"from {shares[same]:.0%} on"
     return f"{name}: {before}; {last} {since}."

@@ -70,7 +70,7 @@ def test_ratings_are_those_of_a_study_that_ended_there(frame: pd.DataFrame) -> N
     of_sigma = table.loc[table["parameter"].eq("sigma")]
     assert of_sigma["rating"].tolist() == ["sensitive", "sensitive", "robust"]
     assert of_sigma["lower_crossing"].iloc[0] > of_sigma["lower_crossing"].iloc[1] > 0.03, "the edge moves out"
-    assert verdict_by_length(of_sigma) == "sigma: sensitive at 25%, sensitive at 50%; robust at the end alone."
+    assert verdict_by_length(of_sigma) == "sigma: sensitive at 25%, 50%; robust at the end alone."
     assert ratings_by_length(frame, tolerance=10.0)["rating"].eq("robust").all()
 
 

@@ -118,7 +118,8 @@ def test_rows_on_the_way_are_of_the_averaged_network_of_their_step(with_and_with
     assert all(0 < row["cost_train_s"] < spent[row["train_id"]] for row in way)
     config = folder.load(**ON_THE_WAY, storage=str(folder.path / "results"))
     trial = make_plan(config)[0]
-    trainer = Trainer(data_of(config.data, config.info.hash), trial.network, trial.train, trial.seed)  # type: ignore[arg-type]
+    assert trial.network is not None
+    trainer = Trainer(data_of(config.data, config.info.hash), trial.network, trial.train, trial.seed)
     stored = FieldStore(config.place)
     for progress in trainer.run(report_every=1):
         kept = stored.load(on_the_way(trial.train_id, progress.step), "cpu")
@@ -145,6 +146,20 @@ def test_cells_on_the_way_are_named_by_their_step_alone(folder: Folder) -> None:
 def test_shares_become_whole_steps() -> None:
     assert [step_at(share, 1300) for share in (0.25, 0.5, 1.0)] == [325, 650, 1300]
     assert steps_on_the_way([0.01, 0.02, 0.5, 1.0], 3) == (1, 2), "a step is measured once, and the end is the end"
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_at_a_constant_rate_the_way_is_a_shorter_training(constant: bool, folder: Folder) -> None:
+    """Bit for bit, once the warm-up is over; where the rate falls it is not."""
+    config = folder.load(train={**TRAIN, "warmup_steps": 10, "constant_rate": constant}, evaluate=MEASURED)
+    data, trial = data_of(config.data, config.info.hash), make_plan(config)[0]
+    assert trial.network is not None
+    shorter = trial.train.model_copy(update={"steps": 60})
+    long, short = (Trainer(data, trial.network, train, trial.seed) for train in (trial.train, shorter))
+    long.keep_at = [60]
+    for trainer in (long, short):
+        list(trainer.run())
+    assert all(torch.equal(a, b) for a, b in zip(long.kept[60], short.average, strict=True)) is constant
 
 
 @pytest.mark.parametrize("step", [50, 100])
