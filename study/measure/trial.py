@@ -217,14 +217,16 @@ def _measure_all(
 def _facts(job: Job, field: Field | ExactField, cell: Cell) -> dict[str, object]:
     """What a row says of its field and of where it was measured.
 
-    Seconds of training to a step on the way are those to the report after it, in proportion.
+    Of a step on the way the loss is that of the report before it, if there is one; the seconds of training are those to the
+    last report that is known of it, in proportion.
     """
     last = field.history[-1] if field.history else None
+    losses = [report.loss for report in field.history if cell.step is None or report.step <= cell.step]
     part = 1.0 if cell.step is None or last is None else cell.step / last.step
     facts: dict[str, object] = {
         "cost_train_s": None if last is None else part * last.elapsed_s,
         "cost_compile_s": job.compile_s,
-        "diag_train_loss": None if last is None else last.loss,
+        "diag_train_loss": losses[-1] if losses else None,
         "cost_memory_mb": peak_memory_mb(job.device),
         "metric_names": ",".join(sorted(job.config.evaluate.metrics)),
         "prov_bundle": field.together if isinstance(field, Field) and field.history else None,
