@@ -11,7 +11,7 @@ from pfgm.metrics.features.networks import default_features
 from pfgm.metrics.frechet import frechet_bytes
 from pfgm.networks.build import describe_network
 from study.config.study import NETWORK_SEARCH, StudyConfig
-from study.fields.store import FieldStore, on_the_way
+from study.fields.store import FieldStore
 from study.host import machine
 from study.host.sharing import USABLE, memory_needed, searched_values
 from study.host.slots import trials_per_gpu
@@ -69,11 +69,9 @@ def _lines_on_the_way(config: StudyConfig, work: Worklist, store: FieldStore) ->
     if not cells:
         return []
     shares = ", ".join(f"{share:.4g}" for share in config.evaluate.at_steps or () if share < 1)
-    left = {cell.cell_id: (cell.trial.train_id, cell.step) for cell in cells if cell.cell_id not in work.rows}
-    trained = store.published({train_id for train_id, _ in left.values()})
-    asked = {(name, step) for name, step in left.values() if name in trained and step is not None}
-    gone = {(name, step) for name, step in asked if on_the_way(name, step) not in store}
-    lost = sum(place in gone for place in left.values())
+    left = [(cell.trial.train_id, cell.step or 0) for cell in cells if cell.cell_id not in work.rows]
+    gone = store.gone(set(left))
+    lost = sum(place in gone for place in left)
     told = f"; {lost} of them cannot be measured, their fields are trained already" if lost else ""
     return [f"  on the way      {len(cells)} of the rows, at {shares} of the steps{told}"]
 

@@ -85,11 +85,13 @@ def estimate(config: StudyConfig, work: Worklist, n_slots: int, gain: float = 1.
     if not trials and not proposed:
         return 0.0, 0.0
     cost = calibrate(config, trials + proposed, n_slots).with_gain(gain)
-    seen = FieldStore(config.place).published({t.train_id for t in trials})
+    store = FieldStore(config.place)
+    seen = store.published({t.train_id for t in trials})
+    gone = store.gone({(t.train_id, step) for t in trials for step in t.steps_on_the_way})
     seconds = [cost.trial_s(t, t.cells, trained=False) for t in proposed]
     for trial in trials:
         missing = set(work.missing(trial))
-        cells = [c for c in trial.cells if c.cell_id in missing]
+        cells = [c for c in trial.cells if c.cell_id in missing and (trial.train_id, c.step) not in gone]
         seconds.append(cost.trial_s(trial, cells, trial.train_id in seen))
         seen.add(trial.train_id)
     total, busy = sum(seconds), min(n_slots, len(seconds))

@@ -49,6 +49,11 @@ class FieldStore:
         with ThreadPoolExecutor(READERS) as pool:
             return {train_id for train_id, is_there in zip(begun, pool.map(self.__contains__, begun), strict=True) if is_there}
 
+    def gone(self, steps: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of some fields at steps on the way that nobody can have any more: trained, and not kept there."""
+        trained = self.published({train_id for train_id, _ in steps})
+        return {(name, step) for name, step in steps if name in trained and on_the_way(name, step) not in self}
+
     def load(self, train_id: str, device: torch.device | str) -> Field | None:
         """A published field, on ``device``; None when there is none. A damaged one is set aside, and there is none.
 

@@ -14,11 +14,11 @@ from helpers.folder import Folder, near_rows, same_rows
 from analysis import load_study, summarize, validate
 from pfgm.training.history import Progress, TrainingDiverged
 from pfgm.training.trainer import Trainer
-from study.cost.estimate import Cost
+from study.cost import estimate as estimates
 from study.fields.store import FieldStore, on_the_way
 from study.measure.job import Job, data_of
 from study.plan.make import make_plan
-from study.plan.trial import rebuilt
+from study.plan.trial import Trial, rebuilt
 from study.plan.worklist import Worklist
 from study.rows.on_the_way import step_at, steps_on_the_way
 from study.rows.storage import Place
@@ -189,11 +189,24 @@ def test_rows_that_are_there_are_not_measured_again(folder: Folder, with_and_wit
     same_rows({cell: rows[cell] for cell in before}, with_and_without[0])
 
 
-def test_a_step_that_is_past_is_a_row_that_says_so(folder: Folder, with_and_without: tuple[Rows, Rows, Folder]) -> None:
+def cost_of(trial: Trial) -> estimates.Cost:
+    """Half a second a step, two a row, ten an exact solution."""
+    samplers = [point.sampler_id for point in trial.sampler_points]
+    steps = {estimates.kind_of_step(trial): 0.5}
+    return estimates.Cost(steps, dict.fromkeys(samplers, 2.0), dict.fromkeys(samplers, 10.0), 0.0)
+
+
+def test_a_step_that_is_past_is_a_row_that_says_so(
+    folder: Folder, with_and_without: tuple[Rows, Rows, Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The key is added to a finished study: its fields are not trained again, unless someone removes them."""
     folder.write(**ALONE)
     folder.run("--inline")
     folder.write(**ON_THE_WAY)
+    config = folder.load(**ON_THE_WAY)
+    monkeypatch.setattr(estimates, "calibrate", lambda *_: cost_of(make_plan(config)[0]))
+    wall, core = estimates.estimate(config, Worklist(config, make_plan(config)), 1)
+    assert (wall, core) == (estimates.START_S + estimates.REPORT_S, 0.0), "there is nothing that can be measured"
     with counted() as steps:
         said, told = folder.run("--inline", expect=1)
     assert "4 of the rows, at 0.3, 0.75 of the steps; 4 of them cannot be measured, their fields are trained already" in said
@@ -249,9 +262,7 @@ def test_what_rows_on_the_way_cost_is_in_the_estimate(folder: Folder) -> None:
     for sections in (ALONE, ON_THE_WAY):
         work = Worklist(folder.load(**sections), make_plan(folder.load(**sections)))
         first = work.trials[0]
-        samplers = [point.sampler_id for point in first.sampler_points]
-        cost = Cost({"0/(16, 1)": 0.5, "300/(16, 1)": 0.5}, dict.fromkeys(samplers, 2.0), dict.fromkeys(samplers, 10.0), 0.0)
-        seconds[work.rows_planned] = cost.trial_s(first, first.cells, trained=False)
+        seconds[work.rows_planned] = cost_of(first).trial_s(first, first.cells, trained=False)
     assert seconds == {4: 60.0 + 2 * 2.0 + 10.0, 8: 60.0 + 4 * 2.0 + 3 * 10.0}
 
 
