@@ -18,6 +18,7 @@ from analysis.plots.laws import plot_radius_tail as plot_radius_tail
 from analysis.plots.laws import plot_target_variance as plot_target_variance
 from analysis.plots.laws import plot_training_points as plot_training_points
 from analysis.plots.overview import plot_parameter_overview as plot_parameter_overview
+from analysis.plots.overview import plot_ratings_by_length as plot_ratings_by_length
 from analysis.plots.pairs import plot_interaction as plot_interaction
 from analysis.plots.runs import plot_learning_curves as plot_learning_curves
 from analysis.plots.runs import plot_samples as plot_samples
@@ -38,6 +39,7 @@ from analysis.robustness.gains import improvements as improvements
 from analysis.robustness.interval import ToleranceInterval as ToleranceInterval
 from analysis.robustness.interval import tolerance_interval as tolerance_interval
 from analysis.robustness.overview import parameter_overview as parameter_overview
+from analysis.robustness.overview import ratings_by_length as ratings_by_length
 from analysis.robustness.pairs import interaction as interaction
 from analysis.robustness.partial import partial_curves as partial_curves
 from analysis.robustness.partial import partial_ratings as partial_ratings

@@ -43,6 +43,7 @@ def check_study(source: Source, config: StudyConfig) -> list[Trial]:
         _check_values(source, config, group)
         _check_defaults(source, config, group)
     _check_perturb(source, config)
+    _check_at_steps(source, config)
     try:
         design_of(config).check(config)
         return make_plan(config)
@@ -97,6 +98,13 @@ def _check_perturb(source: Source, config: StudyConfig) -> None:
         raise source.error(("perturb", "noise"), text)
     if config.perturb.exempt:
         _check_exempt(source, config)
+
+
+def _check_at_steps(source: Source, config: StudyConfig) -> None:
+    """Rows on the way tell how ratings change with the training, so they go with designs that have ratings."""
+    if config.evaluate.at_steps is not None and not design_of(config).rated:
+        text = f"design {config.design.name} looks for the best, it rates nothing at any step; use one_at_a_time or sobol"
+        raise source.error(("evaluate", "at_steps"), text)
 
 
 def _check_exempt(source: Source, config: StudyConfig) -> None:

@@ -19,8 +19,10 @@ from study.plan.designs.settle import first_seeds
 from study.plan.heights import check_extremes
 from study.plan.reach import reach_lines
 from study.plan.worklist import Worklist
+from study.rows.on_the_way import GONE
+from study.rows.records import MISSED
 
-RETRIED = ("failed", "timeout")
+RETRIED = ("failed", "timeout", MISSED)
 """Statuses that ``--retry-failed`` measures again."""
 
 
@@ -50,6 +52,7 @@ def describe_plan(config: StudyConfig, work: Worklist, together: int = 1) -> str
             *(f"  settled         {line}" for line in work.lines),
             f"  fields          {config.field_source.words(len(fields), trained)}",
             f"  rows            {work.rows_planned} planned, {work.rows_planned - work.rows_left} measured",
+            *_lines_on_the_way(config, work, store),
             *([f"  kept            {work.rows_kept} rows of an earlier, larger plan are kept"] if work.rows_kept else []),
             f"  implied         {heights} (data units)",
             *plan_lines(config, together),
@@ -58,6 +61,19 @@ def describe_plan(config: StudyConfig, work: Worklist, together: int = 1) -> str
             f"  results         {config.folder}{advisory}",
         ]
     )
+
+
+def _lines_on_the_way(config: StudyConfig, work: Worklist, store: FieldStore) -> list[str]:
+    """Say how many rows on the way there are, and how many cannot be measured any more."""
+    cells = [cell for cell in work.cells if cell.step is not None]
+    if not cells:
+        return []
+    shares = ", ".join(f"{share:.4g}" for share in config.evaluate.at_steps or () if share < 1)
+    left = [(cell.trial.train_id, cell.step or 0) for cell in cells if cell.cell_id not in work.rows]
+    gone = store.gone(set(left))
+    lost = sum(place in gone for place in left)
+    told = f"; {lost} of them cannot be measured, their fields are trained already" if lost else ""
+    return [f"  on the way      {len(cells)} of the rows, at {shares} of the steps{told}"]
 
 
 def _growth(work: Worklist) -> str:
@@ -85,8 +101,10 @@ def summarise(work: Worklist) -> int:
     if not bad:
         return 0
     logs = sorted({str(r["error_log"]) for r in work.rows.values() if r.get("error_log")})
+    if counts[MISSED]:
+        print(f"{counts[MISSED]} rows on the way are missed: {GONE}", file=sys.stderr)
     hint = f"; tracebacks in {work.config.folder}/logs" if logs else ""
-    hint += "; --retry-failed measures those again that failed or ran out of time" if bad.keys() & set(RETRIED) else ""
+    hint += "; --retry-failed measures those again that failed or ran out of time" if bad.keys() & {"failed", "timeout"} else ""
     print(f"{sum(bad.values())} of {len(work.cells)} rows are not complete{hint}", file=sys.stderr)
     return 1
 

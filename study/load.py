@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.data.errors import DataError
 from pfgm.kinds import Model, whole
@@ -19,7 +19,15 @@ from pfgm.mistakes import Mistake
 from pfgm.registry import PROCESSES
 from study.checks import check_study
 from study.config.keys import SEARCHABLE, refuse_unknown
-from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.sections import (
+    AnalysisConfig,
+    DesignConfig,
+    EvaluationConfig,
+    LimitsConfig,
+    PerturbConfig,
+    ResourcesConfig,
+    SeedsConfig,
+)
 from study.config.solver import continued, with_solver
 from study.config.source import FieldConfig
 from study.config.space import Distribution, SpaceError, parse
@@ -104,7 +112,7 @@ def read_study(source: Source) -> StudyConfig:
         network=_model(source, "network", NetworkConfig),
         train=_declared(source, "train", TrainConfig, _train_variants(source, search_train)),
         sampler=with_solver(_declared(source, "sampler", SamplerConfig, [source.section("sampler")]), search_sampler),
-        evaluate=_model(source, "evaluate", EvaluateConfig),
+        evaluate=_model(source, "evaluate", EvaluationConfig),
         search_train=search_train,
         search_sampler=search_sampler,
         design=_model(source, "design", DesignConfig),
@@ -121,7 +129,7 @@ def read_study(source: Source) -> StudyConfig:
 
 NOTHING_TRAINED = (
     ("network",), ("train",), ("search", "train"), ("seeds", "train"), ("seeds", "disjoint"), ("design", "trials"),
-    ("design", "arm_seeds"),
+    ("design", "arm_seeds"), ("evaluate", "at_steps"),
 )  # fmt: skip
 """What has no meaning where the field is given."""
 

@@ -1,4 +1,5 @@
-"""All parameters at a glance: tested values with their verdicts, and the worst and the best ratio of each."""
+"""All parameters at a glance: tested values with their verdicts, and the worst and the best ratio of each. And one parameter at
+every length of the training."""
 
 from __future__ import annotations
 
@@ -13,9 +14,24 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.plots.style import EDGE, EDGE_WORDS, FAILURE_COLOUR, PALETTE, draw_legend, new_axes, note, plain_log_ticks
+from analysis.plots.style import (
+    EDGE,
+    EDGE_WORDS,
+    FAILURE_COLOUR,
+    PALETTE,
+    draw_legend,
+    new_axes,
+    note,
+    parameter_axes,
+    plain_log_ticks,
+)
+from analysis.robustness.edges import edges_of
+from analysis.robustness.interval import tolerance_interval
 from analysis.robustness.overview import parameter_overview
-from analysis.rows.meta import compares
+from analysis.rows.meta import Axis, compares
+from analysis.rows.metrics import default_metric
+from analysis.rows.on_the_way import at_length, lengths, trained_axis
+from analysis.rows.question import decided_rows
 from analysis.rows.words import RATING_MARKS, format_value, metric_label
 
 RATING_COLOURS = {"robust": "#00674f", "sensitive": "#a33a00", "undetermined": "#555555", "not rated": "#555555"}
@@ -83,15 +99,54 @@ def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None =
     return ax
 
 
-def _draw_values(ax: Axes, part: pd.DataFrame, y: int, colour: str) -> None:
-    ax.plot([0, 1], [y, y], color="0.75", lw=1, zorder=1)
+def plot_ratings_by_length(
+    frame: pd.DataFrame, parameter: str | Axis, *, metric: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the verdicts on one training parameter at each length of the training, a line a length, the whole training lowest.
+
+    A star is the default, the bar the tolerance interval, a line with ends the bracket of an edge. Marks are verdicts.
+
+    Args:
+        frame: rows of `analysis.load_study` with ``on_the_way=True``.
+        parameter: a searched training parameter.
+        metric: default: the main one.
+        ax: axes to draw on; new ones if None.
+    Raises:
+        AnalysisError: no such parameter, one of the sampler, or no row on the way.
+    """
+    axis, shares, metric = trained_axis(frame, parameter), lengths(frame), metric or default_metric(frame)
+    parts = [decided_rows(at_length(frame, share)) for share in shares]
+    intervals = [tolerance_interval(part, axis, metric=metric) for part in parts]
+    tables = [parameter_overview(part, [interval]) for part, interval in zip(parts, intervals, strict=True)]
+    ax, places = parameter_axes(ax, axis, [value for table in tables for value in table["value"]])
+    names = []
+    for y, (share, part, interval, table) in enumerate(zip(shares, parts, intervals, tables, strict=True)):
+        table["place"] = [places[value] for value in table["value"]]
+        ends = (min(places.values()), max(places.values()))
+        _draw_values(ax, table, y, RATING_COLOURS[interval.rating], ends)
+        edges = edges_of(part, axis, interval)
+        sides = [edge for edge in (edges.lower, edges.upper) if edge is not None] if edges is not None else []
+        known = [(edge.inside, edge.outside) for edge in sides if edge.inside is not None and edge.outside is not None]
+        _draw_brackets(ax, [(places[inside], places[outside]) for inside, outside in known], y)
+        names.append(f"{share:.0%} of the steps\n{RATING_MARKS[interval.rating]} {interval.rating}")
+        table.attrs["brackets"] = {axis.name: known}
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    for text, interval in zip(ax.get_yticklabels(), intervals, strict=True):
+        text.set_color(RATING_COLOURS[interval.rating])
+    draw_legend(ax, _handles_of_values(tables, {**_WORDS, "default": "default" if compares(frame) else "bin of the default"}))
+    return ax
+
+
+def _draw_values(ax: Axes, part: pd.DataFrame, y: int, colour: str, ends: tuple[float, float] = (0.0, 1.0)) -> None:
+    ax.plot(ends, [y, y], color="0.75", lw=1, zorder=1)
     inside = part.loc[part["in_interval"], "place"]
     if len(inside) > 1 and _is_run(part):
         ax.plot([inside.min(), inside.max()], [y, y], color=colour, lw=7, alpha=0.3, solid_capstyle="butt", zorder=2)
     few = len(part) <= MANY
     for i, row in enumerate(part.to_dict("records")):
         ax.plot(row["place"], y, ls="none", zorder=4, **{"markersize": 6, **_MARKS[row["mark"]]})
-        if few or row["mark"] == "default" or row["place"] in (0.0, 1.0):
+        if few or row["mark"] == "default" or row["place"] in ends:
             shift, side = (-7.5, "top") if i % 2 == 0 else (7, "bottom")
             ax.annotate(format_value(row["value"]), (row["place"], y), xytext=(0, shift), textcoords="offset points",
                         ha="center", va=side, fontsize=6.5, color="0.25")  # fmt: skip
@@ -137,17 +192,24 @@ def _finish_right(ax: Axes, frame: pd.DataFrame, table: pd.DataFrame) -> None:
     ax.set_xlabel(f"{metric_label(frame, table.attrs['metric'])} ÷ the default's")
 
 
-def _handles(table: pd.DataFrame, words: Mapping[str, str]) -> list[Any]:
-    """Return legend handles for what stands in the figure, and for nothing else."""
+def _handles_of_values(tables: Sequence[pd.DataFrame], words: Mapping[str, str]) -> list[Any]:
+    """Return legend handles for the tested values."""
+    marks = {mark for table in tables for mark in table["mark"]}
     found: list[Any] = [
         Line2D([], [], ls="none", label=words[name], **{"markersize": 6, **style})
         for name, style in _MARKS.items()
-        if table["mark"].eq(name).any()
+        if name in marks
     ]
-    if table["in_interval"].any():
+    if any(table["in_interval"].any() for table in tables):
         found.append(Patch(color="0.5", alpha=0.3, label="tolerance interval"))
-    if any(table.attrs.get("brackets", {}).values()):
+    if any(any(table.attrs.get("brackets", {}).values()) for table in tables):
         found.append(Line2D([], [], color=EDGE["ecolor"], lw=EDGE["elinewidth"], label=EDGE_WORDS))
+    return found
+
+
+def _handles(table: pd.DataFrame, words: Mapping[str, str]) -> list[Any]:
+    """Return legend handles for what stands in the figure, and for nothing else."""
+    found = _handles_of_values([table], words)
     for name, colour, shape in (("worst", "0.15", "^"), ("best", BETTER, "v")):
         if table["extreme"].eq(name).any():
             found.append(Line2D([], [], color=colour, marker=shape, lw=1.2, markersize=6, label=f"{name} value, 95 %"))

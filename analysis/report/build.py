@@ -30,6 +30,7 @@ SECTIONS: Registry[Callable[[Study], Section | None]] = Registry(
     training="analysis.report.sections.parameters:section",
     sampler="analysis.report.sections.sampler:section",
     partial="analysis.report.sections.partial:section",
+    length="analysis.report.sections.length:section",
     likelihood="analysis.report.sections.likelihood:section",
     interaction="analysis.report.sections.interaction:section",
     box="analysis.report.sections.box:section",

@@ -31,13 +31,18 @@ class Study:
     """The verdict on every searched parameter, from `rate`."""
     disturbed: pd.DataFrame | None = None
     """The rows of its disturbed fields, from `disturbed_rows`."""
+    measured_early: pd.DataFrame | None = None
+    """All its rows, those on the way too, from `early_rows`."""
     figures: Path = Path("figures")
     """The folder that its figures are written to."""
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return every row, by the name of its CSV."""
-        return {"rows": self.frame} if self.disturbed is None else {"rows": self.frame, "disturbed": self.disturbed}
+        found = {"rows": self.frame, "disturbed": self.disturbed}
+        if self.measured_early is not None:
+            found["on-the-way"] = self.measured_early.loc[self.measured_early["is_final"].eq(False)]
+        return {name: table for name, table in found.items() if table is not None}
 
     @cached_property
     def every(self) -> pd.DataFrame:
@@ -81,3 +86,12 @@ def disturbed_rows(frame: pd.DataFrame) -> pd.DataFrame | None:
         return None
     every = load_study(str(frame.attrs["path"]), perturbed=True)
     return every.loc[every["perturb_kind"].notna()].reset_index(drop=True)
+
+
+def early_rows(frame: pd.DataFrame) -> pd.DataFrame | None:
+    """Read a study again with the rows on the way that `load_study` left out of the frame; None where there are none."""
+    if not any(str(reason).startswith("intermediate step") for reason in frame.attrs["skipped"]):
+        return None
+    every = load_study(str(frame.attrs["path"]), on_the_way=True)
+    every.attrs["study"] = frame.attrs["study"]  # which may have been given another tolerance
+    return every

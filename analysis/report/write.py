@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.report import several
 from analysis.report.build import build_sections, write_files
-from analysis.report.study import Study, disturbed_rows, rate
+from analysis.report.study import Study, disturbed_rows, early_rows, rate
 from analysis.rows.load import load_study, place_of
 from analysis.rows.meta import design_of, study_of
 from analysis.rows.question import decided_rows
@@ -53,7 +53,8 @@ def write_reports(paths: Sequence[str | Path], output: str | Path | None = None,
 def studies_of(frames: Sequence[pd.DataFrame]) -> list[Study]:
     """Name each study of a report, rate it and set its disturbed rows apart."""
     labels, decided = several.labels(frames), [decided_rows(frame) for frame in frames]
-    return [Study(name, frame, rate(frame), disturbed_rows(frame)) for name, frame in zip(labels, decided, strict=True)]
+    named = zip(labels, decided, strict=True)
+    return [Study(name, frame, rate(frame), disturbed_rows(frame), early_rows(frame)) for name, frame in named]
 
 
 def output_of(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame], output: str | Path | None) -> Place:

@@ -98,6 +98,16 @@ def tolerance_edges(
     return Edges(axis.name, axis.group, float(axis.default), lower, upper, rated.tolerance, rated.metric, ASSUMPTION)
 
 
+def edges_of(frame: pd.DataFrame, axis: Axis, interval: ToleranceInterval) -> Edges | None:
+    """Return the edges of a rated parameter; None where it has none, as a category or a parameter of another solver."""
+    if interval.rating == "not rated":
+        return None
+    try:
+        return tolerance_edges(frame, axis, interval=interval)
+    except AnalysisError:  # the reader is told of it by the rating, which stands beside
+        return None
+
+
 def _edge(word: str, side: list[int], rated: ToleranceInterval, log: bool, paired: bool) -> Edge | None:
     if not side:
         return None

@@ -2,7 +2,7 @@
 
 Parameters have different units, so each is drawn from its lowest (0) to its highest tested value (1), logarithmic where its
 search was; categories and values without a scale (∞) stand at equal distances. The ratings are those of
-`analysis.robustness.interval`.
+`analysis.robustness.interval`; `ratings_by_length` has them for fields that were trained less long.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.robustness.edges import Edge, edges_of
 from analysis.robustness.gains import better_levels
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
-from analysis.rows.meta import Value, compares, find_axis, searched_axes, tolerance_of
-from analysis.rows.question import statistic
+from analysis.rows.meta import Axis, Value, compares, find_axis, searched_axes, tolerance_of
+from analysis.rows.metrics import default_metric
+from analysis.rows.on_the_way import at_length, lengths, unnamed
+from analysis.rows.question import decided_rows, statistic
 from study.rows.settle.edges import bracket, outward
 
 _COLUMNS = [
@@ -105,3 +108,59 @@ def _places(values: Sequence[Value], log: bool) -> list[float]:
         if np.ptp(scaled) > 0:
             return [float(v) for v in (scaled - scaled.min()) / np.ptp(scaled)]
     return [float(v) for v in np.linspace(0, 1, len(values))]
+
+
+_LENGTH_COLUMNS = [
+    "share", "step", "parameter", "group", "default", "rating", "low", "high", "lower_inside", "lower_outside", "upper_inside",
+    "upper_outside", "lower_crossing", "upper_crossing", "worst_ratio", "n_reference", "rule",
+]  # fmt: skip
+
+
+def ratings_by_length(frame: pd.DataFrame, *, metric: str | None = None, tolerance: float | None = None) -> pd.DataFrame:
+    """Rate every training parameter at each share of the training, by the rules of the end, and find its edges there.
+
+    Sampler parameters have no rating on the way, where the default sampler point alone is measured.
+
+    Args:
+        frame: rows of `analysis.load_study` with ``on_the_way=True``, of a study with ``evaluate.at_steps``.
+        metric: default: the main one.
+        tolerance: default: the study's.
+    Returns:
+        One row a parameter and share, the end (1) last: share, step (NaN where trainings differ in length), parameter, group,
+        default, rating, low, high (the tolerance interval), lower_inside, lower_outside, upper_inside, upper_outside (the
+        brackets of the edges), lower_crossing, upper_crossing, worst_ratio, n_reference (fields at the default), rule;
+        ``attrs``: metric, tolerance, skipped (by share and parameter; of `missed` rows the field was trained before they were
+        asked for).
+    Raises:
+        AnalysisError: no row on the way; or another tolerance or metric than `analysis.tolerance_interval` takes.
+    """
+    metric, skipped, rows = metric or default_metric(frame), dict[str, int](), []
+    for share in lengths(frame):
+        part = decided_rows(at_length(frame, share))
+        steps = part["step"].dropna().unique()
+        step = float(steps[0]) if len(steps) == 1 else math.nan
+        for axis in searched_axes(part):
+            if axis.group == "train" and axis.column in part.columns:
+                interval = tolerance_interval(part, axis, metric=metric, tolerance=tolerance)
+                rows.append({"share": share, "step": step, **_at_length(part, axis, interval)})
+                skipped |= {f"at {share:.4g}, {axis.name}: {reason}": n for reason, n in interval.skipped.items()}
+    if n := unnamed(frame):
+        skipped["row of a step that evaluate.at_steps does not name"] = n
+    result = pd.DataFrame(rows, columns=_LENGTH_COLUMNS)
+    limit = tolerance_of(frame) if tolerance is None else tolerance
+    result.attrs = {**frame.attrs, "metric": metric, "tolerance": limit, "skipped": skipped}
+    return result
+
+
+def _at_length(frame: pd.DataFrame, axis: Axis, interval: ToleranceInterval) -> dict[str, object]:
+    edges = edges_of(frame, axis, interval)
+    sides: dict[str, object] = {}
+    for name in ("lower", "upper"):
+        edge: Edge | None = None if edges is None else getattr(edges, name)
+        for end in ("inside", "outside", "crossing"):
+            sides[f"{name}_{end}"] = None if edge is None else getattr(edge, end)
+    return {
+        "parameter": axis.name, "group": axis.group, "default": interval.default, "rating": interval.rating,
+        "low": interval.low, "high": interval.high, **sides, "worst_ratio": interval.worst_ratio,
+        "n_reference": interval.n_reference, "rule": interval.rule,
+    }  # fmt: skip

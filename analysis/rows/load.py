@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import yaml
 
 from analysis.rows.meta import AnalysisError, Shared
+from analysis.rows.on_the_way import quality_curves
 from study.rows.facts import carried_facts, own_fields
 from study.rows.folders import read_folder
 from study.rows.planned import read_plan
@@ -28,7 +29,9 @@ NEEDED = ("cell_id", "is_final", "perturb_kind", "status", "schema_version")
 """Columns by which `load_study` knows what a row is."""
 
 
-def load_study(path: str | Path | Place, perturbed: bool = False, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def load_study(
+    path: str | Path | Place, perturbed: bool = False, columns: Sequence[str] | None = None, on_the_way: bool = False
+) -> pd.DataFrame:
     """Load planned cells ⟕ measured rows: every planned cell is exactly one row, ``status`` "pending" if not measured.
 
     Args:
@@ -37,6 +40,8 @@ def load_study(path: str | Path | Place, perturbed: bool = False, columns: Seque
             they answer another question, so without it they are left out and counted.
         columns: those to read, for a frame of your own from a very large study; ``cell_id`` and ``status`` come too. The
             statistics of this package want all of them, which is what None reads.
+        on_the_way: keep the rows of fields before the end of their training (``is_final`` false) for
+            `analysis.ratings_by_length` and `analysis.learning_curves`; without it they are left out and counted.
     Returns:
         Columns of ``study.rows.records.EVALS``, or those asked for; ``attrs``: ``study`` (dict), ``path`` (str), ``skipped``
         ({reason: count}), ``columns`` (what the row files say of their columns; `analysis.rows.facts` reads it).
@@ -54,7 +59,9 @@ def load_study(path: str | Path | Place, perturbed: bool = False, columns: Seque
     planned = _read_manifest(folder, read, skipped)
     if not planned.num_rows and not measured.num_rows:
         raise AnalysisError(f"{folder}: the study has no planned cell and no row; run python -m study.run search.yaml")
-    measured = _one_row_a_cell(_final(measured, skipped), skipped, "duplicate row")
+    if not on_the_way:
+        measured, planned = _final(measured, planned, skipped)
+    measured = _one_row_a_cell(measured, skipped, "duplicate row")
     frame: pd.DataFrame = _join(planned, measured, schema, skipped).to_pandas()
     disturbed = frame["perturb_kind"].notna()
     if disturbed.any() and not perturbed:
@@ -157,11 +164,13 @@ def _concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default") if tables else schema.empty_table()
 
 
-def _final(rows: pa.Table, skipped: dict[str, int]) -> pa.Table:
-    intermediate = pc.fill_null(pc.invert(rows["is_final"]), False)
-    n = pc.sum(intermediate).as_py() or 0
-    _count(skipped, "intermediate step (is_final false)", n)
-    return rows.filter(pc.invert(intermediate)) if n else rows
+def _final(measured: pa.Table, planned: pa.Table, skipped: dict[str, int]) -> tuple[pa.Table, pa.Table]:
+    """Leave out what is of a step on the way; a row that does not say so is of the end."""
+    ends = [pc.fill_null(rows["is_final"], True) for rows in (measured, planned)]
+    pairs = list(zip((measured, planned), ends, strict=True))
+    left_out = {cell for rows, end in pairs for cell in rows.filter(pc.invert(end))["cell_id"].to_pylist()}
+    _count(skipped, "intermediate step (is_final false)", len(left_out))
+    return measured.filter(ends[0]), planned.filter(ends[1])
 
 
 def _one_row_a_cell(rows: pa.Table, skipped: dict[str, int], reason: str) -> pa.Table:
@@ -198,15 +207,23 @@ def _count(skipped: dict[str, int], reason: str, n: int) -> None:
         skipped[reason] = skipped.get(reason, 0) + n
 
 
-def learning_curves(data: str | Path | pd.DataFrame) -> pd.DataFrame:
-    """Return training histories with the role of each field.
+def learning_curves(data: str | Path | pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
+    """Return training histories with the role of each field; with a metric its quality on the way instead of its loss.
 
     Args:
         data: a study folder, its rows as `analysis.load_study` gives them, or a frame of `analysis.load_history`.
+        metric: a metric of a study with ``evaluate.at_steps``, as `analysis.rows.on_the_way.quality_curves` takes it; its rows
+            are loaded with ``on_the_way=True``.
     Returns:
         train_id, seed_train, step, loss, gradient_norm, learning_rate, elapsed_s, and design_role (None when the
-        field is not in the plan or a history was given).
+        field is not in the plan or a history was given). With a metric: train_id, seed_train, step, design_role, value.
+    Raises:
+        AnalysisError: no such study; with a metric, no row on the way.
     """
+    if metric is not None:
+        if isinstance(data, pd.DataFrame) and "value" in data.columns:
+            return data
+        return quality_curves(data if isinstance(data, pd.DataFrame) else load_study(data, on_the_way=True), metric)
     if isinstance(data, pd.DataFrame) and "loss" in data.columns:
         return data if "design_role" in data.columns else data.assign(design_role=None)
     rows = data if isinstance(data, pd.DataFrame) else load_study(data)

@@ -69,11 +69,21 @@ def memory_of(frame: pd.DataFrame) -> dict[Any, Any]:
     return memory if isinstance(memory, Memory) and memory.of() is frame else {}
 
 
-def undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of fields as they were trained, in a new index; ``attrs["disturbed"]`` counts the others.
+def final(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of fields at the end of their training, in a new index; ``attrs["on_the_way"]`` counts the others."""
+    if "is_final" not in frame or not (before := frame["is_final"].eq(False)).any():
+        return frame
+    rows = frame.loc[~before].reset_index(drop=True)
+    rows.attrs = {**frame.attrs, "on_the_way": len(frame) - len(rows)}
+    return rows
 
-    `analysis.rows.question.statistic` begins with it, because a disturbed row is no outcome of its configuration.
+
+def undisturbed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the `final` rows of fields as they were trained, in a new index; ``attrs["disturbed"]`` counts the others.
+
+    `analysis.rows.question.statistic` begins with it: a row disturbed or on the way is no outcome of its configuration.
     """
+    frame = final(frame)
     if "perturb_kind" not in frame or frame["perturb_kind"].isna().all():
         return frame
     rows = frame.loc[frame["perturb_kind"].isna()].reset_index(drop=True)

@@ -121,6 +121,8 @@ def skipped_rows(rows: pd.DataFrame, raw: pd.Series, measured: Measured, perturb
     disturbed = int(rows["perturb_kind"].notna().sum()) if "perturb_kind" in rows else 0
     if (n := disturbed + int(rows.attrs.get("disturbed", 0))) and not perturbed:
         skipped["row of a disturbed field"] = n
+    if n := int(rows.attrs.get("on_the_way", 0)):
+        skipped["row of a field on the way"] = n
     return skipped
 
 

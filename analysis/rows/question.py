@@ -1,8 +1,8 @@
 """Decide once what a statistic is asked: which rows, which metric, and along which parameter.
 
-`statistic` decides for a function of a whole study: rows of disturbed fields are left out, and a metric that was not named is
-the main one. `ask` decides for one parameter and returns a `Question`, which carries every decision as data. Rows that are
-decided already are not decided again, so one statistic may call another at no cost.
+`statistic` decides for a function of a whole study: rows of disturbed fields, and of fields on the way, are left out, and a
+metric that was not named is the main one. `ask` decides for one parameter and returns a `Question`, which carries every
+decision as data. Rows that are decided already are not decided again, so one statistic may call another at no cost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import pandas as pd
 
-from analysis.rows.meta import DECIDED, Axis, Memory, Setting, setting_of, undisturbed
+from analysis.rows.meta import DECIDED, Axis, Memory, Setting, final, setting_of, undisturbed
 from analysis.rows.metrics import Measured, default_metric, need_ratio_metric, on_scale
 from analysis.rows.units import unit_key
 
@@ -32,7 +32,7 @@ def statistic(*, ratio: bool = False, perturbed: bool = False) -> Callable[[Stat
 
     Args:
         ratio: refuse a metric that is not averaged on the log.
-        perturbed: the function is about disturbed rows, so it receives every row.
+        perturbed: the function is about disturbed rows, so it receives these too.
     Returns:
         A function with the same signature. ``metric`` may be left out (or None) where its default is `MAIN`.
     """
@@ -44,7 +44,7 @@ def statistic(*, ratio: bool = False, perturbed: bool = False) -> Callable[[Stat
 
         @functools.wraps(function)
         def decided(frame: pd.DataFrame, *args: Any, **options: Any) -> R:  # the arguments of any statistic
-            rows = frame if perturbed else decided_rows(frame)
+            rows = final(frame) if perturbed else decided_rows(frame)
             bound = signature.bind(rows, *args, **options)
             if fills and bound.arguments.get("metric") is None:
                 bound.arguments["metric"] = default_metric(rows)
@@ -103,7 +103,9 @@ def ask(frame: pd.DataFrame, parameter: str | Axis, metric: str | None = None) -
         measured = on_scale(setting.frame, metric)
         unit = unit_key(setting.rows, setting.given)
         rows = setting.rows.assign(field=unit, raw=measured.raw, y=measured.y)
-        rows.attrs = {"disturbed": setting.frame.attrs.get("disturbed", 0)}  # every step would copy the others
+        rows.attrs = {
+            name: setting.frame.attrs.get(name, 0) for name in ("disturbed", "on_the_way")
+        }  # every step would copy the others
         setting.questions[metric] = Question(rows, setting, measured)
     question: Question = setting.questions[metric]
     return question

@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.rows.facts import measured_columns
 from analysis.rows.load import load_study
 from analysis.rows.meta import as_number, settles, study_of
-from study.rows.records import EVALS, STATUSES
+from study.rows.records import EVALS, MISSED, STATUSES
 from study.rows.storage import Place
 
 COLUMNS = ["problem", "column", "n", "example", "detail"]
@@ -36,7 +36,7 @@ def validate(study: str | Path | Place | pd.DataFrame) -> pd.DataFrame:
     Raises:
         AnalysisError: the folder cannot be read at all.
     """
-    frame = study if isinstance(study, pd.DataFrame) else load_study(study, perturbed=True)
+    frame = study if isinstance(study, pd.DataFrame) else load_study(study, perturbed=True, on_the_way=True)
     checks = (_counted, _columns, _keys, _statuses, _metrics, _box, _seeds, _fields)
     result = pd.DataFrame([problem for check in checks for problem in check(frame)], columns=COLUMNS)
     result.attrs = {**frame.attrs, "skipped": {}}
@@ -64,7 +64,8 @@ def _columns(frame: pd.DataFrame) -> Iterator[Problem]:
 def _keys(frame: pd.DataFrame) -> Iterator[Problem]:
     if "cell_id" in frame and frame["cell_id"].duplicated().any():
         yield _problem(frame.loc[frame["cell_id"].duplicated()], "duplicate row", "cell_id")
-    same = [c for c in ("point_id", "sampler_id", "seed_train", "seed_sample", "perturb_kind", "perturb_level") if c in frame]
+    keys = ("point_id", "sampler_id", "seed_train", "seed_sample", "step", "perturb_kind", "perturb_level")
+    same = [c for c in keys if c in frame]
     again = frame.duplicated(same) & ~frame.get("cell_id", pd.Series(dtype=object)).duplicated()
     if again.any():
         yield _problem(frame.loc[again], "one configuration and seed measured twice", "", ", ".join(same))
@@ -74,11 +75,11 @@ def _statuses(frame: pd.DataFrame) -> Iterator[Problem]:
     pending = frame["status"].eq("pending")
     if pending.any():
         yield _problem(frame.loc[pending], "planned cell without a row", "status", "run the study again to measure it")
-    unknown = ~frame["status"].isin([*STATUSES, "pending"])
+    unknown = ~frame["status"].isin([*STATUSES, MISSED, "pending"])
     if unknown.any():
         values = ", ".join(sorted({str(v) for v in frame.loc[unknown, "status"]}))
         yield _problem(frame.loc[unknown], "unknown status", "status", values)
-    for status in STATUSES[1:]:
+    for status in (*STATUSES[1:], MISSED):
         silent = frame["status"].eq(status) & frame["error"].isna()
         if silent.any():
             yield _problem(frame.loc[silent], f"{status} without a reason", "error")

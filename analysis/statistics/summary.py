@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.rows.meta import AnalysisError, Axis, find_axis, is_given, searched_axes, undisturbed
+from analysis.rows.meta import AnalysisError, Axis, final, find_axis, is_given, searched_axes, undisturbed
 from analysis.rows.metrics import OUTCOMES, is_log, metric_values
 from analysis.rows.question import statistic
 from analysis.rows.units import unit_key
@@ -136,7 +136,7 @@ def failure_table(frame: pd.DataFrame, by: str | Axis | None = None) -> pd.DataF
     Returns:
         value, complete, failed, diverged, solver_limit, timeout, pending, total; null values count as "inactive".
     """
-    frame = frame if by in ("perturb_kind", "perturb_level") else undisturbed(frame)
+    frame = final(frame) if by in ("perturb_kind", "perturb_level") else undisturbed(frame)
     if by is None:
         value = pd.Series("all", index=frame.index)
     else:

@@ -7,6 +7,7 @@ The truth, `Truth`, and the model of its noise are in `analysis.testing.truth`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +18,50 @@ from PIL import Image
 
 from analysis.rows.meta import Shared
 from analysis.testing.truth import BASE, SEARCH, Draw, Truth, draw_noise, synthetic_plan
+from study.rows.on_the_way import step_at
 from study.rows.records import EVALS, HISTORY, MANIFEST, write_table
 
 __all__ = ["Draw", "Truth", "draw_noise", "study_yaml", "synthetic_frame", "synthetic_plan", "write_study"]
 
 
-def synthetic_frame(truth: Truth, rng: np.random.Generator | None = None) -> pd.DataFrame:
+def synthetic_frame(
+    truth: Truth, rng: np.random.Generator | None = None, early: Mapping[float, Truth] | None = None
+) -> pd.DataFrame:
     """Return a study as `analysis.load_study` would, without a folder: every cell complete, no pictures.
 
     Args:
         truth: what it is made of.
         rng: noise of the metrics; default: from ``truth.seed``.
+        early: by share of the training what its rows on the way are made of; none: it has no such rows.
     """
     plan = synthetic_plan(truth)
     draw = draw_noise(plan, truth, rng if rng is not None else np.random.default_rng([truth.seed, 2]))
-    frame = _measured(plan, truth, draw, always_complete=True).reindex(columns=EVALS.names)
-    frame.attrs = {"study": Shared(study_yaml("synthetic", truth)), "path": "synthetic", "skipped": {}}
+    parts = [_measured(plan, truth, draw, always_complete=True), *_early(early or {})]
+    frame = (pd.concat(parts, ignore_index=True) if early else parts[0]).reindex(columns=EVALS.names)
+    frame.attrs = {"study": Shared(study_yaml("synthetic", truth, early)), "path": "synthetic", "skipped": {}}
     return frame
 
 
-def write_study(folder: Path, truth: Truth) -> Path:
-    """Write study.yaml, manifest, evals, history, sample grids and logs; returns the folder."""
+def _early(early: Mapping[float, Truth], name: str = "synthetic") -> list[pd.DataFrame]:
+    """Return rows on the way at the default sampler point, a frame a share."""
+    parts = []
+    for share, truth in early.items():
+        plan = synthetic_plan(truth, name)
+        rows = _measured(plan, truth, draw_noise(plan, truth, np.random.default_rng([truth.seed, 2])), always_complete=True)
+        rows = rows.loc[rows["design_sampler_role"].eq("default")]
+        step = step_at(share, int(rows["train_steps"].iloc[0]))
+        parts.append(rows.assign(step=step, is_final=False, cell_id=rows["cell_id"] + f"-{step}"))
+    return parts
+
+
+def write_study(folder: Path, truth: Truth, early: Mapping[float, Truth] | None = None) -> Path:
+    """Write study.yaml, manifest, evals, history, sample grids and logs; returns the folder. As `synthetic_frame`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump(study_yaml(folder.name, truth), sort_keys=False), encoding="utf-8")
+    (folder / "study.yaml").write_text(yaml.safe_dump(study_yaml(folder.name, truth, early), sort_keys=False), encoding="utf-8")
     plan = synthetic_plan(truth, folder.name)
     draw = draw_noise(plan, truth, np.random.default_rng([truth.seed, 2]))
-    rows = _records(_measured(plan, truth, draw))
+    parts = [_measured(plan, truth, draw), *_early(early or {}, folder.name)]
+    rows = [row for part in parts for row in _records(part)]
     write_table(folder / "manifest.parquet", [{k: r[k] for k in MANIFEST.names if k in r} for r in rows], MANIFEST)
     rows = [row for row in rows if row["status"] != "pending"]
     by_field: dict[str, list[dict[str, Any]]] = {}
@@ -104,7 +123,7 @@ def _measured(plan: pd.DataFrame, truth: Truth, draw: Draw, always_complete: boo
 _ERRORS = {"failed": "RuntimeError: out of memory", "diverged": "12 samples are not finite"}
 
 
-def study_yaml(name: str, truth: Truth) -> dict[str, Any]:
+def study_yaml(name: str, truth: Truth, early: Mapping[float, Truth] | None = None) -> dict[str, Any]:
     """Return the resolved search.yaml of the synthetic study."""
     search = {
         "train": {k: v for k, v in SEARCH["train"].items() if k in truth.train_axes},
@@ -120,7 +139,8 @@ def study_yaml(name: str, truth: Truth) -> dict[str, Any]:
                   "learning_rate": 0.001},
         "sampler": {"T": "rule", "T_ratio": None, "solver": "dopri5", "rtol": 1e-4, "atol": "same", "t_min": 0.001,
                     "denoise": True, "max_radius_ratio": None, "batch_size": 500},
-        "evaluate": {"samples": 1000, "metrics": ["fid", "precision_recall"], "features": truth.features},
+        "evaluate": {"samples": 1000, "metrics": ["fid", "precision_recall"], "features": truth.features,
+                     **({"at_steps": [*early, 1.0]} if early else {})},
         "search": {group: axes for group, axes in search.items() if axes},
         "design": {"name": truth.design, "trials": None, "sampler_points": None, "seed": 0, "arm_seeds": truth.arm_seeds},
         "seeds": {"train": list(range(truth.train_seeds)), "sample": list(range(truth.sample_seeds)),

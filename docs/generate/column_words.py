@@ -12,7 +12,7 @@ WORDS: dict[str, str] = {
     "seed_train": "Train seed.",
     "seed_sample": "Sample seed: which latents were drawn.",
     "step": "Training step after which the field was sampled.",
-    "is_final": "Whether that was the last step.",
+    "is_final": "Whether that was the last step; rows before it come from `evaluate.at_steps`.",
     "design_role": "Role of the training point: `default`, `arm:<parameter>` (with `+edge` where `settle` added the value),"
     " `sobol`, `grid`, `random` or `tpe`.",
     "design_sampler_role": "Role of the sampler point, in the same words.",
@@ -76,7 +76,8 @@ WORDS: dict[str, str] = {
     "diag_prior_truncated": "Share of the prior that a truncation cuts off.",
     "diag_outlier_radius": "Starting radius of samples that became outliers.",
     "diag_train_loss": "Last training loss.",
-    "status": "`complete`, `failed`, `diverged`, `solver_limit` or `timeout`; `pending` where no row exists yet.",
+    "status": "`complete`, `failed`, `diverged`, `solver_limit` or `timeout`; `pending` where no row exists yet; "
+    "`missed` for a row on the way whose field was trained before it was asked for.",
     "error": "Why, in one line; null where complete.",
     "error_log": "The file in `logs/` that holds the traceback.",
     "prov_design": "Design of the study.",

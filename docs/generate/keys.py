@@ -14,17 +14,25 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from generate.key_words import EXAMPLES, UNITS, WORDS
-from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.process.pfgmpp import MIN_N_AUG
 from pfgm.registry import NETWORKS, PROCESSES, Registry
 from study.config.changes import rule_of
 from study.config.keys import SEARCHABLE
-from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.sections import (
+    AnalysisConfig,
+    DesignConfig,
+    EvaluationConfig,
+    LimitsConfig,
+    PerturbConfig,
+    ResourcesConfig,
+    SeedsConfig,
+)
 from study.config.source import FieldConfig
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig, "field": FieldConfig, "network": NetworkConfig, "train": TrainConfig, "sampler": SamplerConfig,
-    "evaluate": EvaluateConfig, "perturb": PerturbConfig, "design": DesignConfig, "seeds": SeedsConfig,
+    "evaluate": EvaluationConfig, "perturb": PerturbConfig, "design": DesignConfig, "seeds": SeedsConfig,
     "resources": ResourcesConfig, "limits": LimitsConfig, "analysis": AnalysisConfig,
 }  # fmt: skip
 
@@ -105,7 +113,7 @@ class Key(NamedTuple):
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
     """The string under each attribute of a model, as one paragraph."""
     owned = [kind.Keys for _, kind in OWNED[model].items()] if model in OWNED else []
-    first = [base for base in model.__bases__ if base.__module__ == model.__module__]
+    first = [base for base in model.__bases__ if base.__module__ in (model.__module__, "pfgm.config")]
     found: dict[str, str] = {}
     for part in (model, *first, *owned):
         body = ast.parse(inspect.getsource(part)).body[0]

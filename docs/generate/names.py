@@ -41,7 +41,7 @@ QUESTIONS = (
         "reference/analysis-robust.md", "How robust?",
         "How far one parameter may move from its default before quality leaves the tolerance.",
         "parameter_overview plot_parameter_overview robustness_curve plot_robustness tolerance_interval ToleranceInterval"
-        " tolerance_edges Edges Edge"
+        " tolerance_edges Edges Edge ratings_by_length plot_ratings_by_length"
         " interaction plot_interaction solver_tolerance plot_solver_tolerance perturbation_robustness"
         " plot_perturbation_robustness degradation contrast Contrast",
     ),

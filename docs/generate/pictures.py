@@ -49,6 +49,11 @@ analysis.plot_comparisons(rows, others)""",
     "plot_theory_curves": 'analysis.plot_theory_curves(rows, "coverage")',
     "plot_samples": 'analysis.plot_samples(rows, "default")',
     "plot_learning_curves": "analysis.plot_learning_curves(STUDY)",
+    "plot_ratings_by_length": """\
+slopes = {0.25: 0.8, 0.5: 0.2}  # of made-up fields: what σ does is gone at the end
+early = {share: Truth(effects={"sigma": lambda v, k=k: k * math.log(v / 0.1) ** 2}) for share, k in slopes.items()}
+longer = synthetic_frame(Truth(), early=early)
+analysis.plot_ratings_by_length(longer, "sigma")""",
     "plot_failures": """\
 bad = rows["sampler_rtol"].eq(0.1) & rows["seed_train"].eq(1)  # made-up failures: this study has none
 analysis.plot_failures(rows.assign(status=rows["status"].mask(bad, "diverged")), by="rtol")""",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,11 +36,11 @@ class Field(Flow):
     """The most fields that it was trained together with, itself included; 1: alone."""
 
     @classmethod
-    def from_trainer(cls, trainer: Trainer) -> Field:
-        """The field with a trainer's averaged weights."""
+    def from_trainer(cls, trainer: Trainer, average: Sequence[Tensor] | None = None) -> Field:
+        """The field with a trainer's averaged weights, or with those that it kept on the way."""
         history = tuple(trainer.history)
         whose = (trainer.process, trainer.network_config, trainer.seed)
-        return cls(trainer.averaged_network(), *whose, history, trainer.together)
+        return cls(trainer.averaged_network(average), *whose, history, trainer.together)
 
     def save(self, folder: str | Path) -> None:
         """Write the field into a new folder; `pfgm.load_field` reads it.

@@ -260,7 +260,7 @@ def _update(fields: Sequence[Trainer]) -> None:
         averages, weights = ([p for field in some for p in getattr(field, name)] for name in ("average", "parameters"))
         torch._foreach_lerp_(averages, weights, 1 - decay)
     for field in fields:
-        field.step += 1
+        field.count_step()
         field.together = max(field.together, len(fields))
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, fields
 
@@ -107,6 +107,10 @@ class Trainer:
         self.parts = 1
         """Parts of the batch that the network is called on; doubles where a step does not fit into the memory."""
         self.history: list[Progress] = []
+        self.keep_at: Collection[int] = ()
+        """Steps after which the averaged weights are put into `kept`; nothing else of the run depends on it."""
+        self.kept: dict[int, list[Tensor]] = {}
+        """Averaged weights by step, until someone takes them."""
 
     def run(self, report_every: int = REPORT_EVERY) -> Iterator[Progress]:
         """Train to the last step, yielding a `Progress` every ``report_every`` steps and at the end.
@@ -166,8 +170,14 @@ class Trainer:
         self.optimizer.step(rate)
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - self.decay)
-        self.step += 1
+        self.count_step()
         return norm.detach()
+
+    def count_step(self) -> None:
+        """Count a step that was taken, and keep the averaged weights where they are asked for."""
+        self.step += 1
+        if self.step in self.keep_at:
+            self.kept[self.step] = [a.clone() for a in self.average]
 
     def heed_doubts(self) -> None:
         """From here on, mend rows only if some were doubtful; ask, if more were than are mended unasked."""
@@ -225,11 +235,11 @@ class Trainer:
         finally:
             generator.set_state(before)
 
-    def averaged_network(self) -> FieldNetwork:
-        """A copy of the network with the averaged weights, in evaluation mode."""
+    def averaged_network(self, average: Sequence[Tensor] | None = None) -> FieldNetwork:
+        """A copy of the network with the averaged weights, or with some that were `kept`, in evaluation mode."""
         network = copy.deepcopy(self.network)
         with torch.no_grad():
-            for parameter, value in zip(network.parameters(), self.average, strict=True):
+            for parameter, value in zip(network.parameters(), average or self.average, strict=True):
                 parameter.copy_(value)
         return network.eval().requires_grad_(False)
 

@@ -13,6 +13,7 @@ KEY_RULES: tuple[tuple[str, str], ...] = (
     ("seeds.train", GROWING),
     ("seeds.sample", GROWING),
     ("evaluate.metrics", GROWING),
+    ("evaluate.at_steps", GROWING),
     ("perturb.noise", GROWING),
     ("perturb.weight_bits", GROWING),
     ("perturb.weight_noise", GROWING),

@@ -1,4 +1,4 @@
-"""The sections of a study file that say how it is measured: design, disturbances, seeds, resources, limits, analysis."""
+"""The sections of a study file that say how it is measured: metrics, design, disturbances, seeds, resources, limits, rating."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from pfgm.config import EvaluateConfig
 from pfgm.kinds import Integer, Model, Positive, PositiveInt
 from pfgm.metrics.columns import MEASURED, all_columns
 from pfgm.mistakes import Mistake
@@ -114,6 +115,42 @@ SETTLE_KEYS = ("edge_factor", "priority", "budget")
 
 
 Levels = tuple[Annotated[float, Field(strict=True)], ...]
+
+
+class EvaluationConfig(EvaluateConfig):
+    """The metrics of one row, the samples that they look at, and when in a training they are measured."""
+
+    at_steps: Levels | None = None
+    """Shares of ``train.steps``, such as [0.25, 0.5, 1], at which the default sampler point of every field is measured: its
+    averaged network on the way, and as ever at the end (default: at the end alone)."""
+
+    @field_validator("at_steps", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if value is not None and (not isinstance(value, list | tuple) or not value):
+            raise ValueError(f"must be a list of shares of train.steps, such as [0.25, 0.5, 1], got {value!r}")
+        return value
+
+    @field_validator("at_steps")
+    @classmethod
+    def _growing(cls, value: Levels | None) -> Levels | None:
+        """Add the end, which is measured in any case."""
+        if value is None:
+            return None
+        for share in value:
+            if not 0 < share <= 1:
+                cure = "write shares of train.steps, above 0 and at most 1, such as [0.25, 0.5, 1]"
+                raise ValueError(f"{share:g} is no share of a training, got {list(value)}; {cure}")
+        if list(value) != sorted(set(value)):
+            raise ValueError(f"must grow, got {list(value)}; write {sorted(set(value))}")
+        return value if value[-1] == 1 else (*value, 1.0)
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the shares where there are none, so that the written studies of others stay as they were."""
+        values: dict[str, Any] = handler(self)
+        shares = values.pop("at_steps", None)
+        return values if shares is None else {**values, "at_steps": list(shares)}
 
 
 class PerturbConfig(Model):

@@ -13,12 +13,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pfgm.config import DataConfig, EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig, foreign_train_keys
+from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig, foreign_train_keys
 from pfgm.data.dataset import DataInfo
 from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
-from study.config.sections import AnalysisConfig, DesignConfig, LimitsConfig, PerturbConfig, ResourcesConfig, SeedsConfig
+from study.config.sections import (
+    AnalysisConfig,
+    DesignConfig,
+    EvaluationConfig,
+    LimitsConfig,
+    PerturbConfig,
+    ResourcesConfig,
+    SeedsConfig,
+)
 from study.config.solver import SEARCHED_DEFAULT
 from study.config.source import FieldConfig, FieldSource
 from study.config.space import Distribution, Value, same
@@ -41,7 +49,7 @@ class StudyConfig:
     network: NetworkConfig
     train: Mapping[str, Any]
     sampler: Mapping[str, Any]
-    evaluate: EvaluateConfig
+    evaluate: EvaluationConfig
     search_train: Mapping[str, Distribution]
     search_sampler: Mapping[str, Distribution]
     design: DesignConfig

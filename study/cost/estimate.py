@@ -15,7 +15,7 @@ from study.config.study import StudyConfig
 from study.cost.calibration import kind_of_step, measure
 from study.cost.processes import side_by_side
 from study.fields.store import FieldStore
-from study.plan.cell import SamplerPoint
+from study.plan.cell import Cell, SamplerPoint
 from study.plan.points import points
 from study.plan.trial import Trial, make_trial
 from study.plan.worklist import Worklist
@@ -38,14 +38,12 @@ class Cost:
         """Return the cost where training steps are so many times as fast."""
         return replace(self, step_s={kind: seconds / gain for kind, seconds in self.step_s.items()})
 
-    def trial_s(self, trial: Trial, rows: Iterable[str], trained: bool) -> float:
-        """One process's seconds for a trial whose rows (sampler ids) are still to be measured."""
-        wanted = list(rows)
-        solutions = {
-            _solution_key(p): _of(self.solution_s, p.sampler_id) for p in trial.sampler_points if p.sampler_id in wanted
-        }
+    def trial_s(self, trial: Trial, cells: Iterable[Cell], trained: bool) -> float:
+        """One process's seconds for a trial with these cells still to measure; each step on the way is a field of its own."""
+        wanted = list(cells)
+        solutions = {(c.step, *_solution_key(c.sampler)): _of(self.solution_s, c.sampler_id) for c in wanted}
         training = 0.0 if trained else trial.train.steps * self.step_s[kind_of_step(trial)]
-        return training + sum(_of(self.row_s, s) for s in wanted) + sum(solutions.values())
+        return training + sum(_of(self.row_s, c.sampler_id) for c in wanted) + sum(solutions.values())
 
 
 def _of(seconds: Mapping[str, float], sampler: str) -> float:
@@ -87,12 +85,14 @@ def estimate(config: StudyConfig, work: Worklist, n_slots: int, gain: float = 1.
     if not trials and not proposed:
         return 0.0, 0.0
     cost = calibrate(config, trials + proposed, n_slots).with_gain(gain)
-    seen = FieldStore(config.place).published({t.train_id for t in trials})
-    seconds = [cost.trial_s(t, [c.sampler_id for c in t.cells], trained=False) for t in proposed]
+    store = FieldStore(config.place)
+    seen = store.published({t.train_id for t in trials})
+    gone = store.gone({(t.train_id, step) for t in trials for step in t.steps_on_the_way})
+    seconds = [cost.trial_s(t, t.cells, trained=False) for t in proposed]
     for trial in trials:
         missing = set(work.missing(trial))
-        rows = [c.sampler_id for c in trial.cells if c.cell_id in missing]
-        seconds.append(cost.trial_s(trial, rows, trial.train_id in seen))
+        cells = [c for c in trial.cells if c.cell_id in missing and (trial.train_id, c.step) not in gone]
+        seconds.append(cost.trial_s(trial, cells, trial.train_id in seen))
         seen.add(trial.train_id)
     total, busy = sum(seconds), min(n_slots, len(seconds))
     once = cost.reference_s

@@ -22,7 +22,8 @@ def listing(storage: Place) -> list[dict[str, Any]]:
         train, data = told.get("train", {}), told.get("data", {})
         keys = ("process", "objective", "sigma", "tau", "M", "reference_batch_size", "steps")
         words = [f"{k}={_shown(train[k])}" for k in keys if train.get(k) is not None]
-        size = sum((root / name).files().values())
+        folders = [root / name, *(root / name / inner for inner in (root / name).folders())]
+        size = sum(sum(folder.files().values()) for folder in folders)
         text = f"{data.get('name', '?')}, seed {told.get('seed', '?')}, {' '.join(words)}" if told else "damaged"
         found.append({"train_id": name, "size": size, "age_s": now - written, "configuration": text})
     for name, size in (root / ".training").files().items():

@@ -1,6 +1,7 @@
 """The content-addressed store of trained fields, shared by every study on the same storage.
 
-``<storage>/fields/<train_id>/`` holds a published field; ``<storage>/fields/.training/`` the state of trainings in progress, so
+``<storage>/fields/<train_id>/`` holds a published field, and in ``step-<k>/`` the same as it was at step k of its training,
+where a study measures that (``evaluate.at_steps``); ``<storage>/fields/.training/`` the state of trainings in progress, so
 that a retry, a later start or another machine continues them. A field's name says what it was trained from: whoever trains the
 same one publishes the same thing, and the first stays. The state of a training is kept in two files in turn, so that there is
 a good one whatever happens to the other. Files that fail their checksum are set aside and what they held is made again.
@@ -25,6 +26,11 @@ logger = logging.getLogger(__name__)
 SLOTS = (0, 1)
 
 
+def on_the_way(train_id: str, step: int) -> str:
+    """Return the name under which the store has a field as it was at a step of its training."""
+    return f"{train_id}/step-{step}"
+
+
 class FieldStore:
     """Fields by ``train_id`` under ``<storage>/fields``."""
 
@@ -42,6 +48,11 @@ class FieldStore:
         begun = sorted(set(train_ids) & set(self.root.folders())) if train_ids else []
         with ThreadPoolExecutor(READERS) as pool:
             return {train_id for train_id, is_there in zip(begun, pool.map(self.__contains__, begun), strict=True) if is_there}
+
+    def gone(self, steps: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of some fields at steps on the way that nobody can have any more: trained, and not kept there."""
+        trained = self.published({train_id for train_id, _ in steps})
+        return {(name, step) for name, step in steps if name in trained and on_the_way(name, step) not in self}
 
     def load(self, train_id: str, device: torch.device | str) -> Field | None:
         """A published field, on ``device``; None when there is none. A damaged one is set aside, and there is none.
@@ -61,10 +72,17 @@ class FieldStore:
 
     def publish(self, train_id: str, field: Field) -> None:
         """Make a field visible to everyone, and drop its training state; one that is already there stays."""
-        if train_id not in self:
-            for name, content in pack_field(field).items():  # field.json last
-                (self.root / train_id / name).write(content)
+        self._write(train_id, field)
         self.forget_training(train_id)
+
+    def publish_on_the_way(self, train_id: str, step: int, field: Field) -> None:
+        """Keep a field as it was at a step of its training; one that is already there stays."""
+        self._write(on_the_way(train_id, step), field)
+
+    def _write(self, place: str, field: Field) -> None:
+        if place not in self:
+            for name, content in pack_field(field).items():  # field.json last
+                (self.root / place / name).write(content)
 
     def forget_training(self, train_id: str) -> None:
         """Drop the state of a training that is over."""

@@ -90,6 +90,12 @@ class Job:
         self.report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss, **spent})
         self.tracker.add(progress.step, {"loss": progress.loss, "gradient_norm": progress.gradient_norm}, "train")
 
+    def keep(self, trainer: Trainer) -> None:
+        """Publish the field as it was at the steps on the way that its training has passed; before a later state is saved."""
+        for step, average in trainer.kept.items():
+            self.store.publish_on_the_way(self.trial.train_id, step, Field.from_trainer(trainer, average))
+        trainer.kept.clear()
+
     def field(self) -> tuple[Field | ExactField | None, bool]:
         """(the trained field, whether it was there already); (None, False) while another study trains it."""
         if self.ended is not None:
@@ -121,6 +127,7 @@ class Job:
         assert trial.network is not None
         data, compiled = data_of(config.data, config.info.hash), config.resources.compile
         trainer = Trainer(data, trial.network, trial.train, trial.seed, self.device, compiled)
+        trainer.keep_at = trial.steps_on_the_way
         state = self.store.load_training(trial.train_id)
         if state is not None:
             try:
@@ -132,6 +139,7 @@ class Job:
         for progress in trainer.run():
             self.train_s, self.steps = time.monotonic() - began, progress.step - first
             self.tell(progress)
+            self.keep(trainer)
             late = self.deadline.over and progress.step < progress.steps
             if late or time.monotonic() - saved > config.limits.checkpoint_seconds:
                 self.store.save_training(trial.train_id, trainer.state())

@@ -62,6 +62,7 @@ class _Together:
         trains, seeds = [job.trial.train for job in jobs], [job.trial.seed for job in jobs]
         self.bundle = Bundle(data, first.trial.network, trains, seeds, first.device)
         for k, state in enumerate(states):
+            self.bundle.fields[k].keep_at = jobs[k].trial.steps_on_the_way
             if state is not None:
                 self._continue(k, state)
         now = time.monotonic()
@@ -89,6 +90,7 @@ class _Together:
                 active = self.bundle.active
         except BundleTooLarge:
             for k in self.bundle.active:
+                self.jobs[k].keep(self.bundle.fields[k])
                 self.jobs[k].store.save_training(self.jobs[k].trial.train_id, self.bundle.fields[k].state())
             raise
 
@@ -105,6 +107,7 @@ class _Together:
             return
         job.train_s, job.steps = trainer.elapsed_s - self.before[k], report.step - self.first[k]
         job.tell(report)
+        job.keep(trainer)
         if report.step == report.steps:
             job.made = Field.from_trainer(trainer)
             job.store.publish(job.trial.train_id, job.made)

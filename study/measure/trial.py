@@ -2,7 +2,8 @@
 together.
 
 Every planned cell of the trial ends as a row, whatever happens. A training or a solve that diverges is a `diverged` row. An
-exception is a `failed` row, with its traceback in ``logs/``. A trial over its time limit leaves `timeout` rows.
+exception is a `failed` row, with its traceback in ``logs/``. A trial over its time limit leaves `timeout` rows. A row on the
+way whose network is not in the store is a `missed` one.
 
 What may go better at another try leaves no row. If the process dies, the driver notices and tries again, or writes the rows. A
 storage that cannot be written raises `StorageError`. A trial whose field another study is training comes back later.
@@ -20,12 +21,13 @@ from typing import NamedTuple
 
 from pfgm import memory
 from pfgm.config import DataConfig, EvaluateConfig
+from pfgm.flow.exact import ExactField
 from pfgm.flow.trained import Field
 from pfgm.metrics.evaluator import Evaluator, Measured, Measurement
 from pfgm.sampling.disturbances import StepNoise, disturb_weights
 from pfgm.training.history import TrainingDiverged
 from study.config.study import StudyConfig
-from study.fields.store import FieldStore
+from study.fields.store import FieldStore, on_the_way
 from study.measure.device import peak_memory_mb, pick_device, prepare_torch
 from study.measure.job import Job, Lease, Report, data_of
 from study.measure.limits import Deadline, TimedFlow, TimeLimitReached
@@ -45,6 +47,8 @@ from study.measure.tuned import tuned_levels_of
 from study.measure.writing import RowWriter
 from study.plan.cell import Cell
 from study.plan.trial import Trial
+from study.rows.on_the_way import GONE
+from study.rows.records import MISSED
 from study.rows.storage import Place, StorageError
 
 
@@ -141,55 +145,101 @@ def _can_measure(job: Job) -> bool:
 
 
 def _run_trial(job: Job, cells: list[Cell]) -> None:
-    config, trial, device, report = job.config, job.trial, job.device, job.report
     evaluator = _evaluator_of(job)  # first of all: what cannot be measured need not be trained
     splits_before = memory.n_splits()
-    field, reused = job.field()
-    splits_trained = memory.n_splits() - splits_before
+    try:
+        field, reused = job.field()
+    except TrainingDiverged:
+        reached = [c for c in cells if c.step is not None and on_the_way(c.trial.train_id, c.step) in job.store]
+        with contextlib.suppress(TimeLimitReached):
+            _measure_all(job, evaluator, {}, reached, _Came())
+        raise
     if field is None:
-        report({"phase": "elsewhere"})
+        job.report({"phase": "elsewhere"})
         return
-    write_history(config, trial, field)
-    whole, bad, began = evaluator.of(TimedFlow(field, job.deadline)), 0, time.monotonic()
+    write_history(job.config, job.trial, field)
+    came = _Came(reused, memory.n_splits() - splits_before)
+    began, bad = time.monotonic(), _measure_all(job, evaluator, {None: field}, cells, came)
+    spent = {"trained_s": job.train_s, "trained_steps": job.steps, "measured_s": time.monotonic() - began}
+    job.report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused, "bad": bad, **spent})
+
+
+class _Came(NamedTuple):
+    """How a trial came by its field."""
+
+    reused: bool = False
+    splits: int = 0
+    """Of its training, where the memory was too small."""
+
+
+def _measure_all(
+    job: Job, evaluator: Evaluator, fields: dict[int | None, Field | ExactField | None], cells: list[Cell], came: _Came
+) -> int:
+    """Measure cells one after the other and write their rows; returns how many are not complete.
+
+    Args:
+        job: the trial.
+        evaluator: what measures.
+        fields: the field at the end of its training, under None; those on the way are added.
+        cells: the cells, those of one step after each other.
+        came: how the field came.
+    """
+    bad, wholes = 0, dict[int | None, Measurement]()
     for done, cell in enumerate(cells):
-        report({"phase": "measure", "rows": done, "rows_total": len(cells), "reused": reused, "bad": bad})
+        job.report({"phase": "measure", "rows": done, "rows_total": len(cells), "reused": came.reused, "bad": bad})
         job.deadline.check()
         splits = memory.n_splits()
         try:
-            measured = _measure(job, whole, cell)
+            if cell.step not in fields and cell.step is not None:
+                fields[cell.step] = job.store.load(on_the_way(job.trial.train_id, cell.step), job.device)
+            if (field := fields[cell.step]) is None:
+                job.rows.write(next(outcomes([cell], MISSED, GONE, "")))
+                bad += 1
+                continue
+            if cell.step not in wholes:
+                wholes = {cell.step: evaluator.of(TimedFlow(field, job.deadline))}
+            measured = _measure(job, wholes[cell.step], cell)
         except (StorageError, TimeLimitReached):
             raise
         except Exception as error:
-            log = write_log(config, cell.cell_id, traceback.format_exc())
+            log = write_log(job.config, cell.cell_id, traceback.format_exc())
             job.rows.write(next(outcomes([cell], "failed", one_line(error), log)))
             bad += 1
             continue
         bad += measured.row["status"] != "complete"
-        facts = {
-            "error": reason_of(measured.row),
-            "cost_train_s": field.history[-1].elapsed_s if field.history else None,
-            "cost_compile_s": job.compile_s,
-            "diag_train_loss": field.history[-1].loss if field.history else None,
-            "cost_memory_mb": peak_memory_mb(device),
-            "cost_memory_splits": memory.n_splits() - splits + splits_trained,
-            "metric_names": ",".join(sorted(config.evaluate.metrics)),
-            "prov_field_reused": reused,
-            "prov_bundle": field.together if isinstance(field, Field) and field.history else None,
-            "prov_device": str(device),
-        }
-        if trial.network is None:
-            facts["diag_coverage"] = None  # nothing was trained that could cover anything
-        sample_picture(measured.samples, field.process.info, config.folder / "samples" / f"{cell.cell_id}.png")
-        job.rows.write({**cell.to_row(), **measured.row, **facts})
+        own = {"cost_memory_splits": memory.n_splits() - splits + came.splits, "prov_field_reused": came.reused}
+        sample_picture(measured.samples, field.process.info, job.config.folder / "samples" / f"{cell.cell_id}.png")
+        job.rows.write({**cell.to_row(), **measured.row, **_facts(job, field, cell), **own, "error": reason_of(measured.row)})
         job.tracker.add(done, {k: v for k, v in measured.row.items() if k.startswith(("metric_", "cost_nfe"))}, "sampler")
-    spent = {"trained_s": job.train_s, "trained_steps": job.steps, "measured_s": time.monotonic() - began}
-    report({"phase": "done", "rows": len(cells), "rows_total": len(cells), "reused": reused, "bad": bad, **spent})
+    return bad
+
+
+def _facts(job: Job, field: Field | ExactField, cell: Cell) -> dict[str, object]:
+    """What a row says of its field and of where it was measured.
+
+    Of a step on the way the loss is that of the report before it, if there is one; the seconds of training are those to the
+    last report that is known of it, in proportion.
+    """
+    last = field.history[-1] if field.history else None
+    losses = [report.loss for report in field.history if cell.step is None or report.step <= cell.step]
+    part = 1.0 if cell.step is None or last is None else cell.step / last.step
+    facts: dict[str, object] = {
+        "cost_train_s": None if last is None else part * last.elapsed_s,
+        "cost_compile_s": job.compile_s,
+        "diag_train_loss": losses[-1] if losses else None,
+        "cost_memory_mb": peak_memory_mb(job.device),
+        "metric_names": ",".join(sorted(job.config.evaluate.metrics)),
+        "prov_bundle": field.together if isinstance(field, Field) and field.history else None,
+        "prov_device": str(job.device),
+    }
+    return facts if job.trial.network is not None else {**facts, "diag_coverage": None}  # nothing was trained to cover anything
 
 
 def _measure(job: Job, whole: Measurement, cell: Cell) -> Measured:
     """One row's measurements, of the field or of the field disturbed as the cell says."""
     sampler, seed = cell.sampler.config, cell.seed_sample
-    tuned = tuned_levels_of(job.store, job.trial.train_id, whole.flow, sampler)
+    name = job.trial.train_id if cell.step is None else on_the_way(job.trial.train_id, cell.step)
+    tuned = tuned_levels_of(job.store, name, whole.flow, sampler)
     if cell.disturbance is None:
         return whole.at(sampler, seed, tuned=tuned)
     (kind, level), noise = cell.disturbance, None

@@ -1,6 +1,7 @@
 """A cell: one planned measurement, and the row of the manifest that says so.
 
-It is a training point, a train seed, a sampler point and a sample seed, undisturbed or under one disturbance.
+It is a training point, a train seed, a sampler point and a sample seed, undisturbed or under one disturbance, at the end of the
+training or at a step on the way.
 """
 
 from __future__ import annotations
@@ -53,6 +54,13 @@ class Cell:
     seed_sample: int
     disturbance: Disturbance | None
     """None where the field is measured as it is."""
+    step: int | None = None
+    """The step of its training that the field is measured at; None for the end."""
+
+    @property
+    def is_outcome(self) -> bool:
+        """Return whether its row says how good its configuration is: of the field as it is, at the end of its training."""
+        return self.disturbance is None and self.step is None
 
     @property
     def point_id(self) -> str:
@@ -105,8 +113,6 @@ def _of_trial(trial: Trial) -> dict[str, object]:
         "point_id": trial.point_id,
         "train_id": trial.train_id,
         "seed_train": trial.seed,
-        "step": 0 if exact else trial.train.steps,
-        "is_final": True,
         "design_role": str(trial.role),
         "data_name": info.name,
         "data_hash": info.hash,
@@ -139,4 +145,12 @@ def _of_sampler(cell: Cell) -> dict[str, object]:
 def _of_cell(cell: Cell) -> dict[str, object]:
     """Return the columns of one cell alone."""
     kind, level = cell.disturbance or (None, None)
-    return {"cell_id": cell.cell_id, "seed_sample": cell.seed_sample, "perturb_kind": kind, "perturb_level": level}
+    last = 0 if cell.trial.network is None else cell.trial.train.steps
+    return {
+        "cell_id": cell.cell_id,
+        "seed_sample": cell.seed_sample,
+        "step": last if cell.step is None else cell.step,
+        "is_final": cell.step is None,
+        "perturb_kind": kind,
+        "perturb_level": level,
+    }

@@ -70,13 +70,13 @@ ALWAYS_NAMED = frozenset({
 
 
 def evaluation(config: StudyConfig) -> dict[str, object]:
-    """Return what a measurement depends on beside field, sampler and seed; metrics aside, which can be added.
+    """Return what a measurement depends on beside field, sampler and seed; metrics and shares aside, which can be added.
 
     Features and space that are not declared are named only where they are others than `digits` and `pixels`, which they once
     always were; the weights count by content. How many points likelihood takes counts where it is not the default.
     """
     evaluate, info = config.evaluate, config.info
-    measured = evaluate.model_dump(exclude={"metrics", "weights", "pr_space"})
+    measured = evaluate.model_dump(exclude={"metrics", "weights", "pr_space", "at_steps"})
     if evaluate.likelihood_samples == EvaluateConfig.model_fields["likelihood_samples"].default:
         del measured["likelihood_samples"]
     default, space = default_features(info.name, info.shape), evaluate.pr_space or default_space(info.dim)

@@ -19,6 +19,7 @@ from study.plan.cell import Cell, Disturbance, SamplerPoint
 from study.plan.identity import digest, evaluation, point_id, reading, sampler_id, train_id
 from study.plan.points import Declared, PlanError, Point, shown
 from study.plan.role import Role
+from study.rows.on_the_way import steps_on_the_way
 
 DISJOINT_STRIDE = 10_000  # with seeds.disjoint, training point i has train seeds from i times this on
 
@@ -58,22 +59,42 @@ class Trial:
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Return what is measured, in this order: disturbed cells after those that they belong to."""
+        """Return what is measured, in this order: disturbed cells after those that they belong to, cells on the way last."""
         measured = evaluation(self.config)
-        disturbed = [point for point in self.sampler_points if point.role.is_default]
+        default = [point for point in self.sampler_points if point.role.is_default]
         levels = [Disturbance(kind, level) for kind, level in self.config.perturb.levels]
-        return tuple(
+        final = [
             Cell(self._cell_id(point, seed, disturbance, measured), self, point, seed, disturbance)
             for seed in self.sample_seeds
             for disturbance in (None, *levels)
-            for point in (self.sampler_points if disturbance is None else disturbed)
-        )
+            for point in (self.sampler_points if disturbance is None else default)
+        ]
+        on_the_way = [
+            Cell(self._cell_id(point, seed, None, measured, step), self, point, seed, None, step)
+            for step in self.steps_on_the_way
+            for seed in self.sample_seeds
+            for point in default
+        ]
+        return (*final, *on_the_way)
 
-    def _cell_id(self, point: SamplerPoint, seed: int, disturbance: Disturbance | None, measured: dict[str, object]) -> str:
+    @property
+    def steps_on_the_way(self) -> tuple[int, ...]:
+        """Return the steps before the last at which its default sampler point is measured; none where it has no such point."""
+        shares = self.config.evaluate.at_steps
+        if shares is None or not any(point.role.is_default for point in self.sampler_points):
+            return ()
+        return steps_on_the_way(shares, self.train.steps)
+
+    def _cell_id(
+        self, point: SamplerPoint, seed: int, disturbance: Disturbance | None, measured: dict[str, object],
+        step: int | None = None,
+    ) -> str:  # fmt: skip
         depends: list[object] = [self.train_id, self.point_id, point.sampler_id, seed, measured]
         depends += reading(self.train, self.network)
         if disturbance is not None:
             depends += [disturbance, self.config.perturb.exempt if disturbance.kind != "noise" else []]
+        if step is not None:
+            depends.append({"step": step})
         return digest(depends, 20)
 
 

@@ -24,6 +24,8 @@ SCHEMA_VERSION = 1
 
 STATUSES = ("complete", "failed", "diverged", "solver_limit", "timeout")
 """Terminal statuses of a measured cell. A planned cell without a row is `pending` in `analysis.load_study`."""
+MISSED = "missed"
+"""Status of a row on the way alone (``is_final`` false): the network of that step is gone, so it cannot be measured."""
 
 _S, _F, _I, _B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
@@ -182,7 +184,7 @@ def done_columns(metrics: Sequence[str]) -> list[str]:
 def is_done(row: Mapping[str, object], metrics: Sequence[str]) -> bool:
     """Return whether a row is terminal and, when complete, has all of these metrics."""
     if row["status"] != "complete":
-        return row["status"] in STATUSES
+        return row["status"] in (*STATUSES, MISSED)
     if row.get("metric_names") is not None:
         return set(metrics) <= set(str(row["metric_names"]).split(","))
     return all(row.get(_FILLED.get(name, f"metric_{name}")) is not None for name in metrics if name != "solver_error")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from functools import partial
 
-import pandas as pd
-
 from analysis.plots.curves import plot_robustness
 from analysis.plots.overview import plot_parameter_overview
 from analysis.report.blocks import Block, Section, Text
 from analysis.report.figure import ASIDE
 from analysis.report.study import Study
-from analysis.robustness.edges import Edge, Edges, tolerance_edges
+from analysis.robustness.edges import Edge, edges_of
 from analysis.robustness.interval import ToleranceInterval
 from analysis.robustness.overview import parameter_overview
-from analysis.rows.meta import AnalysisError, Axis, searched_axes
+from analysis.rows.meta import Axis, searched_axes
 from analysis.rows.metrics import measured
 from analysis.rows.words import format_value
 
@@ -61,16 +59,6 @@ def parameter_panels(study: Study, group: str) -> list[Block]:
         draws = [partial(plot_robustness, frame, axis, metric=metric, edges=edges) for metric in metrics]
         blocks.append(study.draw(f"{group}-{axis.name}", caption, _alt(study, axis, interval), draws))
     return blocks
-
-
-def edges_of(frame: pd.DataFrame, axis: Axis, interval: ToleranceInterval) -> Edges | None:
-    """Return the edges of a rated parameter; None where it has none, as a category or a parameter of another solver."""
-    if interval.rating == "not rated":
-        return None
-    try:
-        return tolerance_edges(frame, axis, interval=interval)
-    except AnalysisError:  # the reader is told of it by the rating, which stands beside
-        return None
 
 
 def _alt(study: Study, axis: Axis, interval: ToleranceInterval) -> str:

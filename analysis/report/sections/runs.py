@@ -16,12 +16,16 @@ from study.rows.storage import Place
 
 
 def learning(study: Study) -> Section:
-    """Draw the training loss of every field."""
+    """Draw the training loss of every field, and its quality where that was measured on the way."""
     history = learning_curves(study.frame)
     if history.empty:
         return Section("learning", "Learning curves", (Text("No training history was stored."),))
     caption = f"Training loss of {history['train_id'].nunique()} fields. Objectives with other γ or targets have other scales."
-    block = study.draw("learning-curves", caption, caption, [partial(plot_learning_curves, history)])
+    draws = [partial(plot_learning_curves, history)]
+    if (rows := study.measured_early) is not None:
+        caption += f" Right: {study.label} on the way, at the default sampler point."
+        draws.append(partial(plot_learning_curves, rows, metric=study.metric))
+    block = study.draw("learning-curves", caption, caption, draws)
     return Section("learning", "Learning curves", (block,))
 
 

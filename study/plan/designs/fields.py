@@ -78,7 +78,7 @@ class Bench:
                 names.setdefault(sampler_id(self.config.sampling(self._declared("sampler", spot)[1])), []).append(spot)
             for cell in trial.cells:
                 self.last.append(cell.cell_id)
-                for spot in names[cell.sampler_id] if cell.disturbance is None else ():
+                for spot in names[cell.sampler_id] if cell.is_outcome else ():
                     there.setdefault(spot, []).append(cell.cell_id)
         self.cells += self.last
         self._made = []

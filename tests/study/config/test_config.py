@@ -565,6 +565,46 @@ BAD: dict[str, tuple[str, str, str, str]] = {
         "lower `levels`",
     ),
     "few samples": (TINY.replace("evaluate: {samples: 60", "~evaluate: {samples: 10"), "evaluate.samples", "10", "at least 50"),
+    "a step for a share": (
+        TINY.replace("evaluate: {", "~evaluate: {at_steps: [5, 20], "),
+        "evaluate.at_steps",
+        "[5.0, 20.0]",
+        "write shares of train.steps, above 0 and at most 1, such as [0.25, 0.5, 1]",
+    ),
+    "no share": (
+        TINY.replace("evaluate: {", "~evaluate: {at_steps: [0, 1], "),
+        "evaluate.at_steps",
+        "[0.0, 1.0]",
+        "write shares",
+    ),
+    "shares that fall": (
+        TINY.replace("evaluate: {", "~evaluate: {at_steps: [0.5, 0.25, 1], "),
+        "evaluate.at_steps",
+        "[0.5, 0.25, 1.0]",
+        "must grow, got [0.5, 0.25, 1.0]; write [0.25, 0.5, 1.0]",
+    ),
+    "one share": (TINY.replace("evaluate: {", "~evaluate: {at_steps: 0.5, "), "evaluate.at_steps", "0.5", "must be a list"),
+    "shares of none": (TINY.replace("evaluate: {", "~evaluate: {at_steps: [], "), "evaluate.at_steps", "[]", "such as [0.25"),
+    "a share in words": (
+        TINY.replace("evaluate: {", "~evaluate: {at_steps: [half, 1], "),
+        "evaluate.at_steps",
+        "['half', 1]",
+        "must be a valid number",
+    ),
+    "shares of a given field": (
+        TINY.replace("evaluate: {", "~evaluate: {at_steps: [0.5, 1], ").replace("train: {steps: 20, batch_size: 32}\n", "")
+        + "field: {exact: empirical}\n",
+        "evaluate.at_steps",
+        "nothing is trained",
+        "remove this, or remove field",
+    ),
+    "shares under tpe": (
+        SEARCH.replace("evaluate: {", "~evaluate: {at_steps: [0.5, 1], ")
+        + "    sigma: {choice: [0.1, 0.2]}\ndesign: {name: tpe}\n",
+        "evaluate.at_steps",
+        "tpe",
+        "use one_at_a_time or sobol",
+    ),
     "unknown metric": (
         TINY.replace("evaluate: {samples: 60, metrics: [fid]", "~evaluate: {metrics: [fib]"),
         "evaluate.metrics",

@@ -103,7 +103,10 @@ def test_a_time_limit_leaves_out_what_was_done_for_others() -> None:
 def test_a_bundle_that_does_not_fit_goes_on_field_by_field(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Step 71 of three together needs more memory than there is: each goes on alone from step 70, not from its start."""
+    """Step 71 of three together needs more memory than there is: each goes on alone from step 70, not from its start.
+
+    What they kept at step 60 is not lost.
+    """
     calls = []
 
     def stacked(networks: list[FieldNetwork]) -> FieldNetwork:
@@ -118,11 +121,14 @@ def test_a_bundle_that_does_not_fit_goes_on_field_by_field(
 
     real = bundle.stack_networks
     monkeypatch.setattr(bundle, "stack_networks", stacked)
-    folder.write(train={"steps": 120, "batch_size": 32}, search={"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}})
+    evaluate = {"samples": 60, "metrics": ["fid"], "at_steps": [0.5]}
+    search = {"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}}
+    folder.write(train={"steps": 120, "batch_size": 32}, evaluate=evaluate, search=search)
     folder.run(*TOGETHER)
     assert calls == [3] * 71 and "a step of 3 fields together does not fit into the memory; they go on alone" in caplog.text
     rows = folder.rows()
     assert {(row["status"], row["prov_bundle"]) for row in rows.values()} == {("complete", 3)}
+    assert sorted(row["step"] for row in rows.values()) == [60, 60, 60, 120, 120, 120]
     folder.run(*ALONE)
     near_rows(rows, folder.rows(storage="alone"))
 

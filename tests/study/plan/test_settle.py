@@ -38,6 +38,7 @@ def measured(trials: list[Trial], sd: float = 0.04) -> dict[str, dict[str, objec
                 + 0.9 * math.log(float(str(sampler["T_ratio"]))) ** 2
             )
             d += 0.2 * max(4 - int(str(sampler["steps"])), 0)
+            d += 3.0 * (cell.step is not None)  # before the end of its training a field is bad
             fid = math.exp(d + sd * rng.standard_normal() + 0.01 * own.standard_normal())
             rows[cell.cell_id] = {"status": "complete", "metric_fid": fid, "cost_train_s": 30.0, "cost_sample_s": 1.0}
     return rows
@@ -56,6 +57,18 @@ def run(config: StudyConfig, rows: dict[str, dict[str, object]] | None = None) -
 
 def handouts(rounds: list[list[Trial]]) -> list[list[dict[str, object]]]:
     return [[trial.handout() for trial in trials] for trials in rounds]
+
+
+def test_rows_on_the_way_move_no_round(folder: Folder) -> None:
+    """They are measured with their fields, and no verdict and no budget looks at them."""
+    config = folder.load(**SETTLE)
+    (proposals, rounds), shared = run(config), {"samples": 60, "metrics": ["fid", "sliced_wasserstein"]}
+    other, same = run(folder.load(**SETTLE, evaluate={**shared, "at_steps": [0.25, 0.5]}))
+    assert handouts(same) == handouts(rounds)
+    rows = [measured([trial for trials in made for trial in trials]) for made in (rounds, same)]
+    assert proposals.lines(rows[0]) == other.lines(rows[1])
+    fields = {trial.train_id for trials in rounds for trial in trials}
+    assert len(rows[1]) == len(rows[0]) + 2 * len(fields)
 
 
 def test_round_0_is_the_default_and_the_first_values(folder: Folder) -> None:
