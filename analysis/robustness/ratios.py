@@ -63,7 +63,7 @@ def _compare_levels(question: Question, cells: Cells) -> pd.DataFrame:
     result["is_reference"] = result["level"].eq(reference) if reference is not None else False
     tested = result["level"].notna() & ~result["is_reference"]
     d, se, df = (result[name].astype(float) for name in ("d", "se", "df"))
-    if settles(question.frame):
+    if settles(setting.frame):
         bounds = repeated_bounds(d.to_numpy(), se.to_numpy(), df.to_numpy(), _first_values(question, cells), by_seed)
         result["low"], result["high"] = bounds
     else:
