@@ -180,7 +180,7 @@ def _spread(judged: Judged, table: Table) -> float:
         pooled = pool(table.lenders)
         return (pooled.variance if pooled is not None else 0.0) * (1 + 1 / max(len(table.default.y), 1))
     known = [level.n * level.se**2 for level in judged.levels if level.se > 0]
-    return sum(known) / len(known) if known else 0.0
+    return float(np.median(known)) if known else 0.0  # far outside, a value may be many times as noisy as near the edge
 
 
 def _pair(axis: SettleAxis, inner: Mapping[Value, float], outer: Mapping[Value, float]) -> tuple[float, Value, Value]:
