@@ -58,12 +58,14 @@ class Watch:
             if not select.select([self.fd], [], [], left)[0]:
                 return
             content, at = os.read(self.fd, 65536), 0
+            found = list[Event]()  # all are looked at before the first is told: who listens may leave at any of them
             while at < len(content):
                 number, mask, _, length = struct.unpack_from("iIII", content, at)
                 name = content[at + 16 : at + 16 + length].rstrip(b"\0").decode()
                 at += 16 + length
                 if (event := self._phase(self.places[number], mask, name)) is not None:
-                    yield event
+                    found.append(event)
+            yield from found
 
     def _phase(self, folder: Path, mask: int, name: str) -> Event | None:
         found = re.search(r"\.(\d+)-\w+\.tmp$", name)
