@@ -31,7 +31,7 @@ SMALL = 256
 TRIED, TRIED_S = 4, 4.0
 """Steps whose time is taken together, and seconds for which that is done."""
 APART, CONSTANT = 10.0, 1e-6
-"""Standard deviations of columns over each other, from which all are brought to one; below that part of its values, none."""
+"""Standard deviations of columns over each other, or over 1, from which all become 1; that of a constant over its values."""
 SHARE, MOST = 0.9, 200_000
 """Share of the minutes that is planned for; most steps."""
 TELL_S = 1.0
@@ -44,8 +44,8 @@ def fit(
 ) -> Field:  # fmt: skip
     """Train a field on x and return it, ready to sample.
 
-    Ctrl-C ends the training and returns what is trained so far. Vectors whose columns differ in scale are trained with all
-    columns at unit variance, unless ``data`` says ``standardize``; samples have the units of x in any case.
+    Ctrl-C ends the training and returns what is trained so far. Vectors whose columns differ in scale, or from 1, are trained
+    with all columns at unit variance, unless ``data`` says ``standardize``; samples have the units of x in any case.
 
     Args:
         x: a name such as ``"digits"``, a file or folder, an array or tensor, or a torch Dataset (`pfgm.data.given.dataset`).
@@ -78,7 +78,7 @@ def fit(
 
 
 def _of_one_scale(x: object, data: Mapping[str, object]) -> Dataset:
-    """Return the data, vectors of very different columns at unit variance: small columns would hardly count."""
+    """Return the data, vectors of columns far from 1, or from each other, at unit variance: the defaults are made for that."""
     points = dataset(x, data)
     named = isinstance(x, Dataset) or (isinstance(x, str) and x in READERS)
     if named or len(points.info.shape) != 1 or data.get("standardize") is not None:
@@ -86,11 +86,10 @@ def _of_one_scale(x: object, data: Mapping[str, object]) -> Dataset:
     values = points.raw[:].double()
     sd = values.std(0)
     sd = sd[sd > CONSTANT * values.abs().amax(0)]
-    if not len(sd) or float(sd.max()) <= APART * float(sd.min()):
+    low, high = (float(sd.min()), float(sd.max())) if len(sd) else (1.0, 1.0)
+    if max(high, 1.0) <= APART * min(low, 1.0):
         return points
-    said = (
-        f"columns have standard deviations from {float(sd.min()):.3g} to {float(sd.max()):.3g}, and are trained as if all had 1"
-    )
+    said = f"columns have standard deviations from {low:.3g} to {high:.3g}, and are trained as if all had 1"
     found = dataset(x, {**data, "standardize": True})
     return replace(found, notes=(f"{said}; data={{'standardize': False}} leaves them", *found.notes))
 

@@ -134,6 +134,7 @@ def test_columns_of_different_scale_are_trained_alike(tmp_path: Path, caplog: py
         assert plain[name] == pytest.approx(units[name], rel=1e-4), name
     assert pfgm.fit(x, data={"standardize": False}, **TINY).process.info.scale is None
     assert pfgm.fit(x[:, 1:], **TINY).process.info.scale is None  # a constant column is no small one
+    assert pfgm.fit(x[:, 1:2] / 100, **TINY).process.info.scale is not None
 
 
 @pytest.mark.parametrize(
