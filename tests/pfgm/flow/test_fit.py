@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import importlib
 import json
 import logging
 import signal
@@ -19,13 +20,14 @@ from torch.utils.data import Dataset as TorchDataset
 
 import pfgm
 from pfgm.__main__ import main
-from pfgm.config import DataConfig, TrainConfig
+from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.data.given import IN_UNIT_RANGE, dataset
 from pfgm.flow.fit import _network
 from pfgm.mistakes import Mistake
 from pfgm.training.trainer import Trainer
 
+fit_module = importlib.import_module("pfgm.flow.fit")  # pfgm.flow has a function of that name
 BYTES = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
 TINY = {"network": {"width": 16, "depth": 1}, "steps": 12, "batch_size": 16, "progress": False}
 
@@ -147,6 +149,25 @@ def test_the_network_follows_the_shape(shape: tuple[int, ...], name: str) -> Non
     assert _network(dataset(x), "mlp").name == "mlp"
     if name == "unet":
         assert pfgm.fit(x, **{**TINY, "network": None, "steps": 1, "batch_size": 2}).sample(1, steps=1).shape == (1, *shape)
+
+
+def test_little_time_takes_an_mlp_for_images(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the speed of this machine: the steps that fit are given."""
+    asked = []
+
+    def few(points: object, network: NetworkConfig, *rest: object) -> tuple[int, int]:
+        asked.append(network.name)
+        return (2, 1)
+
+    monkeypatch.setattr(fit_module, "_steps", few)
+    x, keys = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1, {"batch_size": 4, "progress": False}
+    with caplog.at_level(logging.WARNING):
+        assert pfgm.fit(x, minutes=1, **keys).network_config.name == "mlp"
+    assert asked == ["unet", "mlp"]
+    assert "a U-Net would take 2 steps in this time" in caplog.records[0].message
+    assert pfgm.fit(x, minutes=1, network="unet", **keys).network_config.name == "unet"
+    monkeypatch.setattr(fit_module, "FEW", 2)
+    assert pfgm.fit(x, minutes=1, **keys).network_config.name == "unet"
 
 
 def test_minutes_give_the_steps() -> None:
