@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -156,6 +156,25 @@ def dataset_of(config: DataConfig, items: Items) -> Dataset:
         scale=None if units.scale is None else torch.from_numpy(units.scale),
     )
     return Dataset(points, raw, test, info, items.how, items.notes + units.notes)
+
+
+def in_units_of(data: Dataset, info: DataInfo) -> Dataset:
+    """Return the data to compare samples of a field with, stored in the units of the field's data.
+
+    Args:
+        info: the facts of the data that the field was trained on.
+    """
+    if not (data.info.rescaled or info.rescaled):
+        return data
+
+    def moved(points: Points) -> Points:
+        exact = data.info.restored(points[:]).double()
+        exact = exact if info.offset is None else exact - info.offset
+        exact = exact if info.scale is None else exact / info.scale
+        return Points(exact.float(), points.item)
+
+    raw, test = moved(data.raw), None if data.test is None else moved(data.test)
+    return replace(data, raw=raw, test=test, info=replace(data.info, offset=info.offset, scale=info.scale))
 
 
 def _refuse_foreign_keys(config: DataConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from pfgm.config import DataConfig
 from pfgm.data.dataset import Dataset, dataset_of
 from pfgm.data.describe import read
-from pfgm.data.errors import DataError
+from pfgm.data.errors import DataError, Unlike
 from pfgm.data.items import Items
 from pfgm.kinds import checked
 
@@ -20,14 +21,16 @@ SLACK = 1e-6
 IN_UNIT_RANGE = "the images lie in [0, 1] and were brought to [−1, 1], where samples will lie"
 
 
-def dataset(x: object, options: Mapping[str, object] | None = None) -> Dataset:
+def dataset(x: object, options: Mapping[str, object] | None = None, side: int | None = None) -> Dataset:
     """Return the data set that x holds.
 
     Args:
         x: a `pfgm.data.dataset.Dataset`; the name of a data set; the path of a file or folder; a tensor or array, of vectors
             (N, d) or of images (N, H, W), (N, C, H, W) or (N, H, W, C), as bytes or as floats in [−1, 1] or [0, 1]; or a torch
             Dataset of such items, alone or first in a tuple.
-        options: keys of ``data`` in a study file: ``size``, ``flip``, ``standardize``, ``holdout``, …
+        options: keys of ``data`` in a study file: ``size``, ``flip``, ``standardize``, ``holdout``, … Pictures of a path that
+            differ in size or channels are made alike where nothing is said of it, and a note tells how.
+        side: to which pictures of several sizes are then brought, in pixels; 32 by default.
     Raises:
         DataError: it cannot be used as it is; the message says what to do.
     """
@@ -37,7 +40,7 @@ def dataset(x: object, options: Mapping[str, object] | None = None) -> Dataset:
             raise DataError("data", "is a data set already; give these keys where it is read")
         return x
     if isinstance(x, str | Path):
-        return read(str(x), None, options)
+        return _read(str(x), options, side)
     if isinstance(x, Tensor | np.ndarray):
         values = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
     elif hasattr(x, "__len__") and hasattr(x, "__getitem__"):
@@ -47,6 +50,23 @@ def dataset(x: object, options: Mapping[str, object] | None = None) -> Dataset:
     items = _items(values)
     name = "vectors" if items.values.ndim == 2 else "npz"
     return dataset_of(checked(DataConfig, "data", {"name": name, **options}), items)
+
+
+def _read(where: str, options: dict[str, object], side: int | None) -> Dataset:
+    """Return the data set of a name or path, its pictures made alike."""
+    checked(DataConfig, "data", options)
+    notes: list[str] = []
+    while True:
+        try:
+            found = read(where, None, options)
+        except Unlike as error:
+            ((key, value),) = error.cure.items()
+            if options.get(key) is not None:
+                raise
+            options[key] = side if key == "size" and side else value
+            notes.append(f"the pictures differ in {key} and were made alike; data={{'{key}': {options[key]}}} says the same")
+        else:
+            return replace(found, notes=(*notes, *found.notes))
 
 
 def _stacked(x: Any) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pfgm.config import NetworkConfig
 from pfgm.flow.base import Flow
+from pfgm.flow.exported import export_field
 from pfgm.flow.written import save_field
 from pfgm.networks.base import FieldNetwork
 from pfgm.process.base import Process
@@ -52,6 +53,24 @@ class Field(Flow):
         if (Path(folder) / "field.json").exists():
             raise FileExistsError(f"{folder} holds a field already; name another folder, or remove it")
         save_field(self, folder)
+
+    def export(self, folder: str | Path, **sampler: object) -> None:
+        """Write the field as plain torch, for a project without pfgm: ``field.py`` and ``weights.safetensors`` in a new folder.
+
+        ``field.py`` is one file to read and to carry: D(x, t) as a torch module (its forward pass traced by torch.export and
+        written as Python, which torch.export takes again) and ``sample(field, n)``, Heun's method with fixed steps. It needs
+        torch alone, and unpickles nothing. From the points where ``field.sample(n, solver="heun2", …)`` starts it makes the
+        same samples. `pfgm.load_field` does not read it; `save` writes what it reads.
+
+        Args:
+            folder: where the files go; the name by which they are imported, ``from my_export.field import Field, sample``.
+            sampler: ``steps`` (default 16), ``grid``, ``T``, ``T_ratio`` and ``t_min`` of `pfgm.config.SamplerConfig`.
+        Raises:
+            FileExistsError: the folder holds an exported field already.
+            Mistake: another key, a value that is refused, or a network that cannot be traced.
+            OSError: it cannot be written.
+        """
+        export_field(self, folder, sampler)
 
     @property
     def device(self) -> torch.device:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pfgm.config import EvaluateConfig
+from pfgm.data.dataset import in_units_of
 from pfgm.data.given import dataset
 from pfgm.flow.base import Flow
 from pfgm.kinds import checked
@@ -28,7 +29,7 @@ def evaluate(
 
     Args:
         flow: from `fit`, `pfgm.load_field`, or known exactly.
-        x: what it should be like; as for `fit`.
+        x: what it should be like; as for `fit`. Vectors are compared in the units that the field was trained in.
         samples: how many to draw; default: as many as there are data, between 50 and 2,000.
         metrics: names of ``evaluate.metrics`` in a study file.
         seed: of the latents.
@@ -39,9 +40,11 @@ def evaluate(
     Raises:
         Mistake: a key or value that is refused, or data of another shape than the field's.
     """
-    points = dataset(x, data)
-    if points.info.shape != flow.process.info.shape:
-        raise ValueError(f"x has items of shape {points.info.shape}, the field makes {flow.process.info.shape}")
+    info = flow.process.info
+    points = dataset(x, data, side=info.shape[-1] if len(info.shape) == 3 else None)
+    if points.info.shape != info.shape:
+        raise ValueError(f"x has items of shape {points.info.shape}, the field makes {info.shape}")
+    points = in_units_of(points, info)
     n = max(50, min(MOST, len(points.raw))) if samples is None else samples
     config = checked(EvaluateConfig, "evaluate", {"samples": n, "metrics": tuple(metrics)})
     row = Evaluator(points, config, flow.device).of(flow).at(sampler_point(sampler), seed).row

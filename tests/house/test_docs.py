@@ -198,6 +198,7 @@ def sandbox(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         else:
             (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as at a prompt: what a page writes can be imported
     return tmp_path
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from pfgm.config import DataConfig
-from pfgm.data.errors import DataError
+from pfgm.data.errors import DataError, Unlike
 from pfgm.data.pictures.cache import Decoded
 from pfgm.data.pictures.picture import BadPicture, Look, Wanted, decode, fitted_size, look
 from pfgm.data.pictures.progress import progress
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 NAMED = 10
 """Pictures that an error names before it counts the rest."""
+SIZE = 32
+"""Sides to which pictures of many sizes are brought where nothing is said, in pixels."""
 BLOCK = 128
 """Pictures that are decoded together, a few at a time."""
 
@@ -64,7 +66,7 @@ def decoded(pictures: Pictures, config: DataConfig, note: str = "") -> Decoded:
     looks = [item for item in seen if isinstance(item, Look)]
     return Decoded(
         (len(names), wanted.channels, *shape),
-        _blocks(pictures, wanted, bad, len(names), config),
+        _blocks(pictures, wanted, bad, len(names), config, all(isinstance(shape, tuple) for shape in shapes)),
         lambda: _how(looks, wanted, shape, note),
     )
 
@@ -82,10 +84,11 @@ def _channels(names: Sequence[str], seen: Sequence[Look | BadPicture], config: D
     grey = [item.grey for item in seen if isinstance(item, Look)]
     if len(set(grey)) > 1:
         example = next(n for n, item in zip(names, seen, strict=True) if isinstance(item, Look) and item.grey)
-        raise DataError(
+        raise Unlike(
             "data.channels",
             f"{config.path} has {sum(grey)} grey ({example}, …) and {len(grey) - sum(grey)} colour pictures;"
             " say channels: 3 to repeat grey, or channels: 1 to make all grey",
+            {"channels": 3},
         )
     return 1 if all(grey) and grey else 3
 
@@ -107,9 +110,16 @@ def _unlike(shape: tuple[int, int] | BadPicture, common: tuple[int, int]) -> str
     return None
 
 
-def _blocks(pictures: Pictures, wanted: Wanted, bad: dict[str, str], total: int, config: DataConfig) -> Iterator[np.ndarray]:
-    """Decoded pictures in their order; at the end, or before, an error if any of them is bad."""
-    bad, done = dict(bad), 0
+def _blocks(
+    pictures: Pictures, wanted: Wanted, bad: dict[str, str], total: int, config: DataConfig, sized: bool
+) -> Iterator[np.ndarray]:
+    """Decoded pictures in their order; at the end, or before, an error if any of them is bad.
+
+    Args:
+        bad: why pictures are bad by their headers, by name.
+        sized: whether their sizes are all that is wrong with these.
+    """
+    unlike, bad, done = len(bad), dict(bad), 0
 
     def one(picture: Picture) -> np.ndarray | None:
         if picture[0] in bad:
@@ -131,7 +141,8 @@ def _blocks(pictures: Pictures, wanted: Wanted, bad: dict[str, str], total: int,
             if not bad:
                 yield np.stack(made)
     if bad or done != total:
-        raise _refusal(sorted(bad.items()), total, config)
+        refusal = _refusal(sorted(bad.items()), total, config)
+        raise Unlike("data.path", refusal.text, {"size": SIZE}) if sized and len(bad) == unlike else refusal
 
 
 def _refusal(bad: Sequence[tuple[str, str]], total: int, config: DataConfig) -> DataError:

@@ -143,7 +143,7 @@ class Block(nn.Module):
 
     def attention(self, h: Tensor) -> Tensor:
         """What every pixel gathers from all, (B, C, H, W); channels lie as head, channel, then query, key, value."""
-        q, k, v = self.qkv(self.norm2(h)).reshape(len(h), self.heads, -1, 3, h[0, 0].numel()).transpose(2, 4).unbind(3)
+        q, k, v = self.qkv(self.norm2(h)).reshape(h.shape[0], self.heads, -1, 3, h[0, 0].numel()).transpose(2, 4).unbind(3)
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, HW, C / heads)
         out: Tensor = self.proj(mixed.transpose(2, 3).reshape(h.shape))
         return out

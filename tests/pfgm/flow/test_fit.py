@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import importlib
 import json
 import logging
 import signal
@@ -19,13 +20,14 @@ from torch.utils.data import Dataset as TorchDataset
 
 import pfgm
 from pfgm.__main__ import main
-from pfgm.config import DataConfig, TrainConfig
+from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.data.given import IN_UNIT_RANGE, dataset
 from pfgm.flow.fit import _network
 from pfgm.mistakes import Mistake
 from pfgm.training.trainer import Trainer
 
+fit_module = importlib.import_module("pfgm.flow.fit")  # pfgm.flow has a function of that name
 BYTES = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
 TINY = {"network": {"width": 16, "depth": 1}, "steps": 12, "batch_size": 16, "progress": False}
 
@@ -97,6 +99,46 @@ def test_files_are_read_with_the_keys_of_a_study(tmp_path: Path) -> None:
     assert pfgm.fit(str(tmp_path / "table.csv"), data={"standardize": True}, **TINY).sample(2).shape == (2, 2)
 
 
+def test_pictures_of_a_newcomer_are_made_alike(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of many sizes, grey and in colour: what a folder of photos is; evaluate brings them to the field's size."""
+    for k, image in enumerate(BYTES[:12]):
+        made = Image.fromarray(image).resize((40 + k, 50 - k))
+        (made if k % 2 else made.convert("RGB")).save(tmp_path / f"{k}.png")
+    with caplog.at_level(logging.WARNING):
+        field = pfgm.fit(tmp_path, **{**TINY, "steps": 1})
+    assert field.process.info.shape == (3, 32, 32)
+    assert [record.message for record in caplog.records] == [
+        f"the pictures differ in {key} and were made alike; data={{'{key}': {value}}} says the same"
+        for key, value in (("channels", 3), ("size", 32))
+    ]
+    smaller = pfgm.fit(tmp_path, data={"size": 8, "channels": 1}, **{**TINY, "steps": 1})
+    found = pfgm.evaluate(smaller, tmp_path, samples=50, metrics=["neighbours"], data={"channels": 1}, solver="euler", steps=1)
+    assert found["status"] == "complete"
+    (tmp_path / "broken.png").write_bytes(b"none")  # which no size cures
+    with pytest.raises(Mistake, match=r"12 of 13 pictures in .* cannot be used"):
+        pfgm.fit(tmp_path, **TINY)
+
+
+def test_columns_of_different_scale_are_trained_alike(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And samples are compared with data in the field's units, whatever units these are read in."""
+    x = np.random.default_rng(0).normal(size=(60, 3)) * [1e4, 1.0, 0.0] + [0.0, 5.0, 3.0]
+    np.savetxt(tmp_path / "table.csv", x, delimiter=",", header="a,b,c", comments="")
+    with caplog.at_level(logging.WARNING):
+        field = pfgm.fit(tmp_path / "table.csv", **TINY)
+    scale = field.process.info.scale
+    assert scale is not None and float(scale[0] / scale[1]) == pytest.approx(x[:, 0].std() / x[:, 1].std(), rel=1e-5)
+    (record,) = caplog.records
+    assert "trained as if all had 1; data={'standardize': False} leaves them" in record.message
+    keys = {"samples": 60, "metrics": ["fid"], "solver": "heun2", "steps": 3}
+    plain = pfgm.evaluate(field, tmp_path / "table.csv", **keys)
+    units = pfgm.evaluate(field, tmp_path / "table.csv", data={"standardize": True}, **keys)
+    for name in ("fid", "fid_half", "fid_gaussian"):
+        assert plain[name] == pytest.approx(units[name], rel=1e-4), name
+    assert pfgm.fit(x, data={"standardize": False}, **TINY).process.info.scale is None
+    assert pfgm.fit(x[:, 1:], **TINY).process.info.scale is None  # a constant column is no small one
+    assert pfgm.fit(x[:, 1:2] / 100, **TINY).process.info.scale is not None
+
+
 @pytest.mark.parametrize(
     ("shape", "name"), [((2,), "mlp"), ((1, 8, 8), "mlp"), ((3, 32, 32), "unet"), ((1, 28, 28), "unet"), ((1, 30, 30), "mlp")]
 )
@@ -109,11 +151,36 @@ def test_the_network_follows_the_shape(shape: tuple[int, ...], name: str) -> Non
         assert pfgm.fit(x, **{**TINY, "network": None, "steps": 1, "batch_size": 2}).sample(1, steps=1).shape == (1, *shape)
 
 
+def test_little_time_takes_an_mlp_for_images(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the speed of this machine: the steps that fit are given."""
+    asked = []
+
+    def few(points: object, network: NetworkConfig, *rest: object) -> tuple[int, int]:
+        asked.append(network.name)
+        return (2, 1)
+
+    monkeypatch.setattr(fit_module, "_steps", few)
+    x, keys = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1, {"batch_size": 4, "progress": False}
+    with caplog.at_level(logging.WARNING):
+        assert pfgm.fit(x, minutes=1, **keys).network_config.name == "mlp"
+    assert asked == ["unet", "mlp"]
+    assert "a U-Net would take 2 steps in this time" in caplog.records[0].message
+    assert pfgm.fit(x, minutes=1, network="unet", **keys).network_config.name == "unet"
+    monkeypatch.setattr(fit_module, "FEW", 2)
+    assert pfgm.fit(x, minutes=1, **keys).network_config.name == "unet"
+
+
 def test_minutes_give_the_steps() -> None:
     """More minutes, more steps; and it ends by the time, however slow the machine becomes."""
     started = time.perf_counter()
     keys = {key: value for key, value in TINY.items() if key != "steps"}
-    field = pfgm.fit("rings", minutes=0.02, **keys)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        field = pfgm.fit("rings", minutes=0.02, **keys)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     assert field.process.train.steps >= 1
     assert time.perf_counter() - started < 60
 
@@ -146,6 +213,7 @@ def test_evaluate_gives_the_metrics_with_their_anchors() -> None:
         ("rings", {"stepz": 3}, "train.stepz: no such key; use steps"),
         ("rings", {"network": {"widht": 3}}, "network.widht: no such key; use width"),
         ("rings", {"sigma": -1.0}, "train.sigma: "),
+        ("digits", {"data": {"siez": 3}}, "data.siez: no such key; use size"),
         ("rings", {"minutes": 1, "steps": 4}, "minutes: must be above 0, and alone without steps"),
         ("rings", {"minutes": 0}, "minutes: must be above 0"),
         ("no such thing", {}, "data.path: 'no such thing' is neither a file or folder nor a data set"),
