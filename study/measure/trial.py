@@ -44,6 +44,7 @@ from study.measure.tracking import Tracker
 from study.measure.tuned import tuned_levels_of
 from study.measure.writing import RowWriter
 from study.plan.cell import Cell
+from study.plan.identity import solved_by
 from study.plan.trial import Trial
 from study.rows.storage import Place, StorageError
 
@@ -189,7 +190,7 @@ def _run_trial(job: Job, cells: list[Cell]) -> None:
 def _measure(job: Job, whole: Measurement, cell: Cell) -> Measured:
     """One row's measurements, of the field or of the field disturbed as the cell says."""
     sampler, seed = cell.sampler.config, cell.seed_sample
-    tuned = tuned_levels_of(job.store, job.trial.train_id, whole.flow, sampler)
+    tuned = tuned_levels_of(job.store, job.trial.train_id, whole.flow, sampler, solved_by(job.config, sampler))
     if cell.disturbance is None:
         return whole.at(sampler, seed, tuned=tuned)
     (kind, level), noise = cell.disturbance, None
