@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -82,6 +82,12 @@ class Model(BaseModel):
     """A section of search.yaml: frozen, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Keys of parts from outside this package."""
+
+    def stored(self, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
+        """Return the section for a file: one who reads it has perhaps no keys of parts that were not chosen."""
+        return {k: v for k, v in self.model_dump(mode=mode).items() if v is not None or k not in self.added}
 
 
 def checked(model: type[M_], section: str, values: Mapping[str, object]) -> M_:
@@ -162,6 +168,7 @@ def _grow(model: type[Model], kinds: Registry[Any], name: str) -> None:
             raise Mistake(kinds.kind, f"the own key '{key}' of {name} is another key already; rename it")
     for found in below:
         found.model_fields.update(fields)
+        found.added |= fields.keys()
         for key in fields:
             setattr(found, key, None)  # for those that were made before
         found.model_rebuild(force=True)

@@ -85,10 +85,10 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, addr
                 logging_level=logging.ERROR,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=str(reaper.folder / "ray"),
-                runtime_env=_environment(config),
+                runtime_env=_environment(config) or None,
             )
         else:
-            _join(address, f"{address_from} {address}", {"env_vars": WORKER, **(_environment(config) or {})})
+            _join(address, f"{address_from} {address}", config)
             _check_nodes(config)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
@@ -101,14 +101,12 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, addr
         reaper.finish()
 
 
-def _environment(config: StudyConfig) -> dict[str, object] | None:
-    """What the workers of a study need that this package is not: its plug-ins, sent to them."""
-    if not config.plugins:
-        return None
-    return {"py_modules": shipped(config.origins), "excludes": ["__pycache__"]}
+def _environment(config: StudyConfig) -> dict[str, object]:
+    """What the workers of a study are sent: its plug-ins."""
+    return {"py_modules": shipped(config.origins), "excludes": ["__pycache__"]} if config.plugins else {}
 
 
-def _join(address: str, shown: str, environment: dict[str, object]) -> None:
+def _join(address: str, shown: str, config: StudyConfig) -> None:
     """Join a standing cluster; ``shown`` is how errors call the address."""
     try:
         if "://" in address:
@@ -119,7 +117,7 @@ def _join(address: str, shown: str, environment: dict[str, object]) -> None:
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env=environment,
+            runtime_env={"env_vars": WORKER, **_environment(config)},
         )
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split()).partition(". ")[0][:200]

@@ -206,7 +206,7 @@ def _origin(name: str) -> Path | None:
     if file is None and name != "__main__":
         try:
             spec = importlib.util.find_spec(name)
-        except ModuleNotFoundError:
+        except (ModuleNotFoundError, ValueError):  # ValueError: of a module that was made by hand
             return None
         file = spec.origin if spec is not None and spec.has_location else None
     return Path(os.path.abspath(file)) if file else None

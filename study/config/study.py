@@ -169,7 +169,7 @@ class StudyConfig:
         if self.field is not None:
             return {"field": self.field.model_dump(), "search": {}}
         search = {"train": {key: d.dump() for key, d in self.search_train.items()}}
-        return {"network": self.network.model_dump(mode="json"), "train": self._complete("train"), "search": search}
+        return {"network": self.network.stored("json"), "train": self._complete("train"), "search": search}
 
     def _complete(self, group: str) -> dict[str, Any]:
         """Declared keys with every default filled in, unless the search decides which keys there are."""

@@ -71,6 +71,36 @@ def test_a_worker_imports_what_was_sent_to_it(measured: tuple[Path, Path]) -> No
     assert workers and all("py_modules_files" in place for place in workers)
 
 
+ALONE = """
+import sys
+import pfgm
+from pfgm.config import NetworkConfig, TrainConfig
+
+def told(place):
+    try:
+        return pfgm.load_field(place).network_config.name
+    except ValueError as error:
+        return str(error)
+
+own, plain = sys.argv[1], "plain"
+if len(sys.argv) == 2:
+    import my_data, my_head, my_network, my_objective, my_process
+    trainer = pfgm.Trainer(pfgm.load_data(pfgm.config.DataConfig(name="arc")), NetworkConfig(width=8), TrainConfig(steps=1), 0)
+    list(trainer.run())
+    pfgm.Field.from_trainer(trainer).save(plain)
+print(told(own), told(plain), sep="\\n")
+"""
+
+
+def test_a_field_is_read_where_its_parts_are_imported(measured: tuple[Path, Path]) -> None:
+    """And a field of this package's parts everywhere, though those of others were there when it was trained."""
+    folder = measured[0]
+    field = next(path for path in (folder / "results" / "fields").iterdir() if (path / "field.json").is_file())
+    assert run(folder, "-c", ALONE, str(field)).stdout.split("\n")[:2] == ["linear", "mlp"]
+    missing, plain = run(folder, "-c", ALONE, str(field), "without").stdout.split("\n")[:2]
+    assert missing == f"{field}: no network 'linear' here; import the module that registers it" and plain == "mlp"
+
+
 def test_rows_of_another_source_are_refused(measured: tuple[Path, Path]) -> None:
     folder = measured[0]
     shown = json.loads((folder / "results" / "own-parts" / "plugins.json").read_text(encoding="utf-8"))
@@ -84,8 +114,6 @@ def test_rows_of_another_source_are_refused(measured: tuple[Path, Path]) -> None
         r"restore it, or give a new name\n",
         done.stderr,
     ), done.stderr
-    again = run(folder, "-m", "study.run", "search.yaml", "--no-report")
-    assert again.returncode == 0 and "finished, nothing to do" in again.stdout
 
 
 IDENTITIES = """
