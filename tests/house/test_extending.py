@@ -137,6 +137,15 @@ for name in sys.argv[1:]:
     file.write_text(text + "# changed")
     found[name] = identities()
     file.write_text(text)
+plugins._origin_of.cache_clear()
+config = load_study_config("search.yaml")
+plugins.load_shipped(config.plugins, config.origins)
+file.write_text(text + "# changed")
+plugins._check_same.cache_clear()
+try:
+    plugins.load_shipped(config.plugins, config.origins)
+except RuntimeError as error:
+    found["told"] = str(error)
 print(json.dumps(found))
 """
 
@@ -148,6 +157,7 @@ def test_identities_change_with_the_source_of_what_they_depend_on(tmp_path: Path
     done = run(tmp_path, "-c", IDENTITIES, *trained, *sampled, "my_features", "my_metric")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
+    assert found.pop("told") == "the plug-in my_metric changed while the study ran; start it again"
     train_id, _, cell_id = before = found["before"]
     assert found["again"] == before and found["my_metric"] == before, "a metric can be added; it is no part of a cell"
     others = [found[name] for name in trained]

@@ -42,6 +42,8 @@ MODULES = {
     "wrong_word": 'import pfgm\n@pfgm.register("grid", "two words")\ndef grid(T, t_min, steps, clock): ...\n',
     "twice": NETWORK.replace("{name}", "twice") + NETWORK.replace("{name}", "twice"),
     "colorsys": METRIC,
+    "column": METRIC.replace("own_metric", "other").replace("metric_own", "metric_fid"),
+    "no_prefix": METRIC.replace("own_metric", "other").replace("metric_own", "status"),
     "package/__init__": "",
     "package/parts": METRIC,
 }
@@ -64,6 +66,8 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "wrong kind": ({"plugins": ["wrong_kind"]}, "register: no kind 'sampler'; use solver"),
     "wrong part": ({"plugins": ["wrong_part"]}, "solver: 'x' must be a pfgm.sampling.solvers.Solver, got 1"),
     "wrong word": ({"plugins": ["wrong_word"]}, "grid: the name 'two words' is no plain word"),
+    "column": ({"plugins": ["column"]}, "(column.py:4): metric: column 'metric_fid' of other is that of another, or does not"),
+    "no prefix": ({"plugins": ["no_prefix"]}, "column 'status' of other is that of another, or does not begin with"),
     "hidden": ({"plugins": ["colorsys"]}, "not the colorsys.py beside this file; give yours another name"),
     "one word": ({"plugins": "good"}, "search.yaml:8: plugins: must be a list of modules such as"),
     "a path": ({"plugins": ["good.py/x"]}, "plugins.0: must be a list of modules such as"),
