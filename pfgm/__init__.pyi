@@ -22,6 +22,7 @@ from pfgm.flow.trained import Field as Field
 from pfgm.metrics.measure import evaluate as evaluate
 from pfgm.prior.latent import Latents as Latents
 from pfgm.prior.latent import interpolate as interpolate
+from pfgm.registry import register as register
 from pfgm.sampling.integrate import integrate as integrate
 from pfgm.sampling.likelihood import log_likelihood as log_likelihood
 from pfgm.training.trainer import Trainer as Trainer

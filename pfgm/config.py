@@ -6,44 +6,36 @@ A stored field carries these models as JSON. An unknown key is an error; a key o
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_validator
 
-from pfgm.kinds import Integer, Model, Positive, PositiveInt, joined, whole, with_defaults
+from pfgm.kinds import Integer, Model, Named, Positive, PositiveInt, joined, whole, with_defaults
 from pfgm.mistakes import Mistake
-from pfgm.registry import FEATURES, GRIDS, METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
+from pfgm.registry import FEATURES, GRIDS, HEADS, METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
 
 OWN_GRIDS = ("own", "tuned")
 """Grids whose heights are other ones for each sample."""
 
-if TYPE_CHECKING:
-    NetworkName: TypeAlias = str
-    ProcessName: TypeAlias = str
-    ObjectiveName: TypeAlias = str
-    SolverName: TypeAlias = str
-    GridName: TypeAlias = str
-    MetricName: TypeAlias = str
-    FeaturesName: TypeAlias = str
-else:  # names as they stand in the registry when this module is loaded
-    NetworkName, ProcessName = Literal[NETWORKS.names()], Literal[PROCESSES.names()]
-    ObjectiveName, SolverName = Literal[OBJECTIVES.names()], Literal[SOLVERS.names()]
-    GridName = Literal[(*GRIDS.names(), "native", *OWN_GRIDS)]
-    MetricName, FeaturesName = Literal[METRICS.names()], Literal[FEATURES.names()]
-
 REFERENCE_OBJECTIVES = ("normalized", "reference")
 """Objectives whose target is computed over a reference batch."""
+
+
+def objectives_of(process: str) -> tuple[str, ...]:
+    """Return the objectives of a process, its default first: those that it names, and those from outside that name it."""
+    added = (name for name in OBJECTIVES if OBJECTIVES.home(name) and process in OBJECTIVES[name].processes)
+    return (*PROCESSES[process].objectives, *added)
 
 
 def foreign_train_keys(process: str, objective: str | None = None) -> set[str]:
     """Return the keys of ``train`` without meaning under a process and an objective (None: its own)."""
     if process not in PROCESSES:
         return set()
-    kind = PROCESSES[process]
-    foreign = {key for _, other in PROCESSES.items() for key in other.Keys.model_fields} - set(kind.Keys.model_fields)
-    if objective not in kind.objectives:
+    own, able = PROCESSES[process].Keys.model_fields, objectives_of(process)
+    foreign = {key for _, other in PROCESSES.items() for key in other.Keys.model_fields} - set(own)
+    if objective not in able:
         foreign |= {"objective"} if objective is not None else set()
-        objective = kind.objectives[0]
+        objective = able[0]
     foreign |= {"gamma"} if objective != "normalized" else set()
     return foreign | ({"reference_batch_size"} if objective not in REFERENCE_OBJECTIVES else set())
 
@@ -84,7 +76,7 @@ class DataConfig(Model):
 class NetworkConfig(Model):
     """Architecture of the field network."""
 
-    name: NetworkName = "mlp"
+    name: Annotated[str, Named(NETWORKS)] = "mlp"
     """ddpmpp: the network of the PFGM papers, process pfgm alone. edm: that of EDM and PFGM++, with one of their heads."""
     width: PositiveInt = 512
     """mlp: hidden width. unet, ddpmpp: channels at full resolution. edm: channels over `channel_mult`."""
@@ -94,7 +86,7 @@ class NetworkConfig(Model):
     """Process pfgm: add a denoiser's skip to the output; false: raw numbers are the field, as in the papers and ddpmpp."""
     root_below: Positive | None = None
     """skip: false: height, in data units, where the reading passes from the quadratic's root to v_t (default γ)."""
-    head: Literal["edm", "vp", "ve"] | None = None
+    head: Annotated[str, Named(HEADS)] | None = None
     """The published reading of an output, of EDM and PFGM++ or of the SDEs (default: the head that all processes share)."""
     sigma_data: Positive | None = None
     """head edm: σ_data, the width of the data that the head counts with, in data units, above 0 (default 0.5)."""
@@ -107,13 +99,14 @@ class NetworkConfig(Model):
         if name in NETWORKS:
             values = with_defaults(values, name, NETWORKS, f"this one is {name}")
             if not NETWORKS[name].skips and values.setdefault("skip", False) is True:
-                as_it_is = "is the field as it is, as in the papers"
-                raise Mistake("skip", f"the output of {name} {as_it_is}; write false, or use name: unet")
+                raise Mistake("skip", f"the output of {name} is the field itself, as in the papers; write false, or use unet")
         if values.get("root_below") is not None and values.get("skip", True) is not False:
             raise Mistake("root_below", "says how a plain head is read; add skip: false, or remove it")
         if values.get("head") is not None and values.get("skip", True) is False:
             raise Mistake("head", "reads a denoiser, and skip: false reads the output as the field; remove one of the two")
-        if values.get("head") == "edm":
+        if (head := values.get("head")) is None or str(head) in HEADS:
+            values = with_defaults(values, head if head is None else str(head), HEADS, f"this one has {head or 'none'}")
+        if head == "edm":
             values["sigma_data"] = values.get("sigma_data") or 0.5
         elif values.get("sigma_data") is not None:
             raise Mistake("sigma_data", "belongs to head edm; add head: edm, or remove it")
@@ -121,15 +114,15 @@ class NetworkConfig(Model):
 
 
 if not TYPE_CHECKING:
-    NetworkConfig = joined(NetworkConfig, NETWORKS)
+    NetworkConfig = joined(NetworkConfig, NETWORKS, HEADS)
 
 
 class _Trained(Model):
     """The first keys of a training point."""
 
-    process: ProcessName = "pfgm"
+    process: Annotated[str, Named(PROCESSES)] = "pfgm"
     """Which generative process is trained: PFGM, PFGM++, or diffusion as the probability-flow ODE of the VE or VP SDE."""
-    objective: ObjectiveName | None = None
+    objective: Annotated[str, Named(OBJECTIVES)] | None = None
     """Default: `normalized` for pfgm, `denoise` for the others."""
     gamma: Positive | None = None
     """Normalisation constant γ in data units (objective `normalized` only, default 5)."""
@@ -172,7 +165,7 @@ class TrainConfig(_Trained):
             return values
         values = with_defaults(values, process, PROCESSES, f"this run uses process {process}")
         if values.get("objective") is None:
-            values["objective"] = PROCESSES[process].objectives[0]
+            values["objective"] = objectives_of(process)[0]
         uses_gamma = values["objective"] == "normalized"
         if uses_gamma and values.get("gamma") is None:
             values["gamma"] = 5.0
@@ -182,26 +175,19 @@ class TrainConfig(_Trained):
         if uses_reference and values.get("reference_batch_size") is None:
             values["reference_batch_size"] = "all"
         if not uses_reference and values.get("reference_batch_size") is not None:
-            raise Mistake(
-                "reference_batch_size",
-                f"belongs to objectives {', '.join(REFERENCE_OBJECTIVES)}, this run uses {values['objective']}; remove it",
-            )
+            able = f"objectives {', '.join(REFERENCE_OBJECTIVES)}"
+            raise Mistake("reference_batch_size", f"belongs to {able}, this run uses {values['objective']}; remove it")
         return values
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        kind = PROCESSES[self.process]
-        kind.Keys.of(self).check()
-        if self.objective not in kind.objectives:
-            raise Mistake(
-                "objective", f"{self.objective} does not go with process {self.process}; use {' or '.join(kind.objectives)}"
-            )
+        PROCESSES[self.process].Keys.of(self).check()
+        if self.objective not in (able := objectives_of(self.process)):
+            raise Mistake("objective", f"{self.objective} does not go with process {self.process}; use {' or '.join(able)}")
         reference = self.reference_batch_size
         if isinstance(reference, int) and reference < self.batch_size:
-            raise Mistake(
-                "reference_batch_size",
-                f"must be at least batch_size, got {reference} and {self.batch_size}; lower batch_size or raise it",
-            )
+            got = f"got {reference} and {self.batch_size}; lower batch_size or raise it"
+            raise Mistake("reference_batch_size", f"must be at least batch_size, {got}")
         return self
 
 
@@ -219,7 +205,7 @@ class SamplerConfig(Model):
     """Multiple of the rule's T; give T or T_ratio, not both."""
     t_min: Positive = 1e-3
     """Height where the ODE ends, in data units, above 0 and below T."""
-    solver: SolverName = "pc3"
+    solver: Annotated[str, Named(SOLVERS)] = "pc3"
     """Adaptive: dopri5 (the default where rtol or atol is given), bosh3, adaptive_heun, dopri8. Fixed steps: euler, midpoint,
     heun2, rk4, multistep2, pc2, pc3, ipndm4."""
     rtol: Positive | None = None
@@ -228,7 +214,7 @@ class SamplerConfig(Model):
     """Absolute tolerance of the state that is solved for, in data units (vp: x/√(1 + t²)); `same` (default): equal to rtol."""
     steps: PositiveInt | None = None
     """Steps of a fixed-step solver (default 24 for pc2, pc3 and ipndm4, else 16)."""
-    grid: GridName | None = None
+    grid: Annotated[str, Named(GRIDS, ("native", *OWN_GRIDS))] | None = None
     """Heights of a fixed-step solver: log (default), rho (EDM's ρ = 7), rho5 (ρ = 5; default of pc2, pc3 and ipndm4), time
     (equal steps of its own time), native, as the process was published (log for pfgm and ve, rho for pfgmpp, time for vp), own:
     other heights for each sample, tuned: chosen for the field. The last two need pc2, pc3, multistep2 or ipndm4."""
@@ -271,9 +257,9 @@ class EvaluateConfig(Model):
 
     samples: PositiveInt = 1797
     """Samples that are drawn for each row, 50 or more."""
-    metrics: tuple[MetricName, ...] = ("fid", "precision_recall", "neighbours", "solver_error")
+    metrics: tuple[Annotated[str, Named(METRICS)], ...] = ("fid", "precision_recall", "neighbours", "solver_error")
     """What is measured of the samples of each row; every name once."""
-    features: FeaturesName | None = None
+    features: Annotated[str, Named(FEATURES)] | None = None
     """Feature network of the distances (default: the data set's own, else `random` for images and `pixels` for vectors)."""
     weights: str | None = None
     """Weight file of `inception` (default: the standard one, downloaded once)."""

@@ -13,9 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError, core_schema
 
 from pfgm.mistakes import Mistake, raised
 
@@ -35,6 +45,34 @@ def whole(value: T_) -> T_ | int:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+@dataclass(frozen=True)
+class Named:
+    """A word that names a part, of those that are registered when it is checked: ``Annotated[str, Named(SOLVERS)]``.
+
+    Args:
+        kinds: the parts.
+        more: words that the key takes beside their names.
+    """
+
+    kinds: Registry[Any]
+    more: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All words that the key takes."""
+        return (*self.kinds.names(), *self.more)
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> core_schema.CoreSchema:
+        """What pydantic asks for."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def _check(self, name: object) -> object:
+        if isinstance(name, str) and name in self.names:
+            return name
+        *others, last = (f"'{each}'" for each in self.names)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+
+
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 Integer = Annotated[int, BeforeValidator(whole), Field(strict=True)]
 PositiveInt = Annotated[Integer, Field(gt=0)]
@@ -44,6 +82,12 @@ class Model(BaseModel):
     """A section of search.yaml: frozen, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Keys of parts from outside this package."""
+
+    def stored(self, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
+        """Return the section for a file: one who reads it has perhaps no keys of parts that were not chosen."""
+        return {k: v for k, v in self.model_dump(mode=mode).items() if v is not None or k not in self.added}
 
 
 def checked(model: type[M_], section: str, values: Mapping[str, object]) -> M_:
@@ -87,32 +131,66 @@ class Keys(Model):
         """
 
 
-def joined(base: type[M_], kinds: Registry[Any]) -> type[M_]:
-    """Return ``base`` with the keys of every part of a kind, all of them null until a part is chosen."""
+def joined(base: type[M_], *registries: Registry[Any]) -> type[M_]:
+    """Return ``base`` with the keys of every part of some kinds, all of them null until a part is chosen.
+
+    A part that is registered later brings its keys too: into this model, and those below it.
+    """
     fields: dict[str, Any] = {}
-    for name in kinds:
-        hints = get_type_hints(kinds[name].Keys, include_extras=True)
-        fields |= {key: (hints[key] | None, None) for key in kinds[name].Keys.model_fields}
-    return create_model(base.__name__, __base__=base, __module__=base.__module__, **fields)
+    for kinds in registries:
+        for name in kinds:
+            fields |= {key: (hint, None) for key, hint in _hints(kinds[name]).items()}
+    model = create_model(base.__name__, __base__=base, __module__=base.__module__, **fields)
+    for kinds in registries:
+        kinds.follow(partial(_grow, model, kinds))
+    return model
 
 
-def with_defaults(values: Mapping[str, object], name: str, kinds: Registry[Any], called: str) -> dict[str, object]:
+def _hints(part: Any) -> dict[str, Any]:
+    hints = get_type_hints(part.Keys, include_extras=True)
+    return {key: hints[key] | None for key in part.Keys.model_fields}
+
+
+def _grow(model: type[Model], kinds: Registry[Any], name: str) -> None:
+    """Give a model, and those below it, the keys of one more part.
+
+    Raises:
+        Mistake: a key of this name is there, and is another one.
+    """
+    below = [model]
+    for found in below:
+        below += found.__subclasses__()
+    shared = {key for other in kinds for key in kinds[other].Keys.model_fields if other != name}
+    fields = {key: FieldInfo.from_annotated_attribute(hint, None) for key, hint in _hints(kinds[name]).items()}
+    for key, field in fields.items():
+        there = next((found.model_fields[key] for found in below if key in found.model_fields), None)
+        if there is not None and (key not in shared or there.annotation != field.annotation):
+            raise Mistake(kinds.kind, f"the own key '{key}' of {name} is another key already; rename it")
+    for found in below:
+        found.model_fields.update(fields)
+        found.added |= fields.keys()
+        for key in fields:
+            setattr(found, key, None)  # for those that were made before
+        found.model_rebuild(force=True)
+
+
+def with_defaults(values: Mapping[str, object], name: str | None, kinds: Registry[Any], called: str) -> dict[str, object]:
     """Return the values with the defaults of the chosen part; keys of another part are refused.
 
     Args:
         values: a section as it stands in search.yaml.
-        name: the chosen part.
+        name: the chosen part; None where none is.
         kinds: all parts of its kind.
         called: the end of the refusal, ``this run uses process pfgm``.
     Raises:
         ValueError: a key belongs to another part.
     """
-    filled = dict(values)
+    filled, own = dict(values), kinds[name].Keys.model_fields if name else {}
     for other in kinds:
         for key, default in kinds[other].Keys.defaults().items():
             if other == name:
                 filled[key] = default if filled.get(key) is None else filled[key]
-            elif filled.get(key) is not None and key not in kinds[name].Keys.model_fields:
+            elif filled.get(key) is not None and key not in own:
                 raise Mistake(key, f"belongs to {kinds.kind} {other}, {called}; remove it")
     return filled
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ast
 import difflib
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from pfgm.mistakes import Mistake
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pfgm.kinds import NetworkKind
     from pfgm.metrics.card import Metric
     from pfgm.metrics.features.kind import FeatureKind
+    from pfgm.networks.published import Head
     from pfgm.process.base import Process
     from pfgm.sampling.grids import Grid
     from pfgm.sampling.solvers import Solver
@@ -32,19 +34,21 @@ class Registry(Generic[T]):
 
     Args:
         kind: what a part is called in messages: ``process``.
+        card: ``module:class`` of what every part is, or is a class below.
         parts: name → ``module:object``. The order is that of messages and tables.
     """
 
-    def __init__(self, kind: str, **parts: str) -> None:
-        self.kind, self._parts = kind, dict(parts)
+    def __init__(self, kind: str, card: str = "builtins:object", **parts: str) -> None:
+        self.kind, self.card, self._parts = kind, card, dict(parts)
         self._loaded: dict[str, T] = {}
+        self._own = frozenset(parts)
+        self._followers: list[Callable[[str], None]] = []
 
     def __getitem__(self, name: str) -> T:
         if name not in self._parts:
             raise KeyError(str(self.mistake(name)))
         if name not in self._loaded:
-            module, _, attribute = self._parts[name].partition(":")
-            self._loaded[name] = cast(T, getattr(import_module(module), attribute))
+            self._loaded[name] = cast(T, found_at(self._parts[name]))
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -65,7 +69,7 @@ class Registry(Generic[T]):
         return ((name, self[name]) for name in self)
 
     def register(self, name: str, part: str) -> None:
-        """Add a part from outside this package.
+        """Add a part from outside this package, which is imported when it is first asked for.
 
         Args:
             name: how search.yaml calls the part.
@@ -73,9 +77,51 @@ class Registry(Generic[T]):
         Raises:
             ValueError: the name is taken by another part.
         """
-        if self._parts.get(name, part) != part:
-            raise ValueError(f"{self.kind}: the name '{name}' is taken by {self._parts[name]}; choose another")
-        self._parts[name] = part
+        self._add(name, part)
+
+    def put(self, name: str, part: T, place: str) -> None:
+        """Add a part from outside this package that is there already.
+
+        Args:
+            name: how search.yaml calls the part.
+            part: the part itself.
+            place: ``module:line`` where this is said; in a notebook it may be said again.
+        Raises:
+            ValueError: the name is no word, or taken; or the part is of another kind.
+        """
+        card = cast(type, found_at(self.card))
+        if not name.isidentifier():
+            raise ValueError(f"{self.kind}: the name {name!r} is no plain word; write letters, digits and underscores")
+        if not (isinstance(part, type) and issubclass(part, card)) and not isinstance(part, card):
+            raise ValueError(f"{self.kind}: '{name}' must be a {self.card.replace(':', '.')}, got {part!r}")
+        self._add(name, place, part)
+
+    def _add(self, name: str, place: str, part: T | None = None) -> None:
+        taken = self._parts.get(name, place)
+        if taken != place and not (taken.startswith("__main__:") and place.startswith("__main__:")):
+            raise ValueError(f"{self.kind}: the name '{name}' is taken by {taken}; choose another")
+        self._parts[name] = place
+        if part is not None:
+            self._loaded[name] = part
+        try:
+            for follow in self._followers:
+                follow(name)
+        except Exception:
+            del self._parts[name]
+            self._loaded.pop(name, None)
+            raise
+
+    def follow(self, follower: Callable[[str], None]) -> None:
+        """Have a function called with every name that is added from now on; what it raises refuses the part."""
+        self._followers.append(follower)
+
+    def home(self, name: str | None) -> str | None:
+        """Return the module outside this package that brought a part; None for a part of this package."""
+        return None if name is None or name in self._own or name not in self._parts else self._parts[name].partition(":")[0]
+
+    def homes(self) -> set[str]:
+        """Return all of these modules."""
+        return {home for name in self if (home := self.home(name))}
 
     def mistake(self, name: str) -> Mistake:
         """Return what to say of a name that is not there: all names, or the nearest."""
@@ -84,8 +130,15 @@ class Registry(Generic[T]):
         return Mistake(self.kind, f"unknown '{name}'; {hint}")
 
 
+def found_at(place: str) -> object:
+    """Return the object of ``module:object``."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 READERS: Registry[Reader] = Registry(
     "data set",
+    "pfgm.data.items:Reader",
     digits="pfgm.data.readers.digits:DIGITS",
     fashion_mnist="pfgm.data.readers.idx:FASHION_MNIST",
     cifar10="pfgm.data.readers.cifar:CIFAR10",
@@ -101,13 +154,22 @@ READERS: Registry[Reader] = Registry(
 )
 NETWORKS: Registry[NetworkKind] = Registry(
     "network",
+    "pfgm.kinds:NetworkKind",
     mlp="pfgm.networks.mlp:MLP",
     unet="pfgm.networks.unet:UNET",
     ddpmpp="pfgm.networks.ddpmpp:DDPMPP",
     edm="pfgm.networks.edm.unet:EDM",
 )
+HEADS: Registry[type[Head]] = Registry(
+    "head",
+    "pfgm.networks.published:Head",
+    edm="pfgm.networks.published:EdmHead",
+    vp="pfgm.networks.published:VpHead",
+    ve="pfgm.networks.published:VeHead",
+)
 PROCESSES: Registry[type[Process]] = Registry(
     "process",
+    "pfgm.process.base:Process",
     pfgm="pfgm.process.pfgm:Pfgm",
     pfgmpp="pfgm.process.pfgmpp:Pfgmpp",
     ve="pfgm.process.diffusion:Ve",
@@ -115,6 +177,7 @@ PROCESSES: Registry[type[Process]] = Registry(
 )
 OBJECTIVES: Registry[Objective] = Registry(
     "objective",
+    "pfgm.training.objectives:Objective",
     normalized="pfgm.training.objectives:normalized",
     raw="pfgm.training.objectives:raw",
     denoise="pfgm.training.objectives:denoise",
@@ -122,6 +185,7 @@ OBJECTIVES: Registry[Objective] = Registry(
 )
 SOLVERS: Registry[Solver] = Registry(
     "solver",
+    "pfgm.sampling.solvers:Solver",
     dopri5="pfgm.sampling.solvers:DOPRI5",
     bosh3="pfgm.sampling.solvers:BOSH3",
     adaptive_heun="pfgm.sampling.solvers:ADAPTIVE_HEUN",
@@ -137,6 +201,7 @@ SOLVERS: Registry[Solver] = Registry(
 )
 GRIDS: Registry[Grid] = Registry(
     "grid",
+    "collections.abc:Callable",
     log="pfgm.sampling.grids:log",
     rho="pfgm.sampling.grids:rho",
     rho5="pfgm.sampling.grids:rho5",
@@ -144,6 +209,7 @@ GRIDS: Registry[Grid] = Registry(
 )
 FEATURES: Registry[FeatureKind] = Registry(
     "features",
+    "pfgm.metrics.features.kind:FeatureKind",
     digits="pfgm.metrics.features.classifiers:DIGITS",
     fashion_mnist="pfgm.metrics.features.classifiers:FASHION_MNIST",
     inception="pfgm.metrics.features.inception:INCEPTION",
@@ -152,6 +218,7 @@ FEATURES: Registry[FeatureKind] = Registry(
 )
 METRICS: Registry[Metric] = Registry(
     "metric",
+    "pfgm.metrics.card:Metric",
     fid="pfgm.metrics.cards:FID",
     fid_infinity="pfgm.metrics.cards:FID_INFINITY",
     kid="pfgm.metrics.cards:KID",
@@ -163,6 +230,42 @@ METRICS: Registry[Metric] = Registry(
     prior_error="pfgm.metrics.cards:PRIOR_ERROR",
     likelihood="pfgm.metrics.cards:LIKELIHOOD",
 )
+
+
+KINDS: dict[str, Registry[Any]] = {
+    "data": READERS, "network": NETWORKS, "head": HEADS, "process": PROCESSES, "objective": OBJECTIVES,
+    "solver": SOLVERS, "grid": GRIDS, "features": FEATURES, "metric": METRICS,
+}  # fmt: skip
+"""Every kind of part, by the name under which `register` takes one."""
+
+
+@overload
+def register(kind: str, name: str) -> Callable[[T], T]: ...
+@overload
+def register(kind: str, name: str, part: T) -> T: ...
+def register(kind: str, name: str, part: object = None) -> object:
+    """Add a part of one's own; search.yaml then knows it by name. Without ``part``, a decorator.
+
+    A study names the module that does this under ``plugins``.
+
+    Args:
+        kind: data, network, head, process, objective, solver, grid, features or metric.
+        name: how search.yaml calls the part.
+        part: the card, class or function that `pfgm.registry` lists for parts of this kind; it is returned as it is.
+    Raises:
+        ValueError: no such kind, a name that is taken, or a part of another kind.
+    """
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+        raise ValueError(f"register: no kind {kind!r}; use {near[0] if near else 'one of ' + ', '.join(KINDS)}")
+    caller = sys._getframe(1)
+    place = f"{caller.f_globals.get('__name__', '__main__')}:{caller.f_lineno}"
+
+    def put(part: T) -> T:
+        KINDS[kind].put(name, part, place)
+        return part
+
+    return put if part is None else put(part)
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:

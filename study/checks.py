@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from pfgm.config import OWN_GRIDS, foreign_train_keys
+from pfgm.config import OWN_GRIDS, foreign_train_keys, objectives_of
 from pfgm.metrics.features.networks import check_ready, default_features
 from pfgm.mistakes import Mistake
 from pfgm.networks.build import build_network, check_network
@@ -190,7 +190,7 @@ def _foreign(config: StudyConfig, process: str) -> set[str]:
     """Keys of ``train`` that have no meaning under a process, whichever objective of the study it has."""
     searched = config.search_train.get("objective")
     told = searched.choices if searched else (config.train.get("objective"),)
-    own = [str(objective) for objective in told if objective in PROCESSES[process].objectives]
+    own = [str(objective) for objective in told if objective in objectives_of(process)]
     if not own:
         return foreign_train_keys(process) | {"objective"}
     return set.intersection(*(foreign_train_keys(process, objective) for objective in own))

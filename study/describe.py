@@ -10,7 +10,7 @@ import psutil
 from pfgm.metrics.features.networks import default_features
 from pfgm.metrics.frechet import frechet_bytes
 from pfgm.networks.build import describe_network
-from study.config.study import NETWORK_SEARCH, StudyConfig
+from study.config.study import NETWORK_SEARCH, StudyConfig, used_origins
 from study.fields.store import FieldStore
 from study.host import machine
 from study.host.sharing import USABLE, memory_needed, searched_values
@@ -58,6 +58,7 @@ def describe_plan(config: StudyConfig, work: Worklist, together: int = 1) -> str
             *plan_lines(config, together),
             *([f"  whole prior     of {' and '.join(untruncated)}: no max_radius_ratio moves them"] if untruncated else []),
             *(f"  note            {note}" for note in config.data_notes),
+            *(f"  plug-in         {origin}" for origin in used_origins(config)),
             f"  results         {config.folder}{advisory}",
         ]
     )

@@ -24,7 +24,7 @@ from study.config.yaml_source import ConfigError, Source
 from study.cost.bundles import Capacity, choose
 from study.cost.estimate import estimate, estimate_line
 from study.describe import RETRIED, describe_plan, summarise
-from study.existing import check_against_existing
+from study.existing import check_against_existing, write_origins
 from study.fields.given import publish_given
 from study.fields.store import FieldStore
 from study.host.gathering import gathering
@@ -265,6 +265,7 @@ def write_study(config: StudyConfig, work: Worklist) -> None:
     for folder in (config.folder, *(config.folder / name for name in FOLDERS), config.place / "fields" / ".training"):
         clean_temporary(folder)
     write_text(config.folder / "study.yaml", config.to_yaml())
+    write_origins(config)
     work.write_manifest()
     if work.rows_left:
         publish_given(config.field_source, config.info, FieldStore(config.place))

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import json
+
 from study.config.changes import FROZEN, compare, rule_of
-from study.config.study import StudyConfig
+from study.config.study import StudyConfig, used_origins
 from study.config.yaml_source import ConfigError, Source, parse_source
 from study.load import read_study
 from study.rows.planned import read_plan
-from study.rows.records import DamagedFile
+from study.rows.records import DamagedFile, write_text
+
+ORIGINS = "plugins.json"
+"""What the plug-ins were that the rows of a folder were measured with: by module, what identities hold of it."""
+
+
+def write_origins(config: StudyConfig) -> None:
+    """Keep what the plug-ins of a study are, beside its study.yaml; a study without any has no such file."""
+    if used := used_origins(config):
+        write_text(config.folder / ORIGINS, json.dumps({o.module: o.identity for o in used}, indent=1) + "\n")
+
+
+def _check_plugins(source: Source, config: StudyConfig) -> None:
+    try:
+        old = json.loads((config.folder / ORIGINS).read())
+    except FileNotFoundError:
+        return
+    for origin in used_origins(config):
+        was = old.get(origin.module, origin.identity)
+        if was != origin.identity:
+            told = f"{config.folder} was measured with another {origin.module}, of source {was[2][:8]}, now {origin.hash[:8]}"
+            raise source.error(("plugins",), f"{told}: restore it, or give a new name")
 
 
 def check_against_existing(source: Source, config: StudyConfig) -> None:
@@ -34,6 +57,7 @@ def check_against_existing(source: Source, config: StudyConfig) -> None:
         raise source.error(
             tuple(key.split(".")), f"{words}: the rows there would change meaning; undo that, or give a new name"
         )
+    _check_plugins(source, config)
     try:
         planned = read_plan(config.folder, ["data_hash", "train_id"])
     except (FileNotFoundError, DamagedFile):  # it is written anew

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,7 +18,8 @@ from pfgm.kinds import Model, whole
 from pfgm.mistakes import Mistake
 from pfgm.registry import PROCESSES
 from study.checks import check_study
-from study.config.keys import SEARCHABLE, refuse_unknown
+from study.config.keys import is_whole, refuse_unknown, searchable
+from study.config.plugins import declared_plugins, folder_of, known_origins, load_plugins
 from study.config.sections import (
     AnalysisConfig,
     DesignConfig,
@@ -42,21 +43,10 @@ __all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved
 
 EXCLUSIVE = (("train", "M", "height_ratio"), ("sampler", "T", "T_ratio"))
 SECTIONS = (
-    "name", "storage", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "perturb", "search",
-    "design", "seeds", "resources", "limits", "retries", "analysis",
+    "name", "storage", "plugins", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "perturb",
+    "search", "design", "seeds", "resources", "limits", "retries", "analysis",
 )  # fmt: skip
 M_ = TypeVar("M_", bound=Model)
-
-
-def _asks_integer(annotation: object) -> bool:
-    return annotation is int or any(_asks_integer(part) for part in get_args(annotation) if not isinstance(part, str))
-
-
-INTEGERS = frozenset(
-    key for model in (TrainConfig, SamplerConfig, NetworkConfig) for key, field in model.model_fields.items()
-    if _asks_integer(field.annotation)
-)  # fmt: skip
-"""Keys of a run whose numbers are whole: 1e2 is 100 there."""
 
 
 def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -81,10 +71,12 @@ def load_source(source: Source) -> Planned:
     Raises:
         ConfigError: as `load_study_config`.
     """
+    load_plugins(source)
     declared = read_study(source)
     solver = continued(source, declared.search_sampler, declared.folder)
     data = _data(source, declared.data)
     config = replace(declared, sampler={**declared.sampler, **solver}, info=data.info, data_notes=data.notes)
+    config = replace(config, origins=known_origins(folder_of(source)))
     if config.field is not None:
         config = _with_given_field(source, config, config.field)
     return Planned(config, check_study(source, config))
@@ -122,6 +114,7 @@ def read_study(source: Source) -> StudyConfig:
         analysis=_model(source, "analysis", AnalysisConfig),
         perturb=_model(source, "perturb", PerturbConfig),
         retries=_retries(source),
+        plugins=declared_plugins(source),
         allow_extreme=allow_extreme,
         field=_field(source),
     )
@@ -244,7 +237,7 @@ def _declared(source: Source, group: str, model: type[Model], variants: Sequence
     for variant in variants:
         _model(source, group, model, variant)
     given = {key: value for key, value in source.section(group).items() if value is not None}
-    return {key: whole(value) if key in INTEGERS else value for key, value in given.items()}
+    return {key: whole(value) if is_whole(key) else value for key, value in given.items()}
 
 
 def _data(source: Source, data: DataConfig) -> Dataset:
@@ -257,11 +250,11 @@ def _data(source: Source, data: DataConfig) -> Dataset:
 
 def _distributions(source: Source, group: str) -> dict[str, Distribution]:
     section = source.section("search", group)
-    refuse_unknown(source, ("search", group), section, SEARCHABLE[f"search.{group}"])
+    refuse_unknown(source, ("search", group), section, searchable()[f"search.{group}"])
     out: dict[str, Distribution] = {}
     for key in sorted(section):
         try:
-            out[key] = parse(section[key], key in INTEGERS)
+            out[key] = parse(section[key], is_whole(key))
         except SpaceError as error:
             raise source.error(("search", group, key, *([error.key] if error.key else [])), str(error)) from None
     for key, distribution in out.items():

@@ -15,10 +15,11 @@ from pydantic.fields import FieldInfo
 
 from generate.key_words import EXAMPLES, UNITS, WORDS
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
+from pfgm.kinds import Named
 from pfgm.process.pfgmpp import MIN_N_AUG
 from pfgm.registry import NETWORKS, PROCESSES, Registry
 from study.config.changes import rule_of
-from study.config.keys import SEARCHABLE
+from study.config.keys import searchable
 from study.config.sections import (
     AnalysisConfig,
     DesignConfig,
@@ -44,13 +45,14 @@ LEAD = """# Keys of search.yaml
 
 This page is made from the models that read the file. A key that is not here is refused, with the nearest key that is.
 
-Four keys stand at the top of the file:
+Five keys stand at the top of the file:
 
 | key | what | default |
 |---|---|---|
 | `name` | name of the study; its results go to `<storage>/<name>` | none, required |
 | `storage` | a folder, or `s3://bucket/prefix` | `results` |
 | `retries` | how often a trial whose process died is started again | 2 |
+| `plugins` | modules with [parts of your own](../extending.md), such as `[my_package.my_module]` | none |
 | `allow_extreme` | allow a T above 10⁶, or a largest height below 10 t_min | `false` |
 
 Everything else stands in a section. *Data units* are the units in which a field is trained. For images these are grey
@@ -140,6 +142,8 @@ def kind(annotation: Any, constraints: Sequence[object] = ()) -> str:
         return f"mapping of {kind(parts[0])} to {kind(parts[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping with " + " or ".join(f"`{name}`" for name in annotation.model_fields)
+    if named := [c for c in constraints if isinstance(c, Named)]:
+        return "one of " + ", ".join(f"`{name}`" for name in named[0].names)
     words = {int: "whole number", float: "number", bool: "`true` or `false`", str: "text"}[annotation]
     return words + (f" {told}" if (told := limits(constraints)) else "")
 
@@ -193,7 +197,7 @@ def entry(key: Key) -> str:
         "Default": key.default,
         "Process": f"`{owner}` only" if owner else "",
         "Searched": "yes"
-        if name in SEARCHABLE.get(f"search.{section}", []) or key.name in ("network.width", "network.depth")
+        if name in searchable().get(f"search.{section}", []) or key.name in ("network.width", "network.depth")
         else "",
         "Change": CHANGES[rule_of(key.name)],
     }

@@ -23,6 +23,7 @@ from pfgm.flow.trained import Field
 from pfgm.flow.written import FORMAT, OF_DATA, checksum
 from pfgm.networks.build import build_network
 from pfgm.process.make import make_process
+from pfgm.registry import HEADS, NETWORKS, OBJECTIVES, PROCESSES
 from pfgm.training.history import Progress
 
 CURE = "delete the folder to train it again"
@@ -49,6 +50,24 @@ def read_description(content: bytes, where: object) -> dict[str, Any]:
     return dict(description)
 
 
+def _check_known(description: dict[str, Any], where: object) -> None:
+    """Refuse a field of parts that nobody has registered.
+
+    Raises:
+        ValueError: names the part.
+    """
+    network, train = description["network"], description["train"]
+    named = (
+        (NETWORKS, network, "name"),
+        (HEADS, network, "head"),
+        (PROCESSES, train, "process"),
+        (OBJECTIVES, train, "objective"),
+    )
+    for kinds, section, key in named:
+        if section.get(key) is not None and section[key] not in kinds:
+            raise ValueError(f"{where}: no {kinds.kind} '{section[key]}' here; import the module that registers it")
+
+
 def unpack_field(read: Callable[[str], bytes], where: object, device: torch.device | str = "cpu") -> Field:
     """Make a field from its files.
 
@@ -58,7 +77,7 @@ def unpack_field(read: Callable[[str], bytes], where: object, device: torch.devi
         device: where the network shall live.
     Raises:
         Damaged: a file is missing, truncated or changed.
-        ValueError: a format newer than this library.
+        ValueError: a format newer than this library, or a part that is not registered.
     """
     description = read_description(read("field.json"), where)
     try:
@@ -72,6 +91,7 @@ def unpack_field(read: Callable[[str], bytes], where: object, device: torch.devi
     bounds = None if facts["bounds"] is None else (float(facts["bounds"][0]), float(facts["bounds"][1]))
     kept = {key: tensors.pop(f"data.{key}", None) for key in OF_DATA}
     info = DataInfo(**{**facts, **kept, "shape": tuple(facts["shape"]), "bounds": bounds})
+    _check_known(description, where)
     config = NetworkConfig.model_validate(description["network"])
     declared = {k: math.inf if v == "inf" else v for k, v in description["train"].items()}
     sources = declared.pop("reference_batch_size")  # resolved: `all` of few points may be less than a batch

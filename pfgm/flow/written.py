@@ -44,8 +44,8 @@ def pack_field(field: Field) -> dict[str, bytes]:
         "size": len(weights),
         "sha256": sha256,
         "history": [astuple(p) for p in field.history],
-        "network": field.network_config.model_dump(),
-        "train": field.process.train.model_dump() | {"height_ratio": None},  # M says it, as a number
+        "network": field.network_config.stored(),
+        "train": field.process.train.stored() | {"height_ratio": None},  # M says it, as a number
         "data": {key: value for key, value in asdict(info).items() if key not in OF_DATA},
         **({"together": field.together} if field.together > 1 else {}),
     }

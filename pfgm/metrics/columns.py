@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from pfgm.mistakes import Mistake
 from pfgm.registry import METRICS
+
+PREFIXES = ("metric_", "cost_", "diag_")
 
 
 @dataclass(frozen=True)
@@ -181,3 +184,19 @@ def all_columns() -> dict[str, Column]:
     """Return every column by its name: those of this package, and those of metrics that were registered; loads them all."""
     own = [replace(column, metric=name) for name, metric in METRICS.items() for column in metric.columns]
     return {column.name: column for column in (*MEASURED, *own)}
+
+
+def _refuse_taken(metric: str) -> None:
+    """Refuse a metric from outside whose columns would be mistaken for others.
+
+    Raises:
+        Mistake: names the column.
+    """
+    others = {c.name for c in MEASURED} | {c.name for name in METRICS if name != metric for c in METRICS[name].columns}
+    for column in METRICS[metric].columns:
+        if column.name in others or not column.name.startswith(PREFIXES):
+            text = f"column '{column.name}' of {metric} is that of another, or does not begin with {', '.join(PREFIXES)}"
+            raise Mistake("metric", f"{text}; rename it")
+
+
+METRICS.follow(_refuse_taken)

@@ -18,7 +18,7 @@ from pfgm.mistakes import Mistake
 from pfgm.networks.base import EMBEDDING, FieldNetwork
 from pfgm.networks.cost import network_cost, with_prefix
 from pfgm.networks.embedding import LevelEmbedding
-from pfgm.networks.published import published_head
+from pfgm.networks.published import head_of
 from pfgm.registry import NETWORKS
 
 __all__ = ["FieldNetwork", "build_network", "check_network", "describe_network", "network_cost"]
@@ -31,7 +31,7 @@ def check_network(config: NetworkConfig, shape: tuple[int, ...], process: str = 
         Mistake: names the key at fault.
     """
     NETWORKS[config.name].check(config, shape, process)
-    head = published_head(config.head, config.sigma_data)
+    head = head_of(config)
     if head is not None and (process == "pfgm" or process not in (head.processes or (process,))):
         able = " or ".join(head.processes or ("pfgmpp", "ve", "vp"))
         raise Mistake("network.head", f"{config.head} is for process {able}, this run uses {process}; remove it")
@@ -45,7 +45,7 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, nois
     """
     kind = NETWORKS[config.name]
     embedding = LevelEmbedding(EMBEDDING) if kind.embeds else None
-    head = published_head(config.head, config.sigma_data)
+    head = head_of(config)
     return FieldNetwork(kind.build(config, shape, EMBEDDING), embedding, sd, noise_ratio, config.skip, config.root_below, head)
 
 

@@ -18,10 +18,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+from pfgm.kinds import Keys
+from pfgm.registry import HEADS
+
+if TYPE_CHECKING:
+    from pfgm.config import NetworkConfig
 
 SIGMA_DATA = 0.5
 """σ_d of the published networks, in data units."""
@@ -41,6 +47,14 @@ class Coefficients(NamedTuple):
 @dataclass(frozen=True)
 class Head(ABC):
     """A published head."""
+
+    Keys: ClassVar[type[Keys]] = Keys
+    """Its own keys of ``network``."""
+
+    @classmethod
+    def of(cls, config: NetworkConfig) -> Self:
+        """Return the head that a configuration asks for."""
+        return cls()
 
     @abstractmethod
     def coefficients(self, t: Tensor) -> Coefficients:
@@ -71,6 +85,11 @@ class EdmHead(Head):
 
     sigma_data: float = SIGMA_DATA
 
+    @classmethod
+    def of(cls, config: NetworkConfig) -> Self:
+        """With the σ_d of the configuration."""
+        return cls(config.sigma_data or SIGMA_DATA)
+
     def coefficients(self, t: Tensor) -> Coefficients:
         """EDM's table."""
         total = t.square() + self.sigma_data**2
@@ -100,8 +119,6 @@ class VeHead(Head):
         return Coefficients(one, t, one, (t / 2).log())
 
 
-def published_head(name: str | None, sigma_data: float | None) -> Head | None:
+def head_of(config: NetworkConfig) -> Head | None:
     """The head of ``network.head``; None: the one that all processes share."""
-    if name is None:
-        return None
-    return EdmHead(sigma_data or SIGMA_DATA) if name == "edm" else {"vp": VpHead, "ve": VeHead}[name]()
+    return None if config.head is None else HEADS[config.head].of(config)

@@ -44,6 +44,8 @@ class Objective:
     """(process, drawn, sources or a plane for each equal block of rows, uncertain rows) → drawn, with the target.
 
     Of the process it may read ``n_aug``."""
+    processes: tuple[str, ...] = ()
+    """Of an objective from outside this package: the processes that may be trained for it."""
 
     def __call__(
         self,

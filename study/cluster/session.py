@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.cluster.environment import WORKER, ClusterError, prepare
+from study.config.plugins import shipped
 from study.host.machine import gpu_count
 from study.host.reaper import Reaper
 from study.host.stop import SIGNALS
@@ -84,9 +85,10 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, addr
                 logging_level=logging.ERROR,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=str(reaper.folder / "ray"),
+                runtime_env=_environment(config) or None,
             )
         else:
-            _join(address, f"{address_from} {address}")
+            _join(address, f"{address_from} {address}", config)
             _check_nodes(config)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
@@ -99,7 +101,12 @@ def ray_session(config: StudyConfig, address: str | None, cpus_wanted: int, addr
         reaper.finish()
 
 
-def _join(address: str, shown: str) -> None:
+def _environment(config: StudyConfig) -> dict[str, object]:
+    """What the workers of a study are sent: its plug-ins."""
+    return {"py_modules": shipped(config.origins), "excludes": ["__pycache__"]} if config.plugins else {}
+
+
+def _join(address: str, shown: str, config: StudyConfig) -> None:
     """Join a standing cluster; ``shown`` is how errors call the address."""
     try:
         if "://" in address:
@@ -110,7 +117,7 @@ def _join(address: str, shown: str) -> None:
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": WORKER},
+            runtime_env={"env_vars": WORKER, **_environment(config)},
         )
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split()).partition(". ")[0][:200]
@@ -163,7 +170,7 @@ def _check_nodes(config: StudyConfig) -> None:
             if node["Alive"]:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 look = ray.remote(sees).options(num_cpus=0, scheduling_strategy=there)
-                looks.append((node, look.remote(mark.absolute().uri)))
+                looks.append((node, look.remote(mark.absolute().uri, config.plugins)))
         for node, answer in looks:
             address = node["NodeManagerAddress"]
             try:
@@ -182,12 +189,14 @@ def _check_nodes(config: StudyConfig) -> None:
         mark.delete()
 
 
-def sees(uri: str) -> bool:
+def sees(uri: str, plugins: Sequence[str]) -> bool:
     """Return whether a file is there, as seen from the node this runs on.
 
     Raises:
-        ImportError: the node has no torch; one without this package cannot even begin.
+        ImportError: the node has no torch, or not what a plug-in imports; one without this package cannot even begin.
     """
     if importlib.util.find_spec("torch") is None:
         raise ImportError("torch is not installed")
+    for name in plugins:
+        importlib.import_module(name)
     return Place.of(uri).is_file()

@@ -18,6 +18,7 @@ KEY_RULES: tuple[tuple[str, str], ...] = (
     ("perturb.weight_bits", GROWING),
     ("perturb.weight_noise", GROWING),
     ("storage", FREE),
+    ("plugins", FREE),
     ("allow_extreme", FREE),
     ("data.path", FREE),
     ("field.checkpoint", FREE),

@@ -18,6 +18,8 @@ from pfgm.data.dataset import DataInfo
 from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
+from pfgm.registry import KINDS
+from study.config.plugins import Origin
 from study.config.sections import (
     AnalysisConfig,
     DesignConfig,
@@ -60,12 +62,16 @@ class StudyConfig:
     perturb: PerturbConfig
     retries: int = 2
     """How often a trial whose process died (killed, lost with its node) is started again."""
+    plugins: tuple[str, ...] = ()
+    """Modules that register parts of one's own."""
     allow_extreme: bool = False
     field: FieldConfig | None = None
     """A field that is given: nothing is trained."""
     field_source: FieldSource = dataclasses.field(repr=False, compare=False, default_factory=FieldSource)
     """Where the fields come from."""
     info: DataInfo = dataclasses.field(repr=False, compare=False, default=None)  # type: ignore[assignment]
+    origins: Mapping[str, Origin] = dataclasses.field(repr=False, compare=False, default_factory=dict)
+    """By its name, what is known of every module outside this package that registered a part."""
     data_notes: tuple[str, ...] = dataclasses.field(repr=False, compare=False, default=())
     """What the plan says of the data, a sentence each."""
 
@@ -149,6 +155,7 @@ class StudyConfig:
         whole = {
             "name": self.name,
             "storage": self.storage,
+            **({"plugins": list(self.plugins)} if self.plugins else {}),
             "allow_extreme": self.allow_extreme,
             "retries": self.retries,
             "data": self.data.model_dump(),
@@ -170,7 +177,7 @@ class StudyConfig:
         if self.field is not None:
             return {"field": self.field.model_dump(), "search": {}}
         search = {"train": {key: d.dump() for key, d in self.search_train.items()}}
-        return {"network": self.network.model_dump(mode="json"), "train": self._complete("train"), "search": search}
+        return {"network": self.network.stored("json"), "train": self._complete("train"), "search": search}
 
     def _complete(self, group: str) -> dict[str, Any]:
         """Declared keys with every default filled in, unless the search decides which keys there are."""
@@ -184,6 +191,16 @@ class StudyConfig:
     def to_yaml(self) -> str:
         """The text of `dump`."""
         return to_yaml(self.dump())
+
+
+def used_origins(config: StudyConfig) -> list[Origin]:
+    """Return what is known of the modules whose parts a study names, metrics too."""
+    named, waiting = set[str](), list[object]([config.dump(), config.default("sampler"), config.train])
+    for value in waiting:
+        waiting += [*value.values()] if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else []
+        named |= {value} if isinstance(value, str) else set()
+    homes = {home for kind in KINDS.values() for name in kind if name in named and (home := kind.home(name))}
+    return [config.origins[home] for home in sorted(homes & config.origins.keys())]
 
 
 def _merge(fixed: Mapping[str, Any], searched: Mapping[str, Distribution], point: Mapping[str, Value]) -> dict[str, Any]:

@@ -76,8 +76,8 @@ def measure(config: StudyConfig, handouts: list[dict[str, Any]], sampling: list[
         TrainingDiverged: in these steps already; names the training point.
     """
     prepare_torch(config.resources.cpus)
-    data, device = load_data(config.data), pick_device(config)
     trials = [rebuilt(config, handout) for handout in handouts]
+    data, device = load_data(config.data), pick_device(config)
     field, step_s = _field(config, trials, data, device)
     metric_s, reference_s = _metrics(config, data, device)
     row_s, solution_s = {}, {}

@@ -46,6 +46,7 @@ from study.measure.tracking import Tracker
 from study.measure.tuned import tuned_levels_of
 from study.measure.writing import RowWriter
 from study.plan.cell import Cell
+from study.plan.identity import solved_by
 from study.plan.trial import Trial
 from study.rows.on_the_way import GONE
 from study.rows.records import MISSED
@@ -239,7 +240,7 @@ def _measure(job: Job, whole: Measurement, cell: Cell) -> Measured:
     """One row's measurements, of the field or of the field disturbed as the cell says."""
     sampler, seed = cell.sampler.config, cell.seed_sample
     name = job.trial.train_id if cell.step is None else on_the_way(job.trial.train_id, cell.step)
-    tuned = tuned_levels_of(job.store, name, whole.flow, sampler)
+    tuned = tuned_levels_of(job.store, name, whole.flow, sampler, solved_by(job.config, sampler))
     if cell.disturbance is None:
         return whole.at(sampler, seed, tuned=tuned)
     (kind, level), noise = cell.disturbance, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 
 from pfgm.config import SamplerConfig
 from pfgm.flow.base import Flow
@@ -20,16 +21,25 @@ from study.rows.storage import Place
 logger = logging.getLogger(__name__)
 
 
-def tuned_levels_of(store: FieldStore, train_id: str, flow: Flow, sampler: SamplerConfig) -> TunedLevels | None:
+def tuned_levels_of(
+    store: FieldStore, train_id: str, flow: Flow, sampler: SamplerConfig, sources: Sequence[object] = ()
+) -> TunedLevels | None:
     """The tuned levels of a sampler point, from the store or found now; None where its grid is another.
 
+    Args:
+        store: where they are kept.
+        train_id: the field's name there.
+        flow: the field.
+        sampler: the point.
+        sources: of the plug-in that its solver is from, if it is (`study.plan.identity.solved_by`).
     Raises:
         ValueError: they cannot be found.
         StorageError: they cannot be read or written.
     """
     if sampler.grid != "tuned":
         return None
-    place = store.root / train_id / "grids" / f"{sampler_id(sampler.model_copy(update={'batch_size': 1}))}.json"
+    name = sampler_id(sampler.model_copy(update={"batch_size": 1}), sources)
+    place = store.root / train_id / "grids" / f"{name}.json"
     known = _read(place)
     if known is not None:
         return known

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pfgm.config import EvaluateConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.metrics.features.networks import default_features, default_space
+from pfgm.registry import FEATURES, GRIDS, HEADS, NETWORKS, OBJECTIVES, PROCESSES, READERS, SOLVERS, Registry
 from pfgm.training.history import FIELD_VERSION
 from study.config.space import Value
 from study.config.study import StudyConfig
+from study.config.yaml_source import ConfigError
 from study.rows.records import canonical_json
 
 
@@ -37,7 +40,7 @@ def plain(value: object) -> object:
 
 
 def train_id(config: StudyConfig, train: TrainConfig, network: NetworkConfig | None, seed: int) -> str:
-    """Identity of a field: resolved training configuration, network, data hash, train seed, `FIELD_VERSION`.
+    """Identity of a field: resolved training configuration, network, data hash, train seed, `FIELD_VERSION`, plug-ins it needs.
 
     A given field is named by its content. Keys that are null or false are left out, so that a key added later (with such a
     default) moves no identity.
@@ -49,7 +52,38 @@ def train_id(config: StudyConfig, train: TrainConfig, network: NetworkConfig | N
     architecture = {k: v for k, v in network.model_dump().items() if v is not None}
     if train.process != "pfgm":
         architecture.pop("skip")  # they have one head
-    return digest([FIELD_VERSION, config.info.hash, architecture, numbers, seed], 32)
+    return digest([FIELD_VERSION, config.info.hash, architecture, numbers, seed, *trained_by(config, train, network)], 32)
+
+
+def trained_by(config: StudyConfig, train: TrainConfig, network: NetworkConfig | None) -> list[object]:
+    """Return the sources of the plug-ins that a field depends on; nothing where all its parts are of this package."""
+    parts: list[tuple[Registry[Any], str | None]] = [(READERS, config.data.name), (PROCESSES, train.process)]
+    parts += [(OBJECTIVES, train.objective)]
+    if network is not None:
+        parts += [(NETWORKS, network.name), (HEADS, network.head)]
+    return _sources(config, parts)
+
+
+def solved_by(config: StudyConfig, sampler: SamplerConfig) -> list[object]:
+    """Return the sources of the plug-ins that a sampler point depends on."""
+    return _sources(config, [(SOLVERS, sampler.solver), (GRIDS, sampler.grid)])
+
+
+def _sources(config: StudyConfig, parts: Sequence[tuple[Registry[Any], str | None]]) -> list[object]:
+    """Name, version and hash of the source of every module that brought one of these parts.
+
+    Raises:
+        ConfigError: a part that was registered in a session, without a file.
+    """
+    found: dict[str, object] = {}
+    for kind, name in parts:
+        home = kind.home(name)
+        if home is not None and home not in config.origins:
+            text = f"the {kind.kind} {name} was registered in {home}, which is no file"
+            raise ConfigError(f"{config.name}: {text}; put it into a module, and name that one under plugins")
+        if home is not None:
+            found[home] = config.origins[home].identity
+    return [found] if found else []
 
 
 def point_id(declared: TrainConfig, network: Mapping[str, Value]) -> str:
@@ -86,6 +120,8 @@ def evaluation(config: StudyConfig) -> dict[str, object]:
         measured["pr_space"] = space
     if evaluate.weights is not None:
         measured["weights"] = _hash_of_file(evaluate.weights)
+    if sources := _sources(config, [(FEATURES, evaluate.features or default)]):
+        measured["plugins"] = sources
     return measured
 
 
@@ -101,6 +137,12 @@ def _hash_of_file(path: str) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def sampler_id(sampler: SamplerConfig) -> str:
-    """Identity of a sampler point as declared (`T: rule` or `T_ratio: 2`, not the number it becomes)."""
-    return digest({k: v for k, v in sampler.model_dump().items() if v is not None})
+def sampler_id(sampler: SamplerConfig, sources: Sequence[object] = ()) -> str:
+    """Identity of a sampler point as declared (`T: rule` or `T_ratio: 2`, not the number it becomes).
+
+    Args:
+        sampler: the point.
+        sources: what `solved_by` returns, where the name is to change with the source of a plug-in.
+    """
+    named = {k: v for k, v in sampler.model_dump().items() if v is not None}
+    return digest([named, *sources] if sources else named)

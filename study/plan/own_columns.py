@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pyarrow as pa
 
 from pfgm.metrics.columns import all_columns
-from pfgm.registry import NETWORKS, PROCESSES
+from pfgm.registry import HEADS, NETWORKS, PROCESSES
 from study.rows.facts import OWN, TYPES, field_of
 from study.rows.records import COLUMNS, EVALS, MANIFEST
 
@@ -26,7 +26,7 @@ def evals_schema() -> pa.Schema:
 
 def _keys() -> list[pa.Field]:
     found: dict[str, pa.DataType] = {}
-    for section, kinds in (("train", PROCESSES), ("network", NETWORKS)):
+    for section, kinds in (("train", PROCESSES), ("network", NETWORKS), ("network", HEADS)):
         for _, kind in kinds.items():
             for key, field in kind.Keys.model_fields.items():
                 found[f"{section}_{key}"] = TYPES.get(_scalar(field.annotation), pa.string())

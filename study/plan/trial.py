@@ -14,9 +14,10 @@ from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.process.base import Process
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
+from study.config.plugins import load_shipped
 from study.config.study import StudyConfig, network_part, reason
 from study.plan.cell import Cell, Disturbance, SamplerPoint
-from study.plan.identity import digest, evaluation, point_id, reading, sampler_id, train_id
+from study.plan.identity import digest, evaluation, point_id, reading, sampler_id, solved_by, train_id, trained_by
 from study.plan.points import Declared, PlanError, Point, shown
 from study.plan.role import Role
 from study.rows.on_the_way import steps_on_the_way
@@ -90,7 +91,9 @@ class Trial:
         step: int | None = None,
     ) -> str:  # fmt: skip
         depends: list[object] = [self.train_id, self.point_id, point.sampler_id, seed, measured]
-        depends += reading(self.train, self.network)
+        depends += [*reading(self.train, self.network), *solved_by(self.config, point.config)]
+        if self.config.field_source.train_id is not None:  # a field that is given is named by its content alone
+            depends += trained_by(self.config, self.train, self.network)
         if disturbance is not None:
             depends += [disturbance, self.config.perturb.exempt if disturbance.kind != "noise" else []]
         if step is not None:
@@ -145,6 +148,11 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
 
 
 def rebuilt(config: StudyConfig, handout: Mapping[str, Any]) -> Trial:
-    """Return the trial that was handed out."""
+    """Return the trial that was handed out, in a process that may not have the study's plug-ins yet.
+
+    Raises:
+        RuntimeError: a plug-in changed since the trial was planned.
+    """
+    load_shipped(config.plugins, config.origins)
     sampling = [(role, point) for role, point in handout["sampling"]]
     return make_trial(config, handout["role"], handout["point"], handout["seed"], sampling)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -91,6 +92,32 @@ def test_studies_that_share_a_cluster_train_every_field_once(pair: Pair) -> None
                 trained_by[row["train_id"]].add(name)
     assert trained_by.keys() == folder.fields()
     assert [len(names) for names in trained_by.values()] == [1, 1, 1]
+
+
+OWN = """
+import pfgm
+from pfgm.metrics.card import Column, Metric
+from .value import VALUE
+with open({places!r}, "a") as places:
+    places.write(__file__ + "\\n")
+pfgm.register("metric", "own", Metric(lambda seen: {{"metric_own": VALUE}}, columns=(Column("metric_own", label="own"),)))
+"""
+
+
+@pytest.mark.slow
+def test_plug_ins_are_sent_to_the_nodes(cluster: Cluster, folder: Folder) -> None:
+    """A module of a package that is on the driver's path alone, with what it imports from there."""
+    package, places = folder.path / "of_driver" / "mine", folder.path / "places"
+    package.mkdir(parents=True)
+    (package / "value.py").write_text("VALUE = 0.25\n", encoding="utf-8")
+    (package / "parts.py").write_text(OWN.format(places=str(places)), encoding="utf-8")
+    folder.write(plugins=["mine.parts"], evaluate={"samples": 60, "metrics": ["fid", "own"]})
+    path = os.pathsep.join([str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    end(cluster.drive(folder, PYTHONPATH=path), 0)
+    rows = folder.rows()
+    assert len(rows) == 4 and all(row["status"] == "complete" and row["metric_own"] == 0.25 for row in rows.values())
+    driver, *workers = places.read_text(encoding="utf-8").split()
+    assert driver == str(package / "parts.py") and workers and all("py_modules_files" in place for place in workers)
 
 
 @pytest.mark.slow
