@@ -99,7 +99,8 @@ class NetworkConfig(Model):
         if name in NETWORKS:
             values = with_defaults(values, name, NETWORKS, f"this one is {name}")
             if not NETWORKS[name].skips and values.setdefault("skip", False) is True:
-                raise Mistake("skip", f"the output of {name} is the field itself, as in the papers; write false, or use unet")
+                as_it_is = "is the field as it is, as in the papers"
+                raise Mistake("skip", f"the output of {name} {as_it_is}; write false, or use name: unet")
         if values.get("root_below") is not None and values.get("skip", True) is not False:
             raise Mistake("root_below", "says how a plain head is read; add skip: false, or remove it")
         if values.get("head") is not None and values.get("skip", True) is False:
