@@ -288,9 +288,10 @@ for i in range(int(sys.argv[2]), 10**6):
 @pytest.mark.slow
 def test_kills_in_the_middle_lose_no_row_and_change_none(study: Place) -> None:
     """A process writes rows and gathers them, and is killed at random moments; the next one goes on where it was."""
-    moments, last, left = random.Random(0), -1, set[str]()
+    moments, last, left, kills = random.Random(0), -1, set[str](), 0
     path = os.pathsep.join(str(Path(__file__).resolve().parents[n]) for n in (2, 3))
-    for _ in range(5):
+    while kills < 5 or last <= 20 or len(left) <= 3:  # a slow machine writes less before each kill
+        assert kills < 60, f"{last + 1} rows and {len(left)} segments"
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, study.uri, str(last + 1)],
             stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
@@ -299,6 +300,7 @@ def test_kills_in_the_middle_lose_no_row_and_change_none(study: Place) -> None:
         first = process.stdout.readline()  # pyarrow is loaded now
         time.sleep(moments.uniform(0.0, 0.6))
         process.kill()
+        kills += 1
         last = max(map(int, [first, *process.stdout.read().splitlines()]))
         process.wait()
         found = newest(study)
@@ -306,6 +308,5 @@ def test_kills_in_the_middle_lose_no_row_and_change_none(study: Place) -> None:
         assert set(found) >= {f"{i:020x}" for i in range(last + 1)}, "a row that was written is there"
         assert all(row == row_of(int(cell, 16)) for cell, row in found.items())
         assert set(known(study).rows) == set(found)
-    assert last > 20 and len(left) > 3
     known(study).tidy()
     assert len(read_evals(study)) == len(newest(study)) >= last + 1
