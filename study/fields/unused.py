@@ -20,8 +20,6 @@ from study.rows.storage import Place
 
 GRACE_S = 3600.0
 """Seconds that a field is left after it was written."""
-SLOTS = (0, 1)
-"""The two files of a training state (`study.fields.store`)."""
 
 
 def referring(storage: Place) -> dict[str, list[str]]:
@@ -94,8 +92,9 @@ def removable(storage: Place, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def remove(storage: Place, entries: Iterable[dict[str, Any]]) -> None:
     """Remove fields and training states; a field that is half removed is none."""
-    for name in dict.fromkeys(str(entry["train_id"]) for entry in entries):
+    names = list(dict.fromkeys(str(entry["train_id"]) for entry in entries))
+    for name in names:
         (storage / "fields" / name / "field.json").delete()
         (storage / "fields" / name).delete_folder()
-        for slot in SLOTS:
-            (storage / "fields" / ".training" / f"{name}.{slot}.state").delete()
+    states = storage / "fields" / ".training"
+    states.delete_all([file for file in states.files() if file.split(".")[0] in names])
