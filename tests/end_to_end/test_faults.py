@@ -330,20 +330,6 @@ def test_status_and_fields_tell(folder: Folder, capsys: pytest.CaptureFixture[st
     assert "1 of 1 rows, 1 complete" in out and "none; finished" in out and "steps=20" in out and "rings, seed 0" in out
 
 
-def test_tensorboard_can_read_the_scalars(folder: Folder) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    folder.write(train={"steps": 120, "batch_size": 32}, search=None)
-    folder.run("--inline")
-    (run,) = (folder.path / "results/tiny/tensorboard").iterdir()
-    events = EventAccumulator(str(run))
-    events.Reload()
-    assert {"train/loss", "train/gradient_norm", "sampler/metric_fid"} <= set(events.Tags()["scalars"])
-    assert [e.step for e in events.Scalars("train/loss")] == [50, 100, 120]
-    (row,) = folder.rows().values()
-    assert events.Scalars("sampler/metric_fid")[0].value == pytest.approx(row["metric_fid"], rel=1e-6)
-
-
 def at_work(driver: int) -> int | None:
     """A worker that has started and runs a trial: one that is killed before that has cost no try."""
     for process in family(driver):
