@@ -149,7 +149,7 @@ def test_the_preset_of_64_pixels_runs_in_little_memory(pictures: Path, tmp_path:
     changes = {
         "data.path": pictures, "storage": tmp_path, "evaluate.features": "random", "evaluate.samples": 50, "resources.gpus": 0,
         "network.width": 32, "network.depth": 1, "train.batch_size": 2, "train.steps": 2, "train.warmup_steps": 0,
-        "evaluate.metrics": "[fid]", "sampler": solver + ", T: 80.0, t_min: 1.0, batch_size: 50}",
+        "evaluate.metrics": "[fid]", "sampler": solver + ", T: 80.0, t_min: 0.2, batch_size: 50}",
     }  # fmt: skip
     options = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
     with limited_to(200_000_000):
