@@ -77,11 +77,11 @@ class NetworkConfig(Model):
     """Architecture of the field network."""
 
     name: Annotated[str, Named(NETWORKS)] = "mlp"
-    """ddpmpp: the network of the PFGM papers, process pfgm alone. edm: that of EDM and PFGM++, with one of their heads."""
+    """ddpmpp, ncsnpp: those of the PFGM paper, process pfgm alone. edm: that of EDM and PFGM++, with one of their heads."""
     width: PositiveInt = 512
-    """mlp: hidden width. unet, ddpmpp: channels at full resolution. edm: channels over `channel_mult`."""
+    """mlp: hidden width. unet, ddpmpp, ncsnpp: channels at full resolution. edm: channels over `channel_mult`."""
     depth: PositiveInt = 2
-    """mlp: residual blocks. unet: resolutions. ddpmpp, edm: residual blocks a resolution."""
+    """mlp: residual blocks. unet: resolutions. ddpmpp, ncsnpp, edm: residual blocks a resolution."""
     skip: StrictBool = True
     """Process pfgm: add a denoiser's skip to the output; false: raw numbers are the field, as in the papers and ddpmpp."""
     root_below: Positive | None = None

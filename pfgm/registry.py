@@ -159,6 +159,7 @@ NETWORKS: Registry[NetworkKind] = Registry(
     unet="pfgm.networks.unet:UNET",
     ddpmpp="pfgm.networks.ddpmpp:DDPMPP",
     edm="pfgm.networks.edm.unet:EDM",
+    ncsnpp="pfgm.networks.ncsnpp.unet:NCSNPP",
 )
 HEADS: Registry[type[Head]] = Registry(
     "head",

@@ -13,7 +13,7 @@ from pfgm.networks.build import describe_network
 from study.config.study import NETWORK_SEARCH, StudyConfig, used_origins
 from study.fields.store import FieldStore
 from study.host import machine
-from study.host.sharing import USABLE, memory_needed, searched_values
+from study.host.sharing import USABLE, memory_needed, searched_values, work_needed
 from study.host.slots import trials_per_gpu
 from study.plan.designs.settle import first_seeds
 from study.plan.heights import check_extremes
@@ -122,7 +122,7 @@ def plan_lines(config: StudyConfig, together: int = 1) -> list[str]:
     lines += _metric_lines(config)
     memory, declared = machine.gpu_memory(), config.resources.gpus
     if memory is None or declared == 0:
-        return lines
+        return [*lines, *_host_memory_lines(config, together)]
     needed = memory_needed(config, together)
     shared = (
         trials_per_gpu(config, machine.usable_cpus(), machine.gpu_count(), together)
@@ -133,6 +133,20 @@ def plan_lines(config: StudyConfig, together: int = 1) -> list[str]:
     if shared * needed > USABLE * memory:
         text += f" of {memory / 1e9:.1f} GB, with work done in parts where that is too little"
     return [*lines, f"  memory          {text}"]
+
+
+def _host_memory_lines(config: StudyConfig, together: int) -> list[str]:
+    """Return what a trial takes of this machine's memory, data left out, where that is worth a line."""
+    found, there = work_needed(config, together), psutil.virtual_memory().total
+    needed = max(found.training, found.sampling)
+    if needed < WORTH_A_LINE:
+        return []
+    text = f"{needed / 1e9:.1f} GB a trial"
+    if found.training > there:
+        text += f", more than this machine has ({there / 1e9:.0f} GB): lower train.batch_size, or use a GPU"
+    elif needed > there:
+        text += f" of {there / 1e9:.0f} GB, with calls of the network in tiles of the batch"
+    return [f"  memory          {text}"]
 
 
 def _metric_lines(config: StudyConfig) -> list[str]:

@@ -71,7 +71,7 @@ WORDS: dict[str, str] = {
     "cost_sample_s": "Seconds of sampling.",
     "cost_metric_s": "Seconds of measuring.",
     "cost_memory_mb": "Peak memory, in megabytes.",
-    "cost_memory_splits": "How often work was done again in parts because it did not fit into memory.",
+    "cost_memory_splits": "How often work was done in parts because it did not fit into memory.",
     "diag_coverage": "Share of starts at T that lie within the trained radii.",
     "diag_prior_truncated": "Share of the prior that a truncation cuts off.",
     "diag_outlier_radius": "Starting radius of samples that became outliers.",

@@ -59,6 +59,7 @@ EXAMPLES: dict[str, str] = {
     "network.attention": "data: {name: cifar10}\nnetwork: {name: edm, head: edm, attention: [16, 8]}\ntrain: {process: pfgmpp}",
     "network.labels": "network: {name: edm, head: edm, labels: 10}\ntrain: {process: pfgmpp}",
     "network.label": "network: {name: edm, head: edm, labels: 10, label: 3}\ntrain: {process: pfgmpp}",
+    "network.embedding": "network: {name: ncsnpp, width: 32, channel_mult: [1, 2], embedding: positional}",
     "network.augment_dim": "network: {name: edm, head: edm, augment_dim: 9}\ntrain: {process: pfgmpp}",
     "train.process": "train: {process: pfgmpp}",
     "train.objective": "train: {process: pfgmpp, objective: reference}",

@@ -2,8 +2,9 @@ r"""Checkpoints of the PFGM authors' code (github.com/Newbeeer/Poisson_flow) as 
 
 Such a file is a pickled dictionary: ``model``, a state dictionary of names ``module.all_modules.<k>.…`` and a table ``sigmas``
 that PFGM does not read; ``ema``, whose ``shadow_params`` are the averaged weights in the order of the parameters;
-``optimizer``; ``step``. It is read without running code from it, every tensor must have its place in `pfgm.networks.ddpmpp`,
-and the architecture is inferred from names and shapes.
+``optimizer``; ``step``. It is read without running code from it, every tensor must have its place in `pfgm.networks.ddpmpp` or
+`pfgm.networks.ncsnpp`, and the architecture is inferred from names and shapes. The random frequencies of NCSN++ are not
+trained, so there are no averages of them.
 
 Their network and this one compute the same numbers: x in [−1, 1], not centred, as it is; the height itself in the embedding (in
 training not below 1e-10); output v = −√d Ê/(‖Ê‖ + γ), Ê = (x − ȳ, t), which is what `pfgm.process.base` reads for a plain
@@ -65,14 +66,14 @@ class Published:
 
 def _published(
     size: int, depth: int, channel_mult: tuple[int, ...], dropout: float, z_exp: float, T: float, upper_norm: float,
-    **train: float,
+    name: str = "ddpmpp", **train: float,
 ) -> Published:  # fmt: skip
     shared: dict[str, Any] = {
         "sigma": 0.01, "tau": 0.03, "M": 291.0, "gamma": 5.0, "restrict_M": True, "batch_size": 128, "learning_rate": 2e-4,
         "warmup_steps": 5000, "constant_rate": True, "gradient_clip": 2 / (3 * size * size),
         "ema_decay": 0.9999, "steps": 1_300_001,
     }  # fmt: skip
-    layout = {"name": "ddpmpp", "width": 128, "depth": depth, "channel_mult": channel_mult, "dropout": dropout}
+    layout = {"name": name, "width": 128, "depth": depth, "channel_mult": channel_mult, "dropout": dropout}
     network = NetworkConfig.model_validate(layout | {"skip": False, "root_below": z_exp})
     sampler = SamplerConfig(T=T, t_min=1e-3, solver="dopri5", rtol=1e-4, denoise=False, max_radius_ratio=upper_norm / T)
     return Published((3, size, size), network, TrainConfig.model_validate(shared | train), sampler)
@@ -81,6 +82,9 @@ def _published(
 AUTHORS = {
     "cifar10_ddpmpp": _published(32, 4, (1, 2, 2, 2), 0.1, 5.0, 40.0, 3000.0, reference_batch_size=4096),
     "cifar10_ddpmpp_deep": _published(32, 8, (1, 2, 2, 2), 0.1, 5.0, 40.0, 3000.0, reference_batch_size=4096),
+    "cifar10_ncsnpp": _published(
+        32, 4, (1, 2, 2, 2), 0.1, 5.0, 40.0, 3000.0, "ncsnpp", reference_batch_size=4096, ema_decay=0.999
+    ),
     "celeba64": _published(64, 4, (1, 2, 2, 2), 0.1, 1.0, 60.0, 6000.0, reference_batch_size=512),
     "lsun_bedroom256": _published(
         256, 2, (1, 1, 2, 2, 4, 4), 0.0, 0.1, 100.0, 30_000.0,
@@ -92,9 +96,9 @@ AUTHORS = {
 THEIR_NAMES = {
     "norm_1": "GroupNorm_0", "conv_1": "Conv_0", "level": "Dense_0", "norm_2": "GroupNorm_1", "conv_2": "Conv_1",
     "skip": "Conv_2",
-    "norm": "GroupNorm_0", "query": "NIN_0", "key": "NIN_1", "value": "NIN_2", "out": "NIN_3",
+    "conv": "Conv2d_0", "norm": "GroupNorm_0", "query": "NIN_0", "key": "NIN_1", "value": "NIN_2", "out": "NIN_3",
 }  # fmt: skip
-"""Parts of residual blocks and of attention: here → there."""
+"""Parts of residual blocks, of the image beside them and of attention: here → there."""
 UNUSED = {"sigmas"}
 """Tensors of their state dictionary that PFGM does not read: noise levels of score models."""
 OTHERS = {
@@ -111,7 +115,7 @@ def from_poisson_flow(
     weights: Literal["ema", "model"] = "ema",
     device: torch.device | str = "cpu",
 ) -> Field:
-    """Load a checkpoint of the authors' DDPM++.
+    """Load a checkpoint of the authors' DDPM++ or NCSN++.
 
     Args:
         path: their file, e.g. ``checkpoint_26.pth``.
@@ -218,16 +222,19 @@ def _architecture(
         if rest:
             raise ValueError("blocks left over")
         attention = next(k for k in numbers if f"all_modules.{k}.NIN_0.W" in shapes)
-        width, channels = shapes["all_modules.0.weight"][1], shapes["all_modules.2.weight"][1]
+        fourier = "all_modules.0.W" in shapes
+        width, channels = shapes[f"all_modules.{int(fourier)}.weight"][0] // 4, shapes[f"all_modules.{2 + fourier}.weight"][1]
         first = [shapes[f"all_modules.{blocks[level * (depth + 1)]}.Conv_0.weight"][0] for level in range(levels)]
         middle = blocks[levels * (depth + 1) - 1]
         channel_mult = tuple(c // width for c in first)
-        layout = {"name": "ddpmpp", "width": width, "depth": depth, "channel_mult": channel_mult}
+        layout: dict[str, Any] = {"name": "ddpmpp", "width": width, "depth": depth, "channel_mult": channel_mult}
+        if fourier or any(name.endswith(".Conv2d_0.weight") for name in shapes):
+            layout |= {"name": "ncsnpp", "embedding": "fourier" if fourier else "positional"}
         config = NetworkConfig.model_validate(layout)
     except (KeyError, IndexError, ValueError, ZeroDivisionError, StopIteration) as error:
         raise ValueError(
-            f"{path}: `model` has {len(shapes)} tensors, of {len(blocks)} residual blocks, in an order that is not DDPM++'s;"
-            " of the authors' networks, those called ddpmpp can be loaded"
+            f"{path}: `model` has {len(shapes)} tensors, of {len(blocks)} residual blocks, in an order that is not DDPM++'s"
+            " or NCSN++'s; of the authors' networks, those called ddpmpp and ncsnpp can be loaded"
         ) from error
     if attention < middle:
         size = ATTENTION_RESOLUTION * 2 ** sum(k < attention for k in resampling)
@@ -250,18 +257,20 @@ def _settings(config: NetworkConfig, shape: tuple[int, ...], path: Path) -> Publ
 
 def _placed(network: FieldNetwork, model: dict[str, Tensor], shadow: list[Tensor] | None, path: Path) -> dict[str, Tensor]:
     """The file's tensors, averaged ones if given, under the names of ``network``; every one has its place."""
-    ours = {_their_name(name): (name, tuple(p.shape)) for name, p in network.backbone.named_parameters()}
+    ours = {_their_name(name): (name, tuple(p.shape)) for name, p in network.backbone.state_dict().items()}
+    trained = {_their_name(name): True for name, _ in network.backbone.named_parameters()}
     refuse(path, "lacks", [name for name in ours if name not in model], CURE)
     refuse(path, "has tensors too many:", [name for name in model if name not in ours], CURE)
     tensors = [model[name] for name in ours]
     refuse(path, "has other shapes at", _mismatched(ours, tensors), CURE)
     if shadow is not None:
-        if len(shadow) != len(ours):
+        if len(shadow) != len(trained):
             raise ValueError(
-                f"{path}: ema.shadow_params has {len(shadow)} tensors, not {len(ours)}; {CURE}, or use weights='model'"
+                f"{path}: ema.shadow_params has {len(shadow)} tensors, not {len(trained)}; {CURE}, or use weights='model'"
             )
-        refuse(path, "has averages of other shapes at", _mismatched(ours, shadow), CURE)
-        tensors = shadow
+        averages = dict(zip(trained, shadow, strict=True))
+        tensors = [averages.get(name, model[name]) for name in ours]
+        refuse(path, "has averages of other shapes at", _mismatched(ours, tensors), CURE)
     refuse(
         path, "is not finite at", [name for name, t in zip(ours, tensors, strict=True) if not bool(t.isfinite().all())], CURE
     )

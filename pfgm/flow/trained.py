@@ -1,10 +1,15 @@
-"""A trained network with its process and the facts of its data."""
+"""A trained network with its process and the facts of its data.
+
+A call of the network is made in tiles of the batch where the memory would not hold it whole (`pfgm.memory`). What a row takes
+is counted once (`pfgm.networks.cost`).
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +20,18 @@ from pfgm.config import NetworkConfig
 from pfgm.flow.base import Flow
 from pfgm.flow.exported import export_field
 from pfgm.flow.written import save_field
+from pfgm.memory import fitting_rows, in_tiles
 from pfgm.networks.base import FieldNetwork
+from pfgm.networks.cost import row_bytes
 from pfgm.process.base import Process
 from pfgm.training.history import Progress
 from pfgm.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from pfgm.flow.poisson_flow import from_poisson_flow as from_poisson_flow
+
+AROUND = 6
+"""Vectors of d numbers that a process takes a row to read D from the network's output."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,17 @@ class Field(Flow):
     @torch.no_grad()
     def mean_source(self, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t), shape (B, d), in the units of training."""
+        size = len(x) if len(x) < 2 else fitting_rows(len(x), self._row_bytes, x.device)
+        return in_tiles(self._source, (x, t), size)
+
+    def _source(self, x: Tensor, t: Tensor) -> Tensor:
         return self.process.mean_source(self.network, x, t)
 
+    @cached_property
+    def _row_bytes(self) -> int:
+        """Bytes that a call takes for a row: the network's, and x, D and what they are made of."""
+        info = self.process.info
+        return row_bytes(self.network, info.shape) + AROUND * info.dim * self.dtype.itemsize
+
     def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.process.mean_source(self.network, x, t)
+        return self._source(x, t)

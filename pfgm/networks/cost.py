@@ -1,14 +1,18 @@
-"""What a network costs: parameters, and floating-point operations of one call on one item.
+"""What a network costs: parameters, and floating-point operations and memory of one call on one item.
 
 Operations are counted where the time goes, in matrix products, convolutions and attention, a multiplication and an addition as
 two; a training step takes three times as many. The network is called once, but its products are left out: each is counted and
 returns zeros of its shape, and its weights are one zero seen from every place. A network of a billion weights costs no memory.
 (`torch.utils.flop_counter` counts the same; to start it takes two seconds, as it loads torch's compiler.)
+
+Memory is counted in the same call: the bytes of results are alive from when a function returns them to when nobody holds them.
+What a function makes and drops within itself is not seen; `pfgm.training.footprint` sees it, and takes those two seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -26,13 +30,60 @@ def network_cost(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
         network: maps x (B, d) and t (B,) to field numbers; neither changed nor run.
         shape: of one item, (d,) or (C, H, W).
     """
+    counter = _Counter()
+    _call(network, shape, counter)
+    return sum(p.numel() for p in network.parameters()), counter.operations
+
+
+def row_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Most bytes at a time that a call on one item takes besides the weights, at their precision.
+
+    Args:
+        network, shape: as of `network_cost`.
+    """
+    held = _Held()
+    _call(network, shape, held)
+    return held.storages.peak
+
+
+def _call(network: nn.Module, shape: tuple[int, ...], mode: _Counter) -> None:
     tensors = {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), _Counter() as counter:  # dropout draws
-        functional_call(network, tensors, (torch.zeros(1, prod(shape)), torch.ones(1)))
-    return sum(p.numel() for p in network.parameters()), counter.operations
+    dtype = next((p.dtype for p in network.parameters()), torch.float32)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), mode:  # dropout draws
+        functional_call(network, tensors, (torch.zeros(1, prod(shape), dtype=dtype), torch.ones(1, dtype=dtype)))
+
+
+class Storages:
+    """Bytes of storages that are alive."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def know(self, values: Iterable[Any], made: bool) -> None:
+        """Count the storages of tensors, and of tensors in lists; what was not ``made`` counts nothing, nor do its views."""
+        for storage in _storages(values):
+            key, size = storage._cdata, storage.nbytes() if made else 0
+            if key not in self._sizes:
+                self._sizes[key] = size
+                self.now += size
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+
+def _storages(values: Iterable[Any]) -> Iterator[torch.UntypedStorage]:
+    """Yield the storages of tensors, and of tensors in lists."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value.untyped_storage()
+        elif isinstance(value, tuple | list):
+            yield from _storages(value)
 
 
 class _Counter(TorchFunctionMode):
@@ -51,6 +102,26 @@ class _Counter(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         out, terms = product(*args, **(kwargs or {}))
         self.operations += 2 * terms
+        return out
+
+
+class _Held(_Counter):
+    """Counts the bytes of what functions return, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages = Storages()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.storages.know(args, made=False)
+        out = super().__torch_function__(func, types, args, kwargs)
+        self.storages.know((out,), made=True)
         return out
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,18 +57,19 @@ def positional_embedding(t: Tensor, width: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], 1)
 
 
-def check_images(shape: tuple[int, ...], width: int, channel_mult: tuple[int, ...]) -> None:
+def check_images(shape: tuple[int, ...], width: int, channel_mult: tuple[int, ...], name: str = "ddpmpp") -> None:
     """Refuse items that the network cannot take.
 
     Args:
         shape: of one item, (d,) or (C, H, W).
         width: channels at full resolution over ``channel_mult[0]``.
         channel_mult: channels of each resolution over ``width``; each resolution has half the sides of the one before.
+        name: of the network.
     Raises:
         ValueError: vectors, sides that cannot be halved, or channels that make no groups.
     """
     if len(shape) != 3:
-        raise Mistake("network.name", f"ddpmpp needs images, the data are vectors of shape {shape}; use name: mlp")
+        raise Mistake("network.name", f"{name} needs images, the data are vectors of shape {shape}; use name: mlp")
     halvings = len(channel_mult) - 1
     if shape[1] % 2**halvings or shape[2] % 2**halvings:
         possible = next(n for n in reversed(range(halvings)) if not (shape[1] % 2**n or shape[2] % 2**n))
@@ -81,7 +82,7 @@ def check_images(shape: tuple[int, ...], width: int, channel_mult: tuple[int, ..
     levels = [width * m for m in channel_mult]
     joined = [a + b for a in (*levels, width) for b in levels]
     if width % 4 or any(c % _n_groups(c) for c in (*levels, width, *joined)):
-        raise Mistake("network.width", f"ddpmpp normalises channels in groups, for which {width} is no good; use 32, 64, 96, …")
+        raise Mistake("network.width", f"{name} normalises channels in groups, for which {width} is no good; use 32, 64, 96, …")
 
 
 def _n_groups(channels: int) -> int:
@@ -96,14 +97,16 @@ def _draw(weight: Tensor, variance: float) -> None:
     nn.init.xavier_uniform_(weight, gain=math.sqrt(variance))
 
 
-def _linear(n_in: int, n_out: int) -> nn.Linear:
+def linear(n_in: int, n_out: int) -> nn.Linear:
+    """A linear layer, drawn by Glorot's rule."""
     layer = nn.Linear(n_in, n_out)
     _draw(layer.weight, 1.0)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def _conv(c_in: int, c_out: int, size: int = 3, variance: float = 1.0) -> nn.Conv2d:
+def conv(c_in: int, c_out: int, size: int = 3, variance: float = 1.0) -> nn.Conv2d:
+    """A convolution that keeps the resolution, drawn by Glorot's rule, its variance times ``variance``."""
     layer = nn.Conv2d(c_in, c_out, size, padding=size // 2)
     _draw(layer.weight, variance)
     assert layer.bias is not None
@@ -147,10 +150,10 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.resample, self.dropout = resample, dropout
-        self.norm_1, self.conv_1 = _norm(c_in), _conv(c_in, c_out)
-        self.level = _linear(embedding, c_out)
-        self.norm_2, self.conv_2 = _norm(c_out), _conv(c_out, c_out, variance=NEARLY_ZERO)
-        self.skip = nn.Identity() if c_in == c_out and resample is None else _conv(c_in, c_out, 1)
+        self.norm_1, self.conv_1 = _norm(c_in), conv(c_in, c_out)
+        self.level = linear(embedding, c_out)
+        self.norm_2, self.conv_2 = _norm(c_out), conv(c_out, c_out, variance=NEARLY_ZERO)
+        self.skip = nn.Identity() if c_in == c_out and resample is None else conv(c_in, c_out, 1)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         inner = self.conv_1(self._resampled(F.silu(self.norm_1(h)))) + self.level(F.silu(e))[:, :, None, None]
@@ -177,6 +180,8 @@ class DDPMpp(nn.Module):
         ValueError: see `check_images`.
     """
 
+    Block: ClassVar[type[ResidualBlock]] = ResidualBlock
+
     def __init__(self, shape: tuple[int, ...], width: int, depth: int, channel_mult: tuple[int, ...], dropout: float) -> None:
         super().__init__()
         check_images(shape, width, channel_mult)
@@ -186,44 +191,73 @@ class DDPMpp(nn.Module):
         channels_last(self)
 
     def _modules_in_order(self, channels: list[int], dropout: float) -> Iterator[nn.Module]:
-        e, c = 4 * self.width, self.width
-        yield from (_linear(self.width, e), _linear(e, e), _conv(self.shape[0], c))
-        kept = [c]
+        e, c, block = 4 * self.width, self.width, self.Block
+        yield from (*self._seen(), linear(self.seen_width, e), linear(e, e), conv(self.shape[0], c))
+        kept, image = [c], self.shape[0]
         for k, c_level in enumerate(channels):
             for _ in range(self.depth):
-                yield ResidualBlock(c, c_level, e, dropout)
+                yield block(c, c_level, e, dropout)
                 c = c_level
                 if self.attends[k]:
                     yield Attention(c)
                 kept.append(c)
             if k + 1 < len(channels):
-                yield ResidualBlock(c, c, e, dropout, "down")
+                yield from (block(c, c, e, dropout, "down"), *self._beside(image, c))
                 kept.append(c)
-        yield from (ResidualBlock(c, c, e, dropout), Attention(c), ResidualBlock(c, c, e, dropout))
+                image = c
+        yield from (block(c, c, e, dropout), Attention(c), block(c, c, e, dropout))
         for k, c_level in reversed(list(enumerate(channels))):
             for _ in range(self.depth + 1):
-                yield ResidualBlock(c + kept.pop(), c_level, e, dropout)
+                yield block(c + kept.pop(), c_level, e, dropout)
                 c = c_level
             if self.attends[k]:
                 yield Attention(c)
             if k:
-                yield ResidualBlock(c, c, e, dropout, "up")
-        yield from (_norm(c), _conv(c, self.shape[0] + 1, variance=NEARLY_ZERO))
+                yield block(c, c, e, dropout, "up")
+        yield from (_norm(c), conv(c, self.shape[0] + 1, variance=NEARLY_ZERO))
+
+    @property
+    def seen_width(self) -> int:
+        """Return how many numbers of the height the first layer sees."""
+        return self.width
+
+    def _seen(self) -> Iterator[nn.Module]:
+        """Make the modules that see the height; DDPM++ needs none."""
+        return iter(())
+
+    def _beside(self, image: int, channels: int) -> Iterator[nn.Module]:
+        """Make the modules that take the image beside the network to the next resolution; DDPM++ has none.
+
+        Args:
+            image: channels that it has so far.
+            channels: those of the activation that it is added to.
+        """
+        return iter(())
+
+    def _sines(self, modules: Iterator[nn.Module], t: Tensor) -> Tensor:
+        """Numbers (B, seen_width) of the heights t (B,)."""
+        return positional_embedding(t, self.width)
+
+    def _joined(self, modules: Iterator[nn.Module], h: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(activation, image) at the next resolution, of the activation there and the image at the last one."""
+        return h, image
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         modules = iter(self.all_modules)
-        e = next(modules)(positional_embedding(t, self.width))
+        seen = self._sines(modules, t)
+        e = next(modules)(seen)
         e = next(modules)(F.silu(e))
-        h = next(modules)(x.reshape(-1, *self.shape))
-        block = self.all_modules[3]
-        assert isinstance(block, ResidualBlock)
+        image = x.reshape(-1, *self.shape)
+        h = next(modules)(image)
+        block = next(module for module in self.all_modules if isinstance(module, ResidualBlock))
         kept = [as_weights(h, block.conv_1)]
         for k, attends in enumerate(self.attends):
             for _ in range(self.depth):
                 h = next(modules)(kept[-1], e)
                 kept.append(next(modules)(h) if attends else h)
             if k + 1 < len(self.attends):
-                kept.append(next(modules)(kept[-1], e))
+                h, image = self._joined(modules, next(modules)(kept[-1], e), image)
+                kept.append(h)
         h = next(modules)(kept[-1], e)
         h = next(modules)(h)
         h = next(modules)(h, e)

@@ -20,6 +20,7 @@ the samples: how much the samples differ for it depends on the process (a Gaussi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -154,9 +155,20 @@ def latents(n: int, dim: int, seed: int) -> Latents:
     Raises:
         ValueError: if n < 0, dim < 1 or seed < 0.
     """
+    return next(latent_blocks(n, dim, seed, n))
+
+
+def latent_blocks(n: int, dim: int, seed: int, size: int) -> Iterator[Latents]:
+    """The ``n`` latents of `latents`, ``size`` after ``size``; the others of them take no memory.
+
+    Raises:
+        ValueError: if n < 0, dim < 1 or seed < 0.
+    """
     if n < 0 or dim < 1 or seed < 0:
         raise ValueError(f"latents need n >= 0, dim >= 1 and seed >= 0, got n = {n}, dim = {dim}, seed = {seed}")
-    normal = stream(seed, "latents/direction").standard_normal((n, dim))
-    direction = normal / np.sqrt(np.square(normal).sum(axis=1, keepdims=True))
-    quantile = stream(seed, "latents/quantile").random(n)
-    return make_latents(torch.from_numpy(direction), torch.from_numpy(quantile))
+    directions, quantiles = stream(seed, "latents/direction"), stream(seed, "latents/quantile")
+    for start in range(0, max(n, 1), max(size, 1)):
+        rows = min(size, n - start)
+        normal = directions.standard_normal((rows, dim))
+        direction = normal / np.sqrt(np.square(normal).sum(axis=1, keepdims=True))
+        yield make_latents(torch.from_numpy(direction), torch.from_numpy(quantiles.random(rows)))

@@ -8,14 +8,14 @@ the field is smooth at t_min.
 
 NFE counts every call of D on a batch: the initial-step estimate, rejected steps and the final denoise included; a call that
 the memory holds only in parts (`pfgm.memory`) is one call. An adaptive solver takes one step size for the whole batch, so
-batches are of equal size: the last is filled with extra latents, whose samples are discarded.
+batches are of equal size: the last is filled with extra latents, whose samples are discarded. With fixed steps the rows of a
+batch know nothing of each other, so the batch is made smaller where the memory would not hold its states.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -24,11 +24,11 @@ from torch import Tensor
 from pfgm.config import OWN_GRIDS, SamplerConfig
 from pfgm.mistakes import Mistake
 from pfgm.prior.latent import Latents, check_latents
-from pfgm.prior.latent import latents as draw_latents
 from pfgm.process.base import Process
 from pfgm.process.clock import HEIGHT, Clock
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES, SOLVERS
+from pfgm.sampling.batches import batch_rows, latent_batches
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.own_levels import FAR, TunedLevels, Width, own_levels, tuned_levels
 from pfgm.sampling.precision import at_precision
@@ -186,30 +186,19 @@ def sample(
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     numbers = resolve_sampler(sampler, process)
-    size = min(sampler.batch_size, n)
-    padded = math.ceil(n / size) * size
-    if latents is None:
-        chosen = _drawn(padded, process.info.dim, seed)
-    else:
-        chosen = check_latents(latents, process.info.dim, n).cpu().rows(torch.arange(padded) % n)
-    start = process.prior(numbers.T, numbers.max_radius).from_latent(*chosen)
+    given = None if latents is None else check_latents(latents, process.info.dim, n).cpu()
+    size = batch_rows(sampler, n, process.info.dim, device, dtype)
+    prior, radii = process.prior(numbers.T, numbers.max_radius), []
     source = at_precision(mean_source, sampler.precision, torch.device(device), dtype)
     solutions, options = [], solver_options(sampler, process, numbers.atol) | {"tuned": tuned}
-    for k, x in _batches(start, size, device, dtype):
+    for k, chosen in enumerate(latent_batches(n, size, process.info.dim, seed, given)):
+        start = prior.from_latent(*chosen)
+        radii.append(start.norm(dim=1))
         disturb = None if noise is None else noise.of_rows(k * size)
+        x = start.to(device=device, dtype=dtype)
         solutions.append(integrate(source, x, T=numbers.T, **options, disturb=disturb))
     x, nfe, nfe_max, status = _together(solutions, size, n)
-    return Samples(x, nfe, nfe_max, status, start[:n].norm(dim=1) / numbers.T)
-
-
-KEPT_NUMBERS = 2**23
-"""Numbers of latents, 64 MiB, up to which they are kept: the rows of a study start from the same few."""
-_kept = lru_cache(maxsize=3)(draw_latents)
-
-
-def _drawn(n: int, dim: int, seed: int) -> Latents:
-    """Return the latents of a seed; those of the last calls are not drawn again."""
-    return _kept(n, dim, seed) if n * dim <= KEPT_NUMBERS else draw_latents(n, dim, seed)
+    return Samples(x, nfe, nfe_max, status, torch.cat(radii)[:n] / numbers.T)
 
 
 class Encoded(NamedTuple):
@@ -242,7 +231,7 @@ def encode(
     if x.ndim != 2 or x.shape[1] != process.info.dim or not len(x):
         raise ValueError(f"x has shape {tuple(x.shape)}, this process needs (n, {process.info.dim}): flatten the data")
     numbers, n = resolve_sampler(sampler, process), len(x)
-    size = min(sampler.batch_size, n)
+    size = batch_rows(sampler, n, process.info.dim, device, dtype)
     padded = x[torch.arange(math.ceil(n / size) * size, device=x.device) % n]
     options = solver_options(sampler, process, numbers.atol) | {"denoise": False, "upwards": True}
     source = at_precision(mean_source, sampler.precision, torch.device(device), dtype)

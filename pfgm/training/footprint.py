@@ -10,8 +10,7 @@ metrics take, whose work is done in parts where memory is short (`pfgm.memory`),
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +30,7 @@ from pfgm.field.distances import chunk_elements
 from pfgm.field.plane import LEAST_ROWS, Plane
 from pfgm.field.target import Doubts, training_target
 from pfgm.networks.build import build_network
+from pfgm.networks.cost import Storages
 
 CONTEXT = 512 * 2**20
 """Bytes that a process takes on a GPU before it computes: the driver's context, code of the libraries, their workspaces."""
@@ -59,36 +59,23 @@ class Alive(TorchDispatchMode):
 
     def __init__(self) -> None:
         TorchDispatchMode.__init__(self)
-        self.now = self.peak = 0
-        self._sizes: dict[int, int] = {}
+        self.storages = Storages()
+
+    @property
+    def now(self) -> int:
+        """Return the bytes that are alive."""
+        return self.storages.now
+
+    @property
+    def peak(self) -> int:
+        """Return the most bytes that were alive at a time."""
+        return self.storages.peak
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for storage in _storages(args):
-            self._know(storage, 0)  # what was there before, and what may be returned as a view
+        self.storages.know(args, made=False)  # what was there before, and what may be returned as a view
         out = func(*args, **(kwargs or {}))
-        for storage in _storages((out,)):
-            self._know(storage, storage.nbytes())
+        self.storages.know((out,), made=True)
         return out
-
-    def _know(self, storage: torch.UntypedStorage, size: int) -> None:
-        key = storage._cdata
-        if key not in self._sizes:
-            self._sizes[key] = size
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self.now -= self._sizes.pop(key)
-
-
-def _storages(values: Iterable[Any]) -> Iterator[torch.UntypedStorage]:
-    """Yield the storages of tensors, and of tensors in lists."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value.untyped_storage()
-        elif isinstance(value, tuple | list):
-            yield from _storages(value)
 
 
 class _NormsInFloat32(TorchFunctionMode):

@@ -139,7 +139,10 @@ def _step_s(trainer: Trainer) -> float:
     next(trainer.run(report_every=1))
     started = time.perf_counter()
     next(trainer.run(report_every=1), None)
-    steps = max(1, min(WARM_STEPS, int(TIMED_S / 4 / (time.perf_counter() - started))))
+    once = time.perf_counter() - started
+    if once > TIMED_S / 4:
+        return once
+    steps = max(1, min(WARM_STEPS, int(TIMED_S / 4 / once)))
     started, first = time.perf_counter(), trainer.step
     for progress in trainer.run(report_every=steps):
         if progress.step - first >= TIMED_STEPS or time.perf_counter() - started > TIMED_S:

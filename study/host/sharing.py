@@ -7,17 +7,33 @@ nothing of their memory and gives each trial one.
 
 from __future__ import annotations
 
-from pfgm.training.footprint import CONTEXT, footprint
+from dataclasses import replace
+
+from pfgm.training.footprint import Footprint, footprint
 from study.config.space import Value
 from study.config.study import NETWORK_SEARCH, StudyConfig
+from study.host import machine
 
 USABLE = 0.9
 """Share of a GPU's memory that trials may take."""
 MAX_A_GPU = 8
+NUMBER = 4
+"""Bytes by which a footprint counts a number of the data; images are stored in one."""
 
 
 def memory_needed(config: StudyConfig, fields: int = 1) -> int:
-    """Bytes that a trial of the study takes on a GPU at most, by count, where it trains so many fields together."""
+    """Bytes that a trial of the study takes on a GPU at most, by count, where it trains so many fields together.
+
+    Images that a GPU does not hold stay on the host (`pfgm.data.points`) and count nothing.
+    """
+    found = work_needed(config, fields)
+    memory = machine.gpu_memory()
+    stays = memory is not None and found.data // NUMBER > memory // 2
+    return found.total - (found.data if stays else 0)
+
+
+def work_needed(config: StudyConfig, fields: int = 1) -> Footprint:
+    """What a trial of the study takes at most, by count, where it trains so many fields together."""
     train, info = config.resolved(config.default("train")), config.info
     references = [info.n if v == "all" else v for v in searched_values(config, "train", "reference_batch_size")]
     precisions = config.search_train["bf16"].choices if "bf16" in config.search_train else (train.bf16,)
@@ -36,10 +52,9 @@ def memory_needed(config: StudyConfig, fields: int = 1) -> int:
     widest = {key: _largest([getattr(config.network, key), *searched_values(config, "train", key)]) for key in NETWORK_SEARCH}
     network = config.network_at(widest)
     if network is None:
-        return CONTEXT + 16 * info.n * info.dim  # the data in float64, and as much again for distances
+        return Footprint(0, 0, 16 * info.n * info.dim)  # the data in float64, and as much again for distances
     found = footprint(network, info.shape, stored, largest, min(batch, measured.samples), double)
-    training = fields * found.training if config.field_source.trains else 0
-    return CONTEXT + found.data + max(training, found.sampling)
+    return replace(found, training=fields * found.training if config.field_source.trains else 0)
 
 
 def searched_values(config: StudyConfig, group: str, key: str) -> list[Value]:

@@ -7,12 +7,18 @@ import resource
 
 import torch
 
+from pfgm.memory import share_host
 from study.config.study import StudyConfig
+from study.host.machine import usable_cpus
 
 
 def prepare_torch(threads: int) -> None:
-    """One thread (or as many as the trial's CPUs) and deterministic algorithms: equal trials give equal bits."""
+    """One thread (or as many as the trial's CPUs) and deterministic algorithms: equal trials give equal bits.
+
+    Of the machine's free memory a trial counts on as large a part as it has of the CPUs.
+    """
     torch.set_num_threads(threads)
+    share_host(usable_cpus() / threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, without two seconds of imports
     torch.backends.cudnn.allow_tf32 = False

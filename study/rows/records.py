@@ -42,7 +42,7 @@ PARAMETERS: dict[str, pa.DataType] = {
     "network_name": _S, "network_width": _I, "network_depth": _I, "network_skip": _B,
     "network_root_below": _F, "network_patch": _I, "network_channel_mult": _S, "network_dropout": _F,
     "network_head": _S, "network_sigma_data": _F, "network_form": _S, "network_attention": _S, "network_labels": _I,
-    "network_label": _I, "network_augment_dim": _I,
+    "network_label": _I, "network_augment_dim": _I, "network_embedding": _S,
     "train_process": _S, "train_objective": _S, "train_gamma": _F, "train_sigma": _F, "train_tau": _F,
     "train_M": _F, "train_height_ratio": _F, "train_height_max": _F, "train_R_max": _F, "train_restrict_M": _B,
     "train_n_aug": _F, "train_P_mean": _F, "train_P_std": _F,

@@ -15,7 +15,7 @@ from pfgm.prior.law import PoissonPrior
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler, resolve_train
 from pfgm.registry import SOLVERS
-from pfgm.sampling import integrate as integrate_module
+from pfgm.sampling import batches
 from pfgm.sampling.integrate import Solution, integrate, sample
 from pfgm.sampling.solvers import heights
 
@@ -112,13 +112,13 @@ def test_nfe_of_a_sample_is_the_mean_over_images():
 def test_latents_are_drawn_once_for_all_sampler_points(monkeypatch):
     """Rows of one seed start from the same latents, of which large ones are not kept."""
     _, process = digits_process()
-    integrate_module._kept.cache_clear()
+    batches._kept.cache_clear()
     for steps in (1, 2, 3):
         sample(lambda x, t: x / 2, process, SamplerConfig(solver="euler", steps=steps), 30, seed=7)
-    assert integrate_module._kept.cache_info().misses == 1
-    monkeypatch.setattr(integrate_module, "KEPT_NUMBERS", 100)
+    assert batches._kept.cache_info().misses == 1
+    monkeypatch.setattr(batches, "KEPT_NUMBERS", 100)
     sample(lambda x, t: x / 2, process, SamplerConfig(solver="euler", steps=1), 31, seed=7)
-    assert integrate_module._kept.cache_info().misses == 1
+    assert batches._kept.cache_info().misses == 1
 
 
 def test_digits_empirical_field_lands_on_digits():

@@ -17,6 +17,8 @@ from pfgm.field.plane import Plane
 from pfgm.field.target import Doubts, training_target
 from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network
+from pfgm.networks.cost import row_bytes
+from pfgm.networks.edm.block import FORMS
 from pfgm.training.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_bytes
 
 NETWORKS = [
@@ -84,6 +86,27 @@ def test_the_peak_of_a_call_is_the_allocator_s(config: NetworkConfig, shape: tup
         network(x, t)
         real = asked_for(lambda: network(x, t))
     assert call_peak(network, shape, rows) == pytest.approx(real, rel=0.02)
+
+
+LARGE = {"width": 128, "depth": 4, "channel_mult": (1, 2, 2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        *NETWORKS,
+        (NetworkConfig.model_validate({"name": "ddpmpp", **LARGE}), (3, 64, 64)),
+        *((NetworkConfig.model_validate({"name": "edm", "head": "edm", "form": form, **LARGE}), (3, 64, 64)) for form in FORMS),
+    ],
+    ids=lambda v: v.name if isinstance(v, NetworkConfig) else "",
+)
+def test_the_bytes_of_a_row_are_the_peak_of_a_call(config: NetworkConfig, shape: tuple[int, ...]) -> None:
+    """Counted without the operations, of nothing but shapes: at least a call's on many rows, and at most a seventh more."""
+    with torch.device("meta"):
+        network = made(config, shape).eval()
+    counted, rows = row_bytes(network, shape), 16
+    assert call_peak(network, shape, rows) / rows <= counted <= 1.15 * call_peak(network, shape, rows) / rows
+    assert row_bytes(network.double(), shape) == pytest.approx(2 * counted, rel=0.01)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

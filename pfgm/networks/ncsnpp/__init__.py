@@ -1,0 +1,1 @@
+"""The PFGM authors' NCSN++."""
