@@ -211,5 +211,9 @@ class NetworkKind:
     """Refuse a shape of items, or a process, that the network is not made for (`Mistake` that names the key)."""
     embeds: bool = True
     """Whether the backbone is given the two levels as an embedding; false: x and t as they are."""
+    told: Callable[[NetworkConfig], int] | None = None
+    """Of a backbone that is given x and t: the width of the vector of a class that it takes as ``told``; None: it takes none.
+
+    With an embedding of the levels nothing is needed: the vector of the class is added to it."""
     skips: bool = True
     """Whether a denoiser's skip may be added to the output; false: the output is the field as it is."""

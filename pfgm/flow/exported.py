@@ -112,6 +112,8 @@ def export_field(field: Field, folder: str | Path, sampler: dict[str, object]) -
     folder = Path(folder)
     if (folder / "field.py").exists():
         raise FileExistsError(f"{folder} holds an exported field already; name another folder, or remove it")
+    if field.process.classes and field.told is None:
+        raise Mistake("label", "an exported field makes items of one class; write field.of_class(3).export(…)")
     config = _config(sampler)
     network = copy.deepcopy(field.network).cpu().eval()
     body, tensors, buffers = _traced(_Source(network, field.process), field.process.info.dim, field.dtype)

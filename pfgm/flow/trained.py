@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pfgm.config import NetworkConfig
+from pfgm.config import NetworkConfig, SamplerConfig
 from pfgm.flow.base import Flow
 from pfgm.flow.exported import export_field
 from pfgm.flow.written import save_field
 from pfgm.networks.base import FieldNetwork
 from pfgm.process.base import Process
+from pfgm.process.resolve import sampler_point
+from pfgm.sampling.asked import Asked, asked, class_of
+from pfgm.sampling.solvers import MeanSource
 from pfgm.training.history import Progress
 from pfgm.training.trainer import Trainer
 
@@ -35,6 +38,8 @@ class Field(Flow):
     history: tuple[Progress, ...] = ()
     together: int = 1
     """The most fields that it was trained together with, itself included; 1: alone."""
+    told: tuple[int, float] | None = None
+    """Of a conditional field: the class and the guidance with which ``mean_source`` answers; None: the field of all classes."""
 
     @classmethod
     def from_trainer(cls, trainer: Trainer, average: Sequence[Tensor] | None = None) -> Field:
@@ -87,7 +92,28 @@ class Field(Flow):
     @torch.no_grad()
     def mean_source(self, x: Tensor, t: Tensor) -> Tensor:
         """D(x, t), shape (B, d), in the units of training."""
-        return self.process.mean_source(self.network, x, t)
+        return self.source_with_gradient(x, t)
 
     def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.process.mean_source(self.network, x, t)
+        if self.told is None:
+            return self.process.mean_source(self.network, x, t)
+        label, guidance = self.told
+        return Asked(self._source_of, self.process.info.class_counts, label, guidance).of_rows(0, len(x))(x, t)
+
+    def asked(self, sampler: SamplerConfig) -> MeanSource | Asked:
+        if not self.process.classes or self.told is not None:
+            return super().asked(sampler)
+        return asked(sampler, self.process, torch.no_grad()(self._source_of))
+
+    def of_class(self, label: object, guidance: object = None) -> Field:
+        super().of_class(label, guidance)
+        if label is None or guidance == 0:
+            return self
+        number = class_of(sampler_point({"label": label}), self.process)
+        assert number is not None
+        return replace(self, told=(number, 1.0 if guidance is None else float(str(guidance))))
+
+    def _source_of(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """D of rows of some classes (B,), or of all classes."""
+        network = self.network if labels is None else self.network.told(labels)
+        return self.process.mean_source(network, x, t)

@@ -210,10 +210,11 @@ class DDPMpp(nn.Module):
                 yield ResidualBlock(c, c, e, dropout, "up")
         yield from (_norm(c), _conv(c, self.shape[0] + 1, variance=NEARLY_ZERO))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, told: Tensor | None = None) -> Tensor:
         modules = iter(self.all_modules)
         e = next(modules)(positional_embedding(t, self.width))
         e = next(modules)(F.silu(e))
+        e = e if told is None else e + told
         h = next(modules)(x.reshape(-1, *self.shape))
         block = self.all_modules[3]
         assert isinstance(block, ResidualBlock)
@@ -259,4 +260,6 @@ def _build(config: NetworkConfig, shape: tuple[int, ...], embedding: int) -> DDP
     return DDPMpp(shape, config.width, config.depth, keys.channel_mult, keys.dropout)
 
 
-DDPMPP = NetworkKind(Keys=DDPMppKeys, build=_build, check=_check, embeds=False, skips=False)
+DDPMPP = NetworkKind(
+    Keys=DDPMppKeys, build=_build, check=_check, embeds=False, told=lambda config: 4 * config.width, skips=False
+)

@@ -22,6 +22,9 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
             too large for `rule`), or the raw objective above three dimensions.
     """
     changes = PROCESSES[train.process].resolved(train, info)
+    if train.conditional and not info.classes:
+        cure = "give data with classes (digits, pictures in subfolders, data.labels), or remove it"
+        raise Mistake("conditional", f"{info.name} has no labels; {cure}")
     reference = train.reference_batch_size
     if reference == "all":
         changes["reference_batch_size"] = info.n

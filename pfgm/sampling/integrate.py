@@ -6,7 +6,7 @@ meet on the way down: where D is one data point, offsets from it grow like t, an
 itself. Down again it shrinks as much, so data are recovered to the tolerance; latents of samples are recovered only so far as
 the field is smooth at t_min.
 
-NFE counts every call of D on a batch: the initial-step estimate, rejected steps and the final denoise included; a call that
+NFE counts every call of the network on a batch (a guided D is two, `pfgm.sampling.asked`): the initial-step estimate, rejected steps and the final denoise included; a call that
 the memory holds only in parts (`pfgm.memory`) is one call. An adaptive solver takes one step size for the whole batch, so
 batches are of equal size: the last is filled with extra latents, whose samples are discarded.
 """
@@ -29,6 +29,7 @@ from pfgm.process.base import Process
 from pfgm.process.clock import HEIGHT, Clock
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES, SOLVERS
+from pfgm.sampling.asked import Asked, calls_of, of_rows
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.own_levels import FAR, TunedLevels, Width, own_levels, tuned_levels
 from pfgm.sampling.solvers import Disturb, Diverged, Levels, MeanSource, Ode, StepLimit, adaptive, fixed, heights
@@ -159,7 +160,7 @@ class Samples(NamedTuple):
 
 
 def sample(
-    mean_source: MeanSource,
+    mean_source: MeanSource | Asked,
     process: Process,
     sampler: SamplerConfig,
     n: int,
@@ -176,6 +177,7 @@ def sample(
     The statuses of the batches combine to the worst: diverged, then solver_limit, then complete.
 
     Args:
+        mean_source: D; or what a conditional field is asked for.
         latents: n of them, in place of the seed's.
         noise: added before every step of a fixed-step solver.
         tuned: the levels of the grid tuned.
@@ -195,7 +197,9 @@ def sample(
     solutions, options = [], solver_options(sampler, process, numbers.atol) | {"tuned": tuned}
     for k, x in _batches(start, size, device, dtype):
         disturb = None if noise is None else noise.of_rows(k * size)
-        solutions.append(integrate(mean_source, x, T=numbers.T, **options, disturb=disturb))
+        source = of_rows(mean_source, k * size, size)
+        solution = integrate(source, x, T=numbers.T, **options, disturb=disturb)
+        solutions.append(solution._replace(nfe=solution.nfe * calls_of(mean_source)))
     x, nfe, nfe_max, status = _together(solutions, size, n)
     return Samples(x, nfe, nfe_max, status, start[:n].norm(dim=1) / numbers.T)
 

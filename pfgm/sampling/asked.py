@@ -1,0 +1,138 @@
+"""What a conditional field is asked for: samples of one class or of all, and how strongly.
+
+Guidance with weight w reads D_u + w (D_c − D_u), D_c the mean source of the class and D_u that of all classes: w = 1 is the field
+of the class, w = 0 that of all, each one call of the network; any other w takes both, and counts as two.
+
+With ``label: all`` sample i has the class that is farthest behind its share of the data among the samples up to it. So every
+class has its share of any first n samples, to within one or two, and the class of a sample depends on its number alone: not on
+n, the batch size or the seed.
+
+Source: Ho and Salimans, classifier-free guidance (arXiv 2207.12598).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pfgm.conditions import ALL
+from pfgm.config import SamplerConfig
+from pfgm.memory import ByRows
+from pfgm.mistakes import Mistake
+from pfgm.process.base import Process
+from pfgm.sampling.solvers import MeanSource
+
+SHOWN = 12
+"""Names of classes that a message lists."""
+OfClass = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x (B, d), t (B,), classes (B,) or None for the field of all) → D(x, t), shape (B, d)."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """D for the samples of one sampler point of a conditional field, whose classes go by their numbers.
+
+    Args:
+        source: D of rows of given classes.
+        counts: points of each class.
+        label: the class of every sample; None: of all classes.
+        guidance: w.
+    """
+
+    source: OfClass
+    counts: tuple[int, ...]
+    label: int | None = None
+    guidance: float = 1.0
+
+    @property
+    def calls(self) -> int:
+        """Calls of the network for one D."""
+        return 1 if self.guidance in (0.0, 1.0) else 2
+
+    def labels(self, first: int, n: int) -> Tensor:
+        """Return the classes of the samples first … first + n − 1."""
+        if self.label is not None:
+            return torch.full((n,), self.label)
+        return torch.from_numpy(spread(self.counts, first + n)[first:])
+
+    def of_rows(self, first: int, n: int) -> MeanSource:
+        """Return D for a batch of the samples first … first + n − 1, in their order."""
+        if self.guidance == 0.0:
+            return lambda x, t: self.source(x, t, None)
+        labels = self.labels(first, n)
+        by_rows = ByRows(self._guided)
+        return lambda x, t: by_rows(x, t, labels.to(x.device))
+
+    def through(self, look: Callable[[], None]) -> Asked:
+        """Return the same, with something done before every call."""
+
+        def source(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+            look()
+            return self.source(x, t, labels)
+
+        return replace(self, source=source)
+
+    def _guided(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        own = self.source(x, t, labels)
+        if self.guidance == 1.0:
+            return own
+        every = self.source(x, t, None)
+        return every + self.guidance * (own - every)
+
+
+def of_rows(mean_source: MeanSource | Asked, first: int, n: int) -> MeanSource:
+    """Return D for a batch of the samples first … first + n − 1."""
+    return mean_source.of_rows(first, n) if isinstance(mean_source, Asked) else mean_source
+
+
+def calls_of(mean_source: MeanSource | Asked) -> int:
+    """Return the calls of the network for one D."""
+    return mean_source.calls if isinstance(mean_source, Asked) else 1
+
+
+def asked(sampler: SamplerConfig, process: Process, source: OfClass) -> Asked:
+    """Return D as a sampler point asks for it.
+
+    Raises:
+        Mistake: the field is not conditional, or has no such class.
+    """
+    return Asked(source, process.info.class_counts, class_of(sampler, process), 1.0 if sampler.guidance is None else sampler.guidance)
+
+
+def class_of(sampler: SamplerConfig, process: Process) -> int | None:
+    """Return the number of the class that a sampler point asks for; None for all, or for a field that knows none.
+
+    Raises:
+        Mistake: the field is not conditional, or has no such class.
+    """
+    label, names = sampler.label, process.info.classes
+    if not process.classes:
+        for key, value in (("label", label), ("guidance", sampler.guidance)):
+            if value is not None:
+                raise Mistake(key, "asks a conditional field for a class; train one with conditional: true, or remove it")
+        return None
+    if label is None or label == ALL:
+        return None
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    if isinstance(label, int) and label < len(names):
+        return label
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    raise Mistake("label", f"no class {label!r}; use {ALL}, a number from 0 to {len(names) - 1}, or one of {shown}")
+
+
+@lru_cache(maxsize=8)
+def spread(counts: tuple[int, ...], n: int) -> np.ndarray:
+    """Classes (n,) of which every first k have the shares of ``counts``, to within one or two."""
+    shares = np.array(counts, dtype=np.float64) / sum(counts)
+    behind, labels = np.zeros(len(counts)), np.empty(n, np.int64)
+    for k in range(n):
+        behind += shares
+        labels[k] = int(np.argmax(np.round(behind, 9)))  # equal shares in the order of the classes, whatever rounding says
+        behind[labels[k]] -= 1
+    return labels
