@@ -21,7 +21,7 @@ class ConditionKeys(Model):
     conditional: StrictBool = False
     """Train a field that is told the class of each point; the data must have labels."""
     label_dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] | None = None
-    """Share of training points that are trained without their class, from 0 to below 1 (conditional fields only, default 0.1)."""
+    """Share of training points whose class is not told, from 0 to below 1 (conditional fields only, default 0.1)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -40,6 +40,6 @@ class AskedKeys(Model):
     """Keys of ``sampler`` that say what a conditional field is asked for."""
 
     label: Annotated[Integer, Field(ge=0)] | StrictStr | None = None
-    """The class of the samples of a conditional field: its number, its name, or `all` (default): each by its share of the data."""
+    """Class of the samples of a conditional field: number, name, or `all` (default): every class by its share of the data."""
     guidance: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | None = None
-    """w of D_u + w (D_c − D_u), from 0 on, no unit: 0 the field of all classes, 1 (default) that of the class, above 1 beyond it."""
+    """w of D_u + w (D_c − D_u), no unit: 0 the field of all classes, 1 (default) that of the class, above 1 beyond it."""

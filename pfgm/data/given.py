@@ -22,9 +22,7 @@ SLACK = 1e-6
 IN_UNIT_RANGE = "the images lie in [0, 1] and were brought to [−1, 1], where samples will lie"
 
 
-def dataset(
-    x: object, options: Mapping[str, object] | None = None, side: int | None = None, labels: object = None
-) -> Dataset:
+def dataset(x: object, options: Mapping[str, object] | None = None, side: int | None = None, labels: object = None) -> Dataset:
     """Return the data set that x holds.
 
     Args:

@@ -46,7 +46,9 @@ class Labels:
             raise DataError(key, f"there are {len(classes)} classes; need 2 to {MOST}: name what tells classes apart")
         number = {name: k for k, name in enumerate(classes)}
         if unknown := sorted({str(v) for part in told[1:] for v in part.tolist() if v not in number}):
-            raise DataError(key, f"the test split has the class {unknown[0]!r}, which no point to train on has; remove its points")
+            raise DataError(
+                key, f"the test split has the class {unknown[0]!r}, which no point to train on has; remove its points"
+            )
         numbers = [np.array([number[v] for v in part.tolist()], np.int64) for part in told]
         return cls(tuple(map(str, classes)), numbers[0], numbers[1] if len(numbers) > 1 else None)
 
@@ -70,7 +72,9 @@ def _told(values: object, key: str) -> np.ndarray:
         told = np.array(items if all(isinstance(v, int | float) for v in items) else list(map(str, items)))
     if told.dtype.kind == "f":
         if not np.isfinite(told).all() or (told != np.round(told)).any():
-            raise DataError(key, "labels must be whole numbers or words, got numbers with fractions or gaps; name another array")
+            raise DataError(
+                key, "labels must be whole numbers or words, got numbers with fractions or gaps; name another array"
+            )
         return told.astype(np.int64)
     if told.dtype.kind not in "iubUS":
         raise DataError(key, f"labels have dtype {told.dtype}; give whole numbers or words")

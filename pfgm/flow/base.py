@@ -19,8 +19,8 @@ from pfgm.mistakes import Mistake
 from pfgm.prior.latent import Latents, check_latents
 from pfgm.prior.law import PoissonPrior
 from pfgm.process.base import Process
-from pfgm.process.resolve import resolve_sampler, sampler_point
-from pfgm.sampling.asked import Asked, class_of
+from pfgm.process.resolve import class_of, resolve_sampler, sampler_point
+from pfgm.sampling.asked import Asked
 from pfgm.sampling.integrate import encode, sample
 from pfgm.sampling.likelihood import LogLikelihood, log_likelihood
 from pfgm.sampling.own_levels import TunedLevels
@@ -115,7 +115,7 @@ class Flow(ABC):
         return self._items(n, seed, latents, sampler_point(sampler), clamp=True)
 
     def labels(self, n: int, **sampler: object) -> Tensor | None:
-        """Return the classes (n,) of the samples that `sample` draws with the same keywords; None for a field without classes."""
+        """Return the classes (n,) of the samples that `sample` draws with the same keywords; None where a field knows none."""
         found = self.asked(sampler_point(sampler))
         return found.labels(0, n) if isinstance(found, Asked) else None
 

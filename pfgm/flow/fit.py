@@ -42,8 +42,9 @@ TELL_S = 1.0
 
 
 def fit(
-    x: object, *, labels: object = None, minutes: float | None = None, network: str | Mapping[str, object] | None = None, seed: int = 0,
-    device: str = "auto", data: Mapping[str, object] | None = None, progress: bool = True, **train: Any,
+    x: object, *, labels: object = None, minutes: float | None = None,
+    network: str | Mapping[str, object] | None = None, seed: int = 0, device: str = "auto",
+    data: Mapping[str, object] | None = None, progress: bool = True, **train: Any,
 ) -> Field:  # fmt: skip
     """Train a field on x and return it, ready to sample.
 

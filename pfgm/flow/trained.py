@@ -17,8 +17,8 @@ from pfgm.flow.exported import export_field
 from pfgm.flow.written import save_field
 from pfgm.networks.base import FieldNetwork
 from pfgm.process.base import Process
-from pfgm.process.resolve import sampler_point
-from pfgm.sampling.asked import Asked, asked, class_of
+from pfgm.process.resolve import class_of, sampler_point
+from pfgm.sampling.asked import Asked, asked
 from pfgm.sampling.solvers import MeanSource
 from pfgm.training.history import Progress
 from pfgm.training.trainer import Trainer

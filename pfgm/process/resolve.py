@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from pfgm.conditions import ALL
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
 from pfgm.mistakes import Mistake, raised
 from pfgm.process.base import Process
 from pfgm.registry import PROCESSES
+
+SHOWN = 12
+"""Names of classes that a message lists."""
 
 
 def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
@@ -39,6 +43,28 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
     return train.model_copy(update=changes)
 
 
+def class_of(sampler: SamplerConfig, process: Process) -> int | None:
+    """Return the number of the class that a sampler point asks for; None for all, or for a field that knows none.
+
+    Raises:
+        Mistake: the field is not conditional, or has no such class.
+    """
+    label, names = sampler.label, process.info.classes
+    if not process.classes:
+        for key, value in (("label", label), ("guidance", sampler.guidance)):
+            if value is not None:
+                raise Mistake(key, "asks a conditional field for a class; train one with conditional: true, or remove it")
+        return None
+    if label is None or label == ALL:
+        return None
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    if isinstance(label, int) and label < len(names):
+        return label
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    raise Mistake("label", f"no class {label!r}; use {ALL}, a number from 0 to {len(names) - 1}, or one of {shown}")
+
+
 @dataclass(frozen=True)
 class ResolvedSampler:
     """A sampler point with every number filled in for one field."""
@@ -54,8 +80,9 @@ def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler
     """Numbers of a sampler point for one process: T and its ratio to the rule's, atol, the truncation radius.
 
     Raises:
-        ValueError: T ≤ t_min or infinite once resolved, or a truncation that keeps no mass.
+        ValueError: T ≤ t_min or infinite once resolved, a truncation that keeps no mass, or a class that is not known.
     """
+    class_of(sampler, process)
     rule = process.rule_T
     T = rule * sampler.T_ratio if sampler.T_ratio is not None else rule if sampler.T == "rule" else float(sampler.T)
     if math.isinf(T):

@@ -1,7 +1,7 @@
 """What a conditional field is asked for: samples of one class or of all, and how strongly.
 
-Guidance with weight w reads D_u + w (D_c − D_u), D_c the mean source of the class and D_u that of all classes: w = 1 is the field
-of the class, w = 0 that of all, each one call of the network; any other w takes both, and counts as two.
+Guidance with weight w reads D_u + w (D_c − D_u), D_c the mean source of the class and D_u that of all classes. w = 1 is the
+field of the class, w = 0 that of all, each one call of the network; any other w takes both, and counts as two.
 
 With ``label: all`` sample i has the class that is farthest behind its share of the data among the samples up to it. So every
 class has its share of any first n samples, to within one or two, and the class of a sample depends on its number alone: not on
@@ -20,15 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pfgm.conditions import ALL
 from pfgm.config import SamplerConfig
 from pfgm.memory import ByRows
-from pfgm.mistakes import Mistake
 from pfgm.process.base import Process
+from pfgm.process.resolve import class_of
 from pfgm.sampling.solvers import MeanSource
 
-SHOWN = 12
-"""Names of classes that a message lists."""
 OfClass = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(x (B, d), t (B,), classes (B,) or None for the field of all) → D(x, t), shape (B, d)."""
 
@@ -101,29 +98,9 @@ def asked(sampler: SamplerConfig, process: Process, source: OfClass) -> Asked:
     Raises:
         Mistake: the field is not conditional, or has no such class.
     """
-    return Asked(source, process.info.class_counts, class_of(sampler, process), 1.0 if sampler.guidance is None else sampler.guidance)
-
-
-def class_of(sampler: SamplerConfig, process: Process) -> int | None:
-    """Return the number of the class that a sampler point asks for; None for all, or for a field that knows none.
-
-    Raises:
-        Mistake: the field is not conditional, or has no such class.
-    """
-    label, names = sampler.label, process.info.classes
-    if not process.classes:
-        for key, value in (("label", label), ("guidance", sampler.guidance)):
-            if value is not None:
-                raise Mistake(key, "asks a conditional field for a class; train one with conditional: true, or remove it")
-        return None
-    if label is None or label == ALL:
-        return None
-    if isinstance(label, str) and label in names:
-        return names.index(label)
-    if isinstance(label, int) and label < len(names):
-        return label
-    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-    raise Mistake("label", f"no class {label!r}; use {ALL}, a number from 0 to {len(names) - 1}, or one of {shown}")
+    return Asked(
+        source, process.info.class_counts, class_of(sampler, process), 1.0 if sampler.guidance is None else sampler.guidance
+    )
 
 
 @lru_cache(maxsize=8)

@@ -6,9 +6,10 @@ meet on the way down: where D is one data point, offsets from it grow like t, an
 itself. Down again it shrinks as much, so data are recovered to the tolerance; latents of samples are recovered only so far as
 the field is smooth at t_min.
 
-NFE counts every call of the network on a batch (a guided D is two, `pfgm.sampling.asked`): the initial-step estimate, rejected steps and the final denoise included; a call that
-the memory holds only in parts (`pfgm.memory`) is one call. An adaptive solver takes one step size for the whole batch, so
-batches are of equal size: the last is filled with extra latents, whose samples are discarded.
+NFE counts every call of the network on a batch: the initial-step estimate, rejected steps, the final denoise included. A call
+that the memory holds only in parts (`pfgm.memory`) is one call, a guided D is two (`pfgm.sampling.asked`). An adaptive solver
+takes one step size for the whole batch, so batches are of equal size: the last is filled with extra latents, whose samples are
+discarded.
 """
 
 from __future__ import annotations

@@ -33,9 +33,7 @@ class ConditionalBatches(Batches):
         dtype: of what is drawn.
     """
 
-    def __init__(
-        self, process: Process, plane: Plane, labels: Tensor, seed: int, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, process: Process, plane: Plane, labels: Tensor, seed: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(process, plane, seed, dtype)
         self.classes = len(process.info.classes)
         self.labels = labels.to(plane.device)

@@ -80,7 +80,7 @@ def _from_folder(folder: Path, config: DataConfig) -> Items:
 
 
 def _labels(names: Sequence[str]) -> Labels | None:
-    """Classes by the first folder in each name, below one that all share; None where a picture is in none, or all are in one."""
+    """Classes by the first folder in each name, below one that all share; None where some picture is in none."""
     shared = len(os.path.commonpath([os.path.dirname(name) for name in names])) if names else 0
     rest = [name[shared:].lstrip("/") for name in names]
     folders = [name.partition("/")[0] for name in rest if "/" in name]

@@ -172,9 +172,7 @@ class EdmUNet(nn.Module):
         out: Tensor = last_conv(F.silu(last_norm(h))).reshape(-1, prod(self.shape))
         return F.pad(out, (0, 1))
 
-    def embedding(
-        self, noise: Tensor, labels: Tensor | None, augment: Tensor | None, told: Tensor | None = None
-    ) -> Tensor:
+    def embedding(self, noise: Tensor, labels: Tensor | None, augment: Tensor | None, told: Tensor | None = None) -> Tensor:
         """e (B, 4 width) of the noise (B,), class labels (B, labels), parameters of an augmentation, a vector (B, 4 width)."""
         seen = self._sines(noise)
         if augment is not None:
@@ -234,6 +232,4 @@ def _build(config: NetworkConfig, shape: tuple[int, ...], embedding: int) -> Edm
     return EdmUNet(shape, config.width, config.depth, EdmKeys.of(config))
 
 
-EDM = NetworkKind(
-    Keys=EdmKeys, build=_build, check=_check, embeds=False, told=lambda config: EMBEDDING * config.width
-)
+EDM = NetworkKind(Keys=EdmKeys, build=_build, check=_check, embeds=False, told=lambda config: EMBEDDING * config.width)
