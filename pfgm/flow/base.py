@@ -84,6 +84,11 @@ class Flow(ABC):
         class_of(sampler, self.process)
         return self.mean_source
 
+    @property
+    def knows_class(self) -> bool:
+        """Whether ``mean_source`` is the field that its items follow: false of a conditional field that is not `of_class`."""
+        return not self.process.classes
+
     def of_class(self, label: object, guidance: object = None) -> Flow:
         """Return the flow whose D is of one class, for items whose class is known.
 
@@ -193,7 +198,7 @@ class Flow(ABC):
         Raises:
             Mistake: a conditional field is told none, and is not asked for the field of all classes.
         """
-        if self.process.classes and class_of(config, self.process) is None and config.guidance != 0:
+        if not self.knows_class and class_of(config, self.process) is None and config.guidance != 0:
             raise Mistake("label", "say of which class the items are, such as label=3, or guidance=0: the field of all classes")
         return self.of_class(config.label, config.guidance)
 

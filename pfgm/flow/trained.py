@@ -101,17 +101,25 @@ class Field(Flow):
         return Asked(self._source_of, self.process.info.class_counts, label, guidance).of_rows(0, len(x))(x, t)
 
     def asked(self, sampler: SamplerConfig) -> MeanSource | Asked:
-        if not self.process.classes or self.told is not None:
+        if not self.process.classes:
             return super().asked(sampler)
+        if self.told is not None:
+            given = {
+                key: value for key, value in (("label", sampler.label), ("guidance", sampler.guidance)) if value is not None
+            }
+            sampler = sampler.model_copy(update={"label": self.told[0], "guidance": self.told[1]} | given)
         return asked(sampler, self.process, torch.no_grad()(self._source_of))
 
     def of_class(self, label: object, guidance: object = None) -> Field:
         super().of_class(label, guidance)
-        if label is None or guidance == 0:
-            return self
-        number = class_of(sampler_point({"label": label}), self.process)
-        assert number is not None
-        return replace(self, told=(number, 1.0 if guidance is None else float(str(guidance))))
+        before, weight = self.told or (None, 1.0)
+        number = before if label is None else class_of(sampler_point({"label": label}), self.process)
+        weight = weight if guidance is None else float(str(guidance))
+        return replace(self, told=None if number is None or weight == 0 else (number, weight))
+
+    @property
+    def knows_class(self) -> bool:
+        return self.told is not None or not self.process.classes
 
     def _source_of(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """D of rows of some classes (B,), or of all classes."""
