@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_validator
 
-from pfgm.conditions import AskedKeys, ConditionKeys
-from pfgm.kinds import Integer, Model, Named, Positive, PositiveInt, joined, whole, with_defaults
+from pfgm.kinds import AskedKeys, ConditionKeys, Integer, Model, Named, Positive, PositiveInt, joined, whole, with_defaults
 from pfgm.mistakes import Mistake
 from pfgm.registry import FEATURES, GRIDS, HEADS, METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
 

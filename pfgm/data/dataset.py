@@ -153,7 +153,6 @@ def dataset_of(config: DataConfig, items: Items) -> Dataset:
     centred = Points(raw.stored, raw.item, mean if config.center else None, raw.rows)
     mean_norm, sd = _scale(centred)  # a mirrored image is as far from a mirrored mean
     points = Points(raw.stored, raw.item, centred.shift, raw.rows, config.flip)
-    labels, test_labels = _labels(config, items)
     info = DataInfo(
         name=config.name,
         shape=raw.item,
@@ -167,13 +166,13 @@ def dataset_of(config: DataConfig, items: Items) -> Dataset:
         offset=None if units.offset is None else torch.from_numpy(units.offset),
         scale=None if units.scale is None else torch.from_numpy(units.scale),
     )
-    notes = items.notes + units.notes
-    if items.labels is None or labels is None:
-        return Dataset(points, raw, test, info, items.how, notes)
-    classes = items.labels.classes
-    counts = tuple(torch.bincount(labels, minlength=len(classes)).tolist())
-    info = replace(info, classes=classes, class_counts=counts)
-    return Dataset(points, raw, test, info, items.how, notes, labels, test_labels)
+    data = Dataset(points, raw, test, info, items.how, items.notes + units.notes)
+    if items.labels is None:
+        return data
+    apart = None if config.holdout is None else _drawn_apart(config.holdout, len(items.values))
+    labels, test_labels = items.labels.split(apart, config.flip)
+    info = replace(info, classes=items.labels.classes, class_counts=items.labels.counts(labels))
+    return replace(data, info=info, labels=labels, test_labels=test_labels)
 
 
 def in_units_of(data: Dataset, info: DataInfo) -> Dataset:
@@ -226,18 +225,6 @@ def _split(config: DataConfig, items: Items) -> tuple[Points, Points | None, Uni
         Points(everything.stored, everything.item, rows=apart),
         units,
     )
-
-
-def _labels(config: DataConfig, items: Items) -> tuple[Tensor | None, Tensor | None]:
-    """Classes of the points as trained, and of those kept apart: labels go where their points go."""
-    if items.labels is None:
-        return None, None
-    labels = torch.from_numpy(items.labels.values)
-    apart = None if items.labels.test is None else torch.from_numpy(items.labels.test)
-    if config.holdout is not None:
-        kept, rows = _drawn_apart(config.holdout, len(labels))
-        labels, apart = labels[kept], labels[rows]
-    return (labels.repeat(2) if config.flip else labels), apart
 
 
 def _drawn_apart(fraction: float, n: int) -> tuple[Tensor, Tensor]:

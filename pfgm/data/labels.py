@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pfgm.data.errors import DataError
 
@@ -56,6 +58,22 @@ class Labels:
     def known(cls, classes: Sequence[str], values: np.ndarray, test: np.ndarray | None = None) -> Labels:
         """Return labels that are the numbers of classes already."""
         return cls(tuple(classes), values.astype(np.int64), None if test is None else test.astype(np.int64))
+
+    def split(self, rows: tuple[Tensor, Tensor] | None, flip: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the classes of the points as trained, and of those kept apart: labels go where their points go.
+
+        Args:
+            rows: to train on, and to keep apart; None: all are trained on.
+            flip: every point is there a second time, after all others.
+        """
+        labels, apart = torch.from_numpy(self.values), None if self.test is None else torch.from_numpy(self.test)
+        if rows is not None:
+            labels, apart = labels[rows[0]], labels[rows[1]]
+        return (labels.repeat(2) if flip else labels), apart
+
+    def counts(self, labels: Tensor) -> tuple[int, ...]:
+        """Return how many of some labels are of each class."""
+        return tuple(torch.bincount(labels, minlength=len(self.classes)).tolist())
 
 
 def _told(values: object, key: str) -> np.ndarray:

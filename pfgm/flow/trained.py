@@ -95,12 +95,14 @@ class Field(Flow):
         return self.source_with_gradient(x, t)
 
     def source_with_gradient(self, x: Tensor, t: Tensor) -> Tensor:
+        """D(x, t) through which gradients flow to x."""
         if self.told is None:
             return self.process.mean_source(self.network, x, t)
         label, guidance = self.told
         return Asked(self._source_of, self.process.info.class_counts, label, guidance).of_rows(0, len(x))(x, t)
 
     def asked(self, sampler: SamplerConfig) -> MeanSource | Asked:
+        """Return D as a sampler point asks for it; what it leaves open is that of `of_class`."""
         if not self.process.classes:
             return super().asked(sampler)
         if self.told is not None:
@@ -111,6 +113,11 @@ class Field(Flow):
         return asked(sampler, self.process, torch.no_grad()(self._source_of))
 
     def of_class(self, label: object, guidance: object = None) -> Field:
+        """Return a conditional field as that of one class, by number or name, at some strength of guidance.
+
+        Raises:
+            Mistake: the field is not conditional, or has no such class.
+        """
         super().of_class(label, guidance)
         before, weight = self.told or (None, 1.0)
         number = before if label is None else class_of(sampler_point({"label": label}), self.process)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import save
 
-from pfgm.conditions import ConditionKeys
+from pfgm.kinds import ConditionKeys
 from pfgm.training.history import TRAINING_VERSION
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from pfgm.conditions import ALL
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
+from pfgm.kinds import ALL
 from pfgm.mistakes import Mistake, raised
 from pfgm.process.base import Process
 from pfgm.registry import PROCESSES

@@ -5,7 +5,8 @@ the reference batch that are of class c. Rows without their class (a share ``lab
 have the whole reference batch: what the network learns there is the field of all classes.
 
 Each class of a batch is drawn and has its target by itself, one after the other, so that every objective, one's own among them,
-sees a smaller batch with the sources that belong to it. The rows of a batch therefore stand in the order of their classes.
+sees a smaller batch with the sources that belong to it. The rows of a batch therefore stand in the order of their classes. On a
+GPU every step waits for the device once, to learn which classes its batch has.
 """
 
 from __future__ import annotations

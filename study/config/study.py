@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pfgm.conditions import ALL
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig, foreign_train_keys
 from pfgm.data.dataset import DataInfo
+from pfgm.kinds import ALL
 from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
