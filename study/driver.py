@@ -36,6 +36,8 @@ from study.host.stop import Stop
 from study.inline import run_inline
 from study.load import load_source
 from study.measure.outcomes import one_line
+from study.measure.trackers.names import trackers_of
+from study.measure.trackers.tracker import never_failing
 from study.plan.axes import searched_axes
 from study.plan.bundles import bundles_line
 from study.plan.designs.settle import HOUR_S, first_seeds
@@ -267,6 +269,9 @@ def write_study(config: StudyConfig, work: Worklist) -> None:
     write_text(config.folder / "study.yaml", config.to_yaml())
     write_origins(config)
     work.write_manifest()
+    for name, kind in trackers_of(config.trackers, config.folder.remote).items():
+        with never_failing(name):
+            kind.prepare(config.name, config.folder)
     if work.rows_left:
         publish_given(config.field_source, config.info, FieldStore(config.place))
 

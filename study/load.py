@@ -35,6 +35,7 @@ from study.config.space import Distribution, SpaceError, parse
 from study.config.study import StudyConfig, activate, active_train, explain, moved, quoted
 from study.config.yaml_source import ConfigError, Source, read_source
 from study.fields.given import read_given
+from study.measure.trackers.names import declared_trackers
 from study.plan.designs.design import grows
 from study.plan.trial import Trial
 from study.rows.storage import Place
@@ -44,7 +45,7 @@ __all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved
 EXCLUSIVE = (("train", "M", "height_ratio"), ("sampler", "T", "T_ratio"))
 SECTIONS = (
     "name", "storage", "plugins", "allow_extreme", "data", "field", "network", "train", "sampler", "evaluate", "perturb",
-    "search", "design", "seeds", "resources", "limits", "retries", "analysis",
+    "search", "design", "seeds", "resources", "limits", "retries", "trackers", "analysis",
 )  # fmt: skip
 M_ = TypeVar("M_", bound=Model)
 
@@ -115,6 +116,7 @@ def read_study(source: Source) -> StudyConfig:
         perturb=_model(source, "perturb", PerturbConfig),
         retries=_retries(source),
         plugins=declared_plugins(source),
+        trackers=declared_trackers(source, _storage(source)),
         allow_extreme=allow_extreme,
         field=_field(source),
     )

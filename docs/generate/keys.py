@@ -45,7 +45,7 @@ LEAD = """# Keys of search.yaml
 
 This page is made from the models that read the file. A key that is not here is refused, with the nearest key that is.
 
-Five keys stand at the top of the file:
+Six keys stand at the top of the file:
 
 | key | what | default |
 |---|---|---|
@@ -53,6 +53,7 @@ Five keys stand at the top of the file:
 | `storage` | a folder, or `s3://bucket/prefix` | `results` |
 | `retries` | how often a trial whose process died is started again | 2 |
 | `plugins` | modules with [parts of your own](../extending.md), such as `[my_package.my_module]` | none |
+| `trackers` | [programs](../howto/trackers.md) that keep curves too, such as `[mlflow]` | `tensorboard`, if installed |
 | `allow_extreme` | allow a T above 10⁶, or a largest height below 10 t_min | `false` |
 
 Everything else stands in a section. *Data units* are the units in which a field is trained. For images these are grey

@@ -17,7 +17,6 @@ import math
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from pfgm.field.empirical import log_sphere_area
 
@@ -92,6 +91,8 @@ def electric_lines(
 
     s = torch.linspace(0.0, length, n_points, dtype=torch.float64, device=x.device)
     with torch.no_grad():
+        from torchdiffeq import odeint  # loads scipy.integrate, a tenth of a worker's start
+
         # A longer step might jump over a point without field, where the direction turns round.
         limits = {"max_num_steps": 1_000_000, "max_step": length / (n_points - 1), "step_t": s[-1:]}
         paths = odeint(velocity, x.double(), s, method="dopri5", rtol=rtol, atol=rtol * spread, options=limits)

@@ -35,6 +35,8 @@ TRIED, TRIED_S = 4, 4.0
 """Steps whose time is taken together, and seconds for which that is done."""
 APART, CONSTANT = 10.0, 1e-6
 """Standard deviations of columns over each other, or over 1, from which all become 1; that of a constant over its values."""
+WIDTHS = {"mlp": 256, "unet": 32, "ddpmpp": 128, "edm": 128}
+"""Of networks that are asked for by name alone; that of DDPM++ and SongUNet is the published one for CIFAR-10."""
 SHARE, MOST = 0.9, 200_000
 """Share of the minutes that is planned for; most steps."""
 TELL_S = 1.0
@@ -57,8 +59,8 @@ def fit(
             ``conditional=True`` where the data have classes of their own, and samples can be asked for by ``label``.
         minutes: about how long to train; the number of steps follows from it, and on a CPU whether one thread or all are
             faster just now. Without it: ``steps``, or 2,500.
-        network: ``mlp``, ``unet``, ``ddpmpp``, or the keys of ``network`` in a study file; default by the shape of
-            the data, and an MLP for images too where the minutes allow a U-Net few steps.
+        network: ``mlp``, ``unet``, ``ddpmpp``, each of a size for the data, or the keys of ``network`` in a study file;
+            default by the shape of the data, and an MLP for images too where the minutes allow a U-Net few steps.
         seed: of weights and batches; equal seeds give equal fields.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``.
         data: keys of ``data`` in a study file, such as ``{"size": 32}``.
@@ -121,13 +123,21 @@ def _threads(n: int) -> Iterator[None]:
 
 
 def _network(points: Dataset, network: str | Mapping[str, object] | None) -> NetworkConfig:
-    """Return the network asked for, or one for the shape: an MLP for vectors and small images, else a U-Net."""
-    if network is not None:
-        return checked(NetworkConfig, "network", {"name": network} if isinstance(network, str) else network)
+    """Return the network asked for, of a size for the shape where a name is all that is asked.
+
+    Without a name: an MLP for vectors and small images, else a U-Net.
+    """
+    if isinstance(network, Mapping):
+        return checked(NetworkConfig, "network", network)
     shape = points.info.shape
-    if len(shape) == 1 or points.info.dim <= SMALL or any(side % 4 for side in shape[1:]):
-        return NetworkConfig(width=256)
-    return NetworkConfig.model_validate({"name": "unet", "width": 32, "depth": 2, "patch": 2 if min(shape[1:]) >= 16 else 1})
+    small = len(shape) == 1 or points.info.dim <= SMALL or any(side % 4 for side in shape[1:])
+    name = network or ("mlp" if small else "unet")
+    sizes: dict[str, object] = {"width": WIDTHS[name]} if name in WIDTHS else {}
+    if name == "unet" and len(shape) == 3:
+        patch = 2 if min(shape[1:]) >= 16 else 1
+        fits = [(d, p) for d, p in ((2, patch), (2, 1), (1, 2)) if not any(side % (p * 2 ** (d - 1)) for side in shape[1:])]
+        sizes |= dict(zip(("depth", "patch"), (*fits, (1, 1))[0], strict=True))
+    return checked(NetworkConfig, "network", {"name": name, **sizes})
 
 
 def _steps(

@@ -30,7 +30,6 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from pfgm.memory import ByRows
 from pfgm.mistakes import Mistake
@@ -213,6 +212,8 @@ class Solve:
         self, x: Tensor, T: float, t_min: float, solver: str, tolerance: tuple[float, float], max_steps: int
     ) -> tuple[Tensor, Tensor]:
         """x(T) (B, d) and ℓ (B,); raises `Diverged` or `StepLimit`."""
+        from torchdiffeq import odeint  # loads scipy.integrate, a tenth of a worker's start
+
         s = torch.tensor([t_min, T], dtype=torch.float64, device=x.device).log()
         top, options = float(s[1]), {"max_num_steps": max_steps, "step_t": s[1:]}
         with named_limits():

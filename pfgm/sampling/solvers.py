@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from pfgm.memory import ByRows
 from pfgm.process.clock import HEIGHT, LOG_HEIGHT, Clock, VpClock
@@ -149,6 +148,8 @@ def adaptive(ode: Ode, x: Tensor, start: float, end: float, solver: str, rtol: f
     Raises:
         Diverged, StepLimit: the solve did not come through.
     """
+    from torchdiffeq import odeint  # loads scipy.integrate, a tenth of a worker's start
+
     if not isinstance(ode.clock, VpClock):  # straight in t or not, an adaptive solver does best in log t
         ode.clock = LOG_HEIGHT
     clock, ode.stops_early = ode.clock, True

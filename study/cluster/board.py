@@ -3,6 +3,8 @@
 A report to Tune holds the worker until the driver has read it. So Tune hears the end of a trial alone. On the way a worker
 leaves a word with an actor, the board, and trains on; the driver asks the board now and then, and does not wait for the answer.
 A word that cannot be left at once is dropped.
+
+The board's process imports this file and what it names: ray alone, so that it starts at once and stays small.
 """
 
 from __future__ import annotations
@@ -14,11 +16,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.measure.job import REPORT_S
-
 Said = Mapping[str, object]
-RATE = 50.0
-"""Words a second that all trials together leave at most, changes of phase aside."""
 LOOK_S = 1.0
 """Seconds between two questions of the driver."""
 UNREAD = 4
@@ -50,11 +48,6 @@ def new_board(trials: int = 1) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     options = {"num_cpus": 0, "max_restarts": -1, "max_pending_calls": UNREAD * trials, "scheduling_strategy": here}
     return ray.remote(Board).options(**options).remote()
-
-
-def interval(slots: int) -> float:
-    """Return the seconds between two words of one trial where so many run at once."""
-    return max(REPORT_S, slots / RATE)
 
 
 def leave(board: Any, trial_id: str, said: Said) -> None:

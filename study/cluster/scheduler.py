@@ -16,7 +16,7 @@ from typing import Any
 
 from ray import tune
 
-from study.cluster.board import Listener, interval, leave, new_board
+from study.cluster.board import Listener, leave, new_board
 from study.cluster.searcher import ProgressCallback, WorklistSearcher
 from study.cluster.session import Room, for_workers
 from study.cluster.training_lease import TrainingLease, claims_actor
@@ -25,11 +25,19 @@ from study.host.progress import Progress
 from study.host.slots import gpus_per_trial, slots
 from study.host.stop import Stop
 from study.inline import Start, throttled
+from study.measure.job import REPORT_S
 from study.measure.trial import Task, run_trials
 from study.plan.trial import rebuilt
 from study.plan.worklist import Worklist
 
 logger = logging.getLogger(__name__)
+RATE = 50.0
+"""Words a second that all trials together leave with the board at most, changes of phase aside."""
+
+
+def interval(slots: int) -> float:
+    """Return the seconds between two words of one trial where so many run at once."""
+    return max(REPORT_S, slots / RATE)
 
 
 def run_with_ray(config: StudyConfig, work: Worklist, progress: Progress, start: Start, stop: Stop, room: Room) -> None:

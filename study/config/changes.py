@@ -19,6 +19,7 @@ KEY_RULES: tuple[tuple[str, str], ...] = (
     ("perturb.weight_noise", GROWING),
     ("storage", FREE),
     ("plugins", FREE),
+    ("trackers", FREE),
     ("allow_extreme", FREE),
     ("data.path", FREE),
     ("field.checkpoint", FREE),

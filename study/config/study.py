@@ -68,6 +68,8 @@ class StudyConfig:
     """How often a trial whose process died (killed, lost with its node) is started again."""
     plugins: tuple[str, ...] = ()
     """Modules that register parts of one's own."""
+    trackers: tuple[str, ...] | None = None
+    """Where curves and metrics are kept too; None: in TensorBoard's files where it is installed and the storage is local."""
     allow_extreme: bool = False
     field: FieldConfig | None = None
     """A field that is given: nothing is trained."""
@@ -161,6 +163,7 @@ class StudyConfig:
             "name": self.name,
             "storage": self.storage,
             **({"plugins": list(self.plugins)} if self.plugins else {}),
+            **({"trackers": list(self.trackers)} if self.trackers is not None else {}),
             "allow_extreme": self.allow_extreme,
             "retries": self.retries,
             "data": self.data.model_dump(),

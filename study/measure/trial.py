@@ -42,7 +42,8 @@ from study.measure.outcomes import (
 from study.measure.sample_picture import sample_picture
 from study.measure.statistics_cache import References
 from study.measure.together import train_together
-from study.measure.tracking import Tracker
+from study.measure.trackers.names import trackers_of
+from study.measure.trackers.tracker import PARAMETERS, Run, Trackers, facts
 from study.measure.tuned import tuned_levels_of
 from study.measure.writing import RowWriter
 from study.plan.cell import Cell
@@ -81,7 +82,7 @@ def run_trials(config: StudyConfig, tasks: Sequence[Task], number: int | None = 
     rows, store, device = RowWriter(config, number), FieldStore(config.place), pick_device(config)
     jobs = [
         Job(config, task.trial, task.report, task.lease, Deadline(config.limits.trial_minutes), store, device,
-            Tracker(config.folder, task.trial.trial_id), rows)
+            _trackers(config, task.trial), rows)
         for task in tasks
     ]  # fmt: skip
     told = jobs[0]
@@ -101,7 +102,13 @@ def run_trials(config: StudyConfig, tasks: Sequence[Task], number: int | None = 
         with contextlib.suppress(StorageError):
             rows.flush()  # of a run that is stopped
         for job in jobs:
-            job.tracker.close()
+            job.trackers.close()
+
+
+def _trackers(config: StudyConfig, trial: Trial) -> Trackers:
+    parameters = facts(trial.cells[0].to_row(), PARAMETERS)
+    run = Run(config.name, config.folder, trial.trial_id, parameters)
+    return Trackers(trackers_of(config.trackers, config.folder.remote), run)
 
 
 def _finish(job: Job, todo: Collection[str]) -> None:
@@ -212,7 +219,7 @@ def _measure_all(
         place = job.config.folder / "samples" / f"{cell.cell_id}.png"
         sample_picture(measured.samples, field.process.info, place, measured.labels)
         job.rows.write({**cell.to_row(), **measured.row, **_facts(job, field, cell), **own, "error": reason_of(measured.row)})
-        job.tracker.add(done, {k: v for k, v in measured.row.items() if k.startswith(("metric_", "cost_nfe"))}, "sampler")
+        job.trackers.add_row(job.trial.cells.index(cell), cell.cell_id, {**cell.to_row(), **measured.row})
     return bad
 
 

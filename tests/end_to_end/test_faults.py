@@ -260,23 +260,23 @@ def test_a_lease_from_another_machine_ends_by_itself(tmp_path: Path, age_s: floa
 
 
 def test_a_finished_study_grows(folder: Folder) -> None:
-    """8 → 12 trials trains 4; a seed more trains that seed; sampler points, and a metric, train nothing."""
+    """4 → 6 trials trains 2; a seed more trains that seed; sampler points, and a metric, train nothing."""
     both: dict[str, Any] = {"train": {"sigma": {"uniform": [0.1, 0.2]}}, "sampler": {"T_ratio": {"uniform": [0.5, 2.0]}}}
-    folder.write(search=both, design={"name": "sobol", "trials": 8, "sampler_points": 2})
+    folder.write(search=both, design={"name": "sobol", "trials": 4, "sampler_points": 2})
     folder.run("--inline")
     first, fields = folder.rows(), files(folder.path / "results/fields")
-    assert (len(folder.fields()), len(first)) == (8, 16)
-    out, _ = folder.run("--inline", "--set", "design.trials=12")
-    assert "12 different, 8 already trained" in out and (len(folder.fields()), len(folder.rows())) == (12, 24)
+    assert (len(folder.fields()), len(first)) == (4, 8)
+    out, _ = folder.run("--inline", "--set", "design.trials=6")
+    assert "6 different, 4 already trained" in out and (len(folder.fields()), len(folder.rows())) == (6, 12)
     same_rows({c: r for c, r in folder.rows().items() if c in first}, first)
-    grown = ("--set", "design.trials=12", "--set", "seeds.train=2")
+    grown = ("--set", "design.trials=6", "--set", "seeds.train=2")
     folder.run("--inline", *grown)
-    assert (len(folder.fields()), len(folder.rows())) == (24, 48)
-    assert sum(row["seed_train"] == 1 for row in folder.rows().values()) == 24
+    assert (len(folder.fields()), len(folder.rows())) == (12, 24)
+    assert sum(row["seed_train"] == 1 for row in folder.rows().values()) == 12
     trained = files(folder.path / "results/fields")
     assert {p: v for p, v in trained.items() if p in fields} == fields
     folder.run("--inline", *grown, "--set", "design.sampler_points=4")
-    assert files(folder.path / "results/fields") == trained and len(folder.rows()) > 48
+    assert files(folder.path / "results/fields") == trained and len(folder.rows()) > 24
     assert all(row["metric_precision"] is None for row in folder.rows().values())
     everything = (*grown, "--set", "design.sampler_points=4")
     folder.run("--inline", *everything, "--set", "evaluate.metrics=[fid, sliced_wasserstein, precision_recall]")
@@ -328,20 +328,6 @@ def test_status_and_fields_tell(folder: Folder, capsys: pytest.CaptureFixture[st
     assert status_main(["results/short"]) == 0 and fields_main(["ls"]) == 0
     out = capsys.readouterr().out
     assert "1 of 1 rows, 1 complete" in out and "none; finished" in out and "steps=20" in out and "rings, seed 0" in out
-
-
-def test_tensorboard_can_read_the_scalars(folder: Folder) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    folder.write(train={"steps": 120, "batch_size": 32}, search=None)
-    folder.run("--inline")
-    (run,) = (folder.path / "results/tiny/tensorboard").iterdir()
-    events = EventAccumulator(str(run))
-    events.Reload()
-    assert {"train/loss", "train/gradient_norm", "sampler/metric_fid"} <= set(events.Tags()["scalars"])
-    assert [e.step for e in events.Scalars("train/loss")] == [50, 100, 120]
-    (row,) = folder.rows().values()
-    assert events.Scalars("sampler/metric_fid")[0].value == pytest.approx(row["metric_fid"], rel=1e-6)
 
 
 def at_work(driver: int) -> int | None:

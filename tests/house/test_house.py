@@ -77,6 +77,14 @@ def test_import_is_light(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(("module", "without"), [("study.cluster.board", "torch"), ("study.measure.trial", "scipy.integrate")])
+def test_a_process_loads_what_it_works_with(module: str, without: str) -> None:
+    """Ray's board of progress without torch; a worker without scipy.integrate, which only adaptive solvers need."""
+    code = f"import sys, {module}; print({without!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("path", MODULES + SCRIPTS, ids=name)
 def test_files_and_functions_are_short(path: Path) -> None:
     lines, most = len(path.read_text(encoding="utf-8").splitlines()), MAX_FILE if path in MODULES else MAX_SCRIPT

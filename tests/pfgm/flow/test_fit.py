@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +152,19 @@ def test_the_network_follows_the_shape(shape: tuple[int, ...], name: str) -> Non
         assert pfgm.fit(x, **{**TINY, "network": None, "steps": 1, "batch_size": 2}).sample(1, steps=1).shape == (1, *shape)
 
 
+@pytest.mark.parametrize(
+    ("shape", "network", "sizes"),
+    [
+        ((1, 28, 28), "unet", (32, 2, 2)), ((3, 8, 8), "unet", (32, 2, 1)), ((1, 30, 30), "unet", (32, 2, 1)),
+        ((1, 9, 15), "unet", (32, 1, 1)), ((1, 28, 28), "mlp", (256, 2, None)), ((2,), "mlp", (256, 2, None)),
+    ],
+)  # fmt: skip
+def test_a_network_asked_for_by_name_has_a_size_for_the_data(shape: tuple[int, ...], network: str, sizes: Any) -> None:
+    x = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0))
+    made = pfgm.fit(x, steps=1, network=network, batch_size=4, progress=False).network_config
+    assert (made.width, made.depth, made.patch) == sizes
+
+
 def test_little_time_takes_an_mlp_for_images(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever the speed of this machine: the steps that fit are given."""
     asked = []
@@ -160,7 +174,7 @@ def test_little_time_takes_an_mlp_for_images(monkeypatch: pytest.MonkeyPatch, ca
         return (2, 1)
 
     monkeypatch.setattr(fit_module, "_steps", few)
-    x, keys = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1, {"batch_size": 4, "progress": False}
+    x, keys = torch.rand(8, 1, 20, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1, {"batch_size": 4, "progress": False}
     with caplog.at_level(logging.WARNING):
         assert pfgm.fit(x, minutes=1, **keys).network_config.name == "mlp"
     assert asked == ["unet", "mlp"]

@@ -16,14 +16,16 @@ from helpers.processes import wait_for
 
 from study.cluster import board
 from study.cluster.environment import prepare
+from study.cluster.scheduler import RATE, interval
 from study.inline import throttled
+from study.measure.job import REPORT_S
 
 
 def test_words_are_few_however_many_trials_there_are() -> None:
     """A thousand trials leave no more words a second than a hundred; a change of phase is always told."""
-    assert board.interval(4) == board.REPORT_S
+    assert interval(4) == REPORT_S
     for slots in (100, 1_000, 8_000):
-        assert slots / board.interval(slots) == pytest.approx(board.RATE)
+        assert slots / interval(slots) == pytest.approx(RATE)
     said: list[dict[str, Any]] = []
     say = throttled(said.append, every_s=1e6)  # type: ignore[arg-type]
     for phase in ("train", "measure", "done"):
