@@ -12,7 +12,7 @@ from torch import Tensor
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.flow.trained import Field
-from pfgm.sampling.precision import at_precision
+from pfgm.sampling.asked import at_precision
 from pfgm.training.trainer import Trainer
 from study.config.yaml_source import ConfigError
 
