@@ -225,13 +225,14 @@ def test_published_settings() -> None:
     deep = AUTHORS["cifar10_ddpmpp_deep"]
     assert deep.network == NetworkConfig(name="ddpmpp", width=128, depth=8, dropout=0.1, skip=False, root_below=5.0)
     assert {s.train.gamma for s in AUTHORS.values()} == {5.0} and {s.train.sigma for s in AUTHORS.values()} == {0.01}
-    assert [s.train.M for s in AUTHORS.values()] == [291, 291, 291, 356]
-    assert [s.network.root_below for s in AUTHORS.values()] == [5.0, 5.0, 1.0, 0.1]
-    assert [round(s.train.gradient_clip, 7) for s in AUTHORS.values()] == [6.510e-4, 6.510e-4, 1.628e-4, 1.0]
-    assert [s.sampler.T for s in AUTHORS.values()] == [40, 40, 60, 100]
-    assert [s.train.reference_batch_size for s in AUTHORS.values()] == [4096, 4096, 512, 32]
+    assert [s.train.M for s in AUTHORS.values()] == [291, 291, 291, 291, 356]
+    assert [s.network.root_below for s in AUTHORS.values()] == [5.0, 5.0, 5.0, 1.0, 0.1]
+    assert [round(s.train.gradient_clip, 7) for s in AUTHORS.values()] == [6.510e-4, 6.510e-4, 6.510e-4, 1.628e-4, 1.0]
+    assert [s.sampler.T for s in AUTHORS.values()] == [40, 40, 40, 60, 100]
+    assert [s.train.reference_batch_size for s in AUTHORS.values()] == [4096, 4096, 4096, 512, 32]
     assert all(s.train.restrict_M and s.train.tau == 0.03 and s.sampler.t_min == 1e-3 for s in AUTHORS.values())
     assert [round((s.sampler.max_radius_ratio or 0) * float(s.sampler.T)) for s in AUTHORS.values()] == [
+        3000,
         3000,
         3000,
         6000,

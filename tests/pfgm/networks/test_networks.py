@@ -383,7 +383,7 @@ def test_a_study_of_ddpmpp(folder: Folder) -> None:
         "network_name": "ddpmpp", "network_width": 8, "network_depth": 1, "network_skip": False, "network_root_below": None,
         "network_patch": None, "network_channel_mult": "1,2", "network_dropout": 0.1,
         "network_head": None, "network_sigma_data": None, "network_form": None, "network_attention": None,
-        "network_labels": None, "network_label": None, "network_augment_dim": None,
+        "network_labels": None, "network_label": None, "network_augment_dim": None, "network_embedding": None,
     }  # fmt: skip
     identities = {row["train_id"]}
     for changes in ({"dropout": 0.2}, {"channel_mult": [1, 1]}, {"dropout": None}):
