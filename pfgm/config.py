@@ -223,6 +223,8 @@ class SamplerConfig(Model):
     """End with one more network call that returns D(x, t_min)."""
     max_radius_ratio: Positive | None = None
     """Truncate the prior at R = max_radius_ratio · T (null: not truncated)."""
+    precision: Literal["tf32", "bf16"] | None = None
+    """Arithmetic of the network's products (null: float32); state and head stay in float32. tf32 needs an NVIDIA GPU."""
     batch_size: PositiveInt = 600
     """Samples that are solved for together, 1 or more; an adaptive solver takes one step size for the whole batch."""
 

@@ -71,7 +71,10 @@ def _check_design(source: Source, config: StudyConfig) -> None:
 
 
 def _check_exact(source: Source, config: StudyConfig) -> None:
-    """The error of the prior is known where the field is."""
+    """The error of the prior is known where the field is, and such a field has no network whose precision could be less."""
+    if config.field_source.exact and (config.sampler.get("precision") or "precision" in config.search_sampler):
+        where = ("sampler",) if config.sampler.get("precision") else ("search", "sampler")
+        raise source.error((*where, "precision"), "is of a network, and an exact field is computed in float64; remove it")
     if "prior_error" in config.evaluate.metrics and not config.field_source.exact:
         text = "'prior_error' is known for exact fields only; remove it, or give field: {exact: empirical}"
         raise source.error(("evaluate", "metrics"), text)

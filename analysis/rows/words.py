@@ -32,6 +32,7 @@ LABELS = {
     "rtol": "relative tolerance rtol",
     "atol": "absolute tolerance atol (data units)",
     "max_radius_ratio": "prior truncation R/T",
+    "precision": "precision of the network",
     "width": "network width (units)",
     "depth": "network depth (blocks)",
 }

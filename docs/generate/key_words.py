@@ -96,6 +96,7 @@ EXAMPLES: dict[str, str] = {
     "sampler.grid": "sampler: {solver: pc2, steps: 7, grid: tuned}",
     "sampler.denoise": "sampler: {denoise: false}",
     "sampler.max_radius_ratio": "sampler: {max_radius_ratio: 50.0}",
+    "sampler.precision": "sampler: {precision: bf16}",
     "sampler.batch_size": "sampler: {batch_size: 500}",
     "evaluate.samples": "evaluate: {samples: 500}",
     "evaluate.metrics": "evaluate: {metrics: [fid, kid, precision_recall]}",

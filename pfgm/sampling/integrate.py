@@ -31,6 +31,7 @@ from pfgm.registry import PROCESSES, SOLVERS
 from pfgm.sampling.batches import batch_rows, latent_batches
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.own_levels import FAR, TunedLevels, Width, own_levels, tuned_levels
+from pfgm.sampling.precision import at_precision
 from pfgm.sampling.solvers import Disturb, Diverged, Levels, MeanSource, Ode, StepLimit, adaptive, fixed, heights
 
 MAX_STEPS = 2000
@@ -180,7 +181,7 @@ def sample(
         noise: added before every step of a fixed-step solver.
         tuned: the levels of the grid tuned.
     Raises:
-        ValueError: n < 1, latents of another dimension or number, or T ≤ t_min.
+        ValueError: n < 1, latents of another dimension or number, T ≤ t_min, or a precision that cannot be had here.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
@@ -188,13 +189,14 @@ def sample(
     given = None if latents is None else check_latents(latents, process.info.dim, n).cpu()
     size = batch_rows(sampler, n, process.info.dim, device, dtype)
     prior, radii = process.prior(numbers.T, numbers.max_radius), []
+    source = at_precision(mean_source, sampler.precision, torch.device(device), dtype)
     solutions, options = [], solver_options(sampler, process, numbers.atol) | {"tuned": tuned}
     for k, chosen in enumerate(latent_batches(n, size, process.info.dim, seed, given)):
         start = prior.from_latent(*chosen)
         radii.append(start.norm(dim=1))
         disturb = None if noise is None else noise.of_rows(k * size)
         x = start.to(device=device, dtype=dtype)
-        solutions.append(integrate(mean_source, x, T=numbers.T, **options, disturb=disturb))
+        solutions.append(integrate(source, x, T=numbers.T, **options, disturb=disturb))
     x, nfe, nfe_max, status = _together(solutions, size, n)
     return Samples(x, nfe, nfe_max, status, torch.cat(radii)[:n] / numbers.T)
 
@@ -232,7 +234,8 @@ def encode(
     size = batch_rows(sampler, n, process.info.dim, device, dtype)
     padded = x[torch.arange(math.ceil(n / size) * size, device=x.device) % n]
     options = solver_options(sampler, process, numbers.atol) | {"denoise": False, "upwards": True}
-    solutions = [integrate(mean_source, batch, T=numbers.T, **options) for _, batch in _batches(padded, size, device, dtype)]
+    source = at_precision(mean_source, sampler.precision, torch.device(device), dtype)
+    solutions = [integrate(source, batch, T=numbers.T, **options) for _, batch in _batches(padded, size, device, dtype)]
     arrived = [s if s.status == "complete" else s._replace(x=torch.full_like(s.x, torch.nan)) for s in solutions]
     top, nfe, nfe_max, status = _together(arrived, size, n)
     return Encoded(process.prior(numbers.T, numbers.max_radius).to_latent(top.cpu()), nfe, nfe_max, status)

@@ -46,7 +46,7 @@ from study.measure.trackers.names import trackers_of
 from study.measure.trackers.tracker import PARAMETERS, Run, Trackers, facts
 from study.measure.tuned import tuned_levels_of
 from study.measure.writing import RowWriter
-from study.plan.cell import Cell
+from study.plan.cell import Cell, columns_of_trial
 from study.plan.identity import solved_by
 from study.plan.trial import Trial
 from study.rows.on_the_way import GONE
@@ -106,7 +106,7 @@ def run_trials(config: StudyConfig, tasks: Sequence[Task], number: int | None = 
 
 
 def _trackers(config: StudyConfig, trial: Trial) -> Trackers:
-    parameters = facts(trial.cells[0].to_row(), PARAMETERS)
+    parameters = facts(columns_of_trial(trial), PARAMETERS)
     run = Run(config.name, config.folder, trial.trial_id, parameters)
     return Trackers(trackers_of(config.trackers, config.folder.remote), run)
 
@@ -217,8 +217,9 @@ def _measure_all(
         bad += measured.row["status"] != "complete"
         own = {"cost_memory_splits": memory.n_splits() - splits + came.splits, "prov_field_reused": came.reused}
         sample_picture(measured.samples, field.process.info, job.config.folder / "samples" / f"{cell.cell_id}.png")
-        job.rows.write({**cell.to_row(), **measured.row, **_facts(job, field, cell), **own, "error": reason_of(measured.row)})
-        job.trackers.add_row(job.trial.cells.index(cell), cell.cell_id, {**cell.to_row(), **measured.row})
+        row = {**cell.to_row(), **measured.row, **_facts(job, field, cell), **own, "error": reason_of(measured.row)}
+        job.rows.write(row)
+        job.trackers.add_row(job.trial.cells.index(cell), cell.cell_id, row)
     return bad
 
 

@@ -79,7 +79,7 @@ class Cell:
 
     def to_row(self) -> Mapping[str, object]:
         """Return its row of the manifest, made anew: kept, the rows of 100,000 cells would take 700 MB."""
-        return {**_of_trial(self.trial), **_of_sampler(self), **_of_cell(self)}
+        return {**columns_of_trial(self.trial), **_of_sampler(self), **_of_cell(self)}
 
 
 def planned_table(cells: Sequence[Cell], schema: pa.Schema) -> pa.Table:
@@ -94,7 +94,7 @@ def planned_table(cells: Sequence[Cell], schema: pa.Schema) -> pa.Table:
     for cell in cells:
         trial = id(cell.trial)  # trials with equal fields are others
         if trial not in trials:
-            trials[trial] = _of_trial(cell.trial)
+            trials[trial] = columns_of_trial(cell.trial)
         if (trial, cell.sampler_id) not in samplers:
             samplers[trial, cell.sampler_id] = _of_sampler(cell)
         parts.append((_of_cell(cell), samplers[trial, cell.sampler_id], trials[trial]))
@@ -103,7 +103,7 @@ def planned_table(cells: Sequence[Cell], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pydict(columns, schema=schema)
 
 
-def _of_trial(trial: Trial) -> dict[str, object]:
+def columns_of_trial(trial: Trial) -> dict[str, object]:
     """Return the columns that all cells of a trial share."""
     info, exact = trial.config.info, trial.network is None
     trained = trial.train.model_dump(include=KNOWN if exact else None, exclude={"force"})

@@ -51,7 +51,7 @@ PARAMETERS: dict[str, pa.DataType] = {
     "train_warmup_steps": _I, "train_constant_rate": _B, "train_gradient_clip": _F, "train_ema_decay": _F, "train_bf16": _B,
     "sampler_T": _F, "sampler_T_ratio": _F, "sampler_t_min": _F, "sampler_solver": _S, "sampler_rtol": _F,
     "sampler_atol": _F, "sampler_steps": _I, "sampler_grid": _S, "sampler_denoise": _B,
-    "sampler_max_radius_ratio": _F, "sampler_batch_size": _I,
+    "sampler_max_radius_ratio": _F, "sampler_precision": _S, "sampler_batch_size": _I,
     "perturb_kind": _S, "perturb_level": _F,  # noise, weight_bits or weight_noise, and how much; null: unperturbed
 }  # fmt: skip
 
