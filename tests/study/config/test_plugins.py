@@ -74,7 +74,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "same twice": ({"plugins": ["good", "good"]}, "plugins.1: names good twice; remove one"),
     "ours": ({"plugins": ["pfgm.registry"]}, "plugins.0: pfgm.registry is of this package, its parts are there anyway"),
     "wrong key": ({"plugin": ["good"]}, "plugin: unknown key (value ['good']); did you mean `plugins`?"),
-    "wrong name": ({"plugins": ["good"], "network": {"name": "linea"}}, "'edm', 'linear' or 'twice', got 'linea'"),
+    "wrong name": ({"plugins": ["good"], "network": {"name": "linea"}}, "'edm', 'ncsnpp', 'linear' or 'twice', got 'linea'"),
     "wrong own key": (
         {"plugins": ["good"], "network": {"name": "linear", "rnak": 2}},
         "network.rnak: unknown key (value 2); did you mean `rank`?",
