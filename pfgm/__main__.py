@@ -23,6 +23,8 @@ examples
   python -m pfgm fit table.csv my_field --set data.standardize=true --set train.steps=5000
   python -m pfgm sample my_field samples.png --n 64           a picture; .npy holds the numbers
   python -m pfgm sample my_field samples.npy --set solver=heun2 --set steps=20
+  python -m pfgm fit digits classes --minutes 1 --set train.conditional=true
+  python -m pfgm sample classes threes.png --label 3 --guidance 1.5
   python -m pfgm evaluate my_field digits                     FID and others, with the values that say how to read them
 
 Keys of --set are those of a study file: docs/reference/keys.md. Ctrl-C ends a training and keeps what is trained so far.
@@ -61,9 +63,13 @@ def _sample(given: argparse.Namespace) -> None:
     from pfgm.data.grid import picture  # as above
 
     field = pfgm.load_field(given.field)
-    x = field.sample(given.n, seed=given.seed, **_sections([f"sampler.{text}" for text in given.set], ("sampler",))["sampler"])
+    keys = _sections([f"sampler.{text}" for text in given.set], ("sampler",))["sampler"]
+    if given.label is not None:
+        keys["label"] = int(given.label) if given.label.isdecimal() else given.label
+    keys |= {} if given.guidance is None else {"guidance": given.guidance}
+    x = field.sample(given.n, seed=given.seed, **keys)
     if Path(given.file).suffix.lower() == ".png":
-        content = picture(x.flatten(1).float(), field.process.info)
+        content = picture(x.flatten(1).float(), field.process.info, field.labels(given.n, **keys))
         if content is None:
             raise ValueError(f"items of shape {field.process.info.shape} have no picture; write a .npy file")
         Path(given.file).write_bytes(content)
@@ -114,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("field", metavar="FOLDER", help="a field that was written by fit, or by a study")
     sample.add_argument("file", help="a .png or .npy file to write")
     sample.add_argument("--n", type=int, default=64, help="how many (default 64)")
+    sample.add_argument("--label", help="class of the samples of a conditional field: a number, a name or all (default: all)")
+    sample.add_argument("--guidance", type=float, metavar="W", help="how strongly it is asked for (default: 1, as trained)")
     evaluate = commands.add_parser("evaluate", help="measure a field against data")
     evaluate.add_argument("field", metavar="FOLDER", help="a field that was written by fit, or by a study")
     evaluate.add_argument("data", metavar="NAME|PATH", help="a data set, or a file or folder")

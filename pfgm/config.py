@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_validator
 
-from pfgm.kinds import Integer, Model, Named, Positive, PositiveInt, joined, whole, with_defaults
+from pfgm.kinds import AskedKeys, ConditionKeys, Integer, Model, Named, Positive, PositiveInt, joined, whole, with_defaults
 from pfgm.mistakes import Mistake
 from pfgm.registry import FEATURES, GRIDS, HEADS, METRICS, NETWORKS, OBJECTIVES, PROCESSES, SOLVERS
 
@@ -67,6 +67,8 @@ class DataConfig(Model):
     """`npz`, `vectors`: the array of an .npz file that has several (default `x`)."""
     standardize: StrictBool = False
     """`npz`, `vectors`: bring every column of vectors to unit variance; samples come back in the units of the file."""
+    labels: str | None = None
+    """`npz`, `vectors`, `parquet`: the array or column that names the class of each point."""
     n: PositiveInt | None = None
     """Number of points of a toy (default 2,000)."""
     dim: PositiveInt | None = None
@@ -118,7 +120,7 @@ if not TYPE_CHECKING:
     NetworkConfig = joined(NetworkConfig, NETWORKS, HEADS)
 
 
-class _Trained(Model):
+class _Trained(ConditionKeys):
     """The first keys of a training point."""
 
     process: Annotated[str, Named(PROCESSES)] = "pfgm"
@@ -197,7 +199,7 @@ def default_solver(keys: Container[str]) -> str:
     return "dopri5" if "rtol" in keys or "atol" in keys else "pc3"
 
 
-class SamplerConfig(Model):
+class SamplerConfig(AskedKeys):
     """One sampler point: where the ODE starts and stops, and how it is solved."""
 
     T: Positive | Literal["rule"] = "rule"

@@ -21,8 +21,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
+    StrictStr,
     ValidationError,
     create_model,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError, core_schema
@@ -108,6 +111,42 @@ def checked(model: type[M_], section: str, values: Mapping[str, object]) -> M_:
     if isinstance(reason, Mistake):
         raise Mistake((section, *reason.path), reason.text)
     raise Mistake(f"{section}.{key}" if key else section, f"{reason}, got {found['input']!r}")
+
+
+LABEL_DROPOUT = 0.1
+"""Share of training points without their class, where nothing is said."""
+ALL = "all"
+"""The label of samples of every class."""
+
+
+class ConditionKeys(Model):
+    """Keys of ``train`` that make a field conditional."""
+
+    conditional: StrictBool = False
+    """Train a field that is told the class of each point; the data must have labels."""
+    label_dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] | None = None
+    """Share of training points whose class is not told, from 0 to below 1 (conditional fields only, default 0.1)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_label_dropout(cls, values: dict[str, object]) -> dict[str, object]:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if values.get("conditional") is True and values.get("label_dropout") is None:
+            values["label_dropout"] = LABEL_DROPOUT
+        if values.get("conditional", False) is False and values.get("label_dropout") is not None:
+            raise Mistake("label_dropout", "belongs to conditional fields; add conditional: true, or remove it")
+        return values
+
+
+class AskedKeys(Model):
+    """Keys of ``sampler`` that say what a conditional field is asked for."""
+
+    label: Annotated[Integer, Field(ge=0)] | StrictStr | None = None
+    """Class of the samples of a conditional field: number, name, or `all` (default): every class by its share of the data."""
+    guidance: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | None = None
+    """w of D_u + w (D_c − D_u), no unit: 0 the field of all classes, 1 (default) that of the class, above 1 beyond it."""
 
 
 class Keys(Model):
@@ -211,5 +250,9 @@ class NetworkKind:
     """Refuse a shape of items, or a process, that the network is not made for (`Mistake` that names the key)."""
     embeds: bool = True
     """Whether the backbone is given the two levels as an embedding; false: x and t as they are."""
+    told: Callable[[NetworkConfig], int] | None = None
+    """Of a backbone that is given x and t: the width of the vector of a class that it takes as ``told``; None: it takes none.
+
+    With an embedding of the levels nothing is needed: the vector of the class is added to it."""
     skips: bool = True
     """Whether a denoiser's skip may be added to the output; false: the output is the field as it is."""

@@ -222,6 +222,8 @@ METRICS: Registry[Metric] = Registry(
     "pfgm.metrics.card:Metric",
     fid="pfgm.metrics.cards:FID",
     fid_infinity="pfgm.metrics.cards:FID_INFINITY",
+    class_accuracy="pfgm.metrics.classes:CLASS_ACCURACY",
+    class_fid="pfgm.metrics.classes:CLASS_FID",
     kid="pfgm.metrics.cards:KID",
     precision_recall="pfgm.metrics.cards:PRECISION_RECALL",
     neighbours="pfgm.metrics.cards:NEIGHBOURS",

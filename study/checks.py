@@ -10,9 +10,10 @@ from collections.abc import Mapping
 import torch
 
 from pfgm.config import OWN_GRIDS, foreign_train_keys, objectives_of
+from pfgm.metrics.classes import OF_CLASSES
 from pfgm.metrics.features.networks import check_ready, default_features
 from pfgm.mistakes import Mistake
-from pfgm.networks.build import build_network, check_network
+from pfgm.networks.build import build_network, check_labels, check_network
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES, SOLVERS
@@ -133,6 +134,7 @@ def _check_features(source: Source, config: StudyConfig) -> None:
         check_ready(features, config.info.shape, config.evaluate.weights)
     except Mistake as error:
         raise source.error(("evaluate", *error.path), error.text) from None
+    _check_classes(source, config)
     searched = config.search_train.get("process")
     processes = searched.choices if searched else [config.train.get("process", "pfgm")]
     for process in processes:
@@ -143,6 +145,22 @@ def _check_features(source: Source, config: StudyConfig) -> None:
     if source.section("network").get("skip") is False and "pfgm" not in processes:
         text = f"false has a meaning under process pfgm alone, this study uses {' or '.join(map(str, processes))}; remove it"
         raise source.error(("network", "skip"), text)
+
+
+def _check_classes(source: Source, config: StudyConfig) -> None:
+    """Metrics of classes need conditional fields, and those a network that can be told classes."""
+    told = config.search_train["conditional"].choices if "conditional" in config.search_train else None
+    train = config.field_source.train
+    conditional = config.train.get("conditional", False) if train is None else train.conditional
+    named = [name for name in config.evaluate.metrics if name in OF_CLASSES]
+    if named and (not conditional if told is None else False in told):
+        text = f"'{named[0]}' is of conditional fields; write train: {{conditional: true}}, or remove it"
+        raise source.error(("evaluate", "metrics"), text)
+    if conditional or (told is not None and True in told):
+        try:
+            check_labels(config.network)
+        except Mistake as error:
+            raise source.error(error.path, error.text) from None
 
 
 def _check_solver_keys(source: Source, config: StudyConfig) -> None:

@@ -116,7 +116,7 @@ class Key(NamedTuple):
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
     """The string under each attribute of a model, as one paragraph."""
     owned = [kind.Keys for _, kind in OWNED[model].items()] if model in OWNED else []
-    first = [base for base in model.__bases__ if base.__module__ in (model.__module__, "pfgm.config")]
+    first = [base for base in model.__mro__[1:] if base.__module__ in (model.__module__, "pfgm.config", "pfgm.kinds")]
     found: dict[str, str] = {}
     for part in (model, *first, *owned):
         body = ast.parse(inspect.getsource(part)).body[0]

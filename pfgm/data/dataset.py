@@ -31,7 +31,7 @@ MIN_POINTS = 4
 """Fewest points of a data set: precision and recall look at third nearest neighbours."""
 HOLDOUT_SEED = 20221
 """Which rows are held out must not depend on the configuration."""
-KEYS = ("path", "download", "n", "dim", "size", "crop", "channels", "column", "key", "standardize")
+KEYS = ("path", "download", "n", "dim", "size", "crop", "channels", "column", "key", "standardize", "labels")
 """Keys of ``data`` that only some data sets have."""
 CHUNK_VALUES = 1 << 20
 """Values that are decoded at a time."""
@@ -52,6 +52,8 @@ class DataInfo:
     center: bool
     offset: Tensor | None = None  # (d,) float64, subtracted before points are stored
     scale: Tensor | None = None  # (d,) float64, by which they are then divided
+    classes: tuple[str, ...] = ()  # names of the classes, where points have labels
+    class_counts: tuple[int, ...] = ()  # points of each class, flips included
 
     @property
     def dim(self) -> int:
@@ -102,6 +104,15 @@ class Dataset:
     """What was done to read them, in a sentence."""
     notes: tuple[str, ...] = ()
     """What a user should know before training on them, a sentence each."""
+    labels: Tensor | None = None
+    """The class of every point as trained (N,), int64, where it is known; names are in ``info``."""
+    test_labels: Tensor | None = None
+    """Those of the test split, or of what was held out."""
+
+    @property
+    def raw_labels(self) -> Tensor | None:
+        """Return the classes of ``raw``."""
+        return None if self.labels is None else self.labels[: self.raw.n_stored]
 
 
 def load_data(config: DataConfig) -> Dataset:
@@ -155,7 +166,13 @@ def dataset_of(config: DataConfig, items: Items) -> Dataset:
         offset=None if units.offset is None else torch.from_numpy(units.offset),
         scale=None if units.scale is None else torch.from_numpy(units.scale),
     )
-    return Dataset(points, raw, test, info, items.how, items.notes + units.notes)
+    data = Dataset(points, raw, test, info, items.how, items.notes + units.notes)
+    if items.labels is None:
+        return data
+    apart = None if config.holdout is None else _drawn_apart(config.holdout, len(items.values))
+    labels, test_labels = items.labels.split(apart, config.flip)
+    info = replace(info, classes=items.labels.classes, class_counts=items.labels.counts(labels))
+    return replace(data, info=info, labels=labels, test_labels=test_labels)
 
 
 def in_units_of(data: Dataset, info: DataInfo) -> Dataset:

@@ -15,13 +15,14 @@ from pfgm.data.dataset import Dataset, dataset_of
 from pfgm.data.describe import read
 from pfgm.data.errors import DataError, Unlike
 from pfgm.data.items import Items
+from pfgm.data.labels import MOST, Labels
 from pfgm.kinds import checked
 
 SLACK = 1e-6
 IN_UNIT_RANGE = "the images lie in [0, 1] and were brought to [−1, 1], where samples will lie"
 
 
-def dataset(x: object, options: Mapping[str, object] | None = None, side: int | None = None) -> Dataset:
+def dataset(x: object, options: Mapping[str, object] | None = None, side: int | None = None, labels: object = None) -> Dataset:
     """Return the data set that x holds.
 
     Args:
@@ -31,10 +32,14 @@ def dataset(x: object, options: Mapping[str, object] | None = None, side: int | 
         options: keys of ``data`` in a study file: ``size``, ``flip``, ``standardize``, ``holdout``, … Pictures of a path that
             differ in size or channels are made alike where nothing is said of it, and a note tells how.
         side: to which pictures of several sizes are then brought, in pixels; 32 by default.
+        labels: the class of every item of an array, tensor or torch Dataset, N whole numbers or words. A torch Dataset of
+            (item, class) pairs needs none.
     Raises:
         DataError: it cannot be used as it is; the message says what to do.
     """
     options = dict(options or {})
+    if labels is not None and isinstance(x, Dataset | str | Path):
+        raise DataError("labels", "go with an array, a tensor or a torch Dataset; for a file write data={'labels': NAME}")
     if isinstance(x, Dataset):
         if options:
             raise DataError("data", "is a data set already; give these keys where it is read")
@@ -45,9 +50,13 @@ def dataset(x: object, options: Mapping[str, object] | None = None, side: int | 
         values = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
     elif hasattr(x, "__len__") and hasattr(x, "__getitem__"):
         values = _stacked(x)
+        labels = _second(x) if labels is None else labels
     else:
         raise DataError("x", f"is {type(x).__name__}; give a tensor, an array, a name, a path or a torch Dataset")
     items = _items(values)
+    if labels is not None:
+        told = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+        items = replace(items, labels=Labels.of(told, len(items.values), key="labels"))
     name = "vectors" if items.values.ndim == 2 else "npz"
     return dataset_of(checked(DataConfig, "data", {"name": name, **options}), items)
 
@@ -70,7 +79,7 @@ def _read(where: str, options: dict[str, object], side: int | None) -> Dataset:
 
 
 def _stacked(x: Any) -> np.ndarray:
-    """Return the items of a sequence as one array; labels that come with them are left."""
+    """Return the items of a sequence as one array, without what comes with them."""
     if not len(x):
         raise DataError("x", "has no items; give at least 4")
     first = [x[i][0] if isinstance(x[i], tuple | list) else x[i] for i in range(len(x))]
@@ -78,6 +87,16 @@ def _stacked(x: Any) -> np.ndarray:
     if len(shapes := {array.shape for array in arrays}) > 1:
         raise DataError("x", f"has items of {len(shapes)} shapes, such as {min(shapes)} and {max(shapes)}; make them alike")
     return np.stack(arrays)
+
+
+def _second(x: Any) -> list[int] | None:
+    """Return the classes of (item, class) pairs; None where these are no pairs with whole numbers of two or more kinds."""
+    pairs = [x[i] for i in range(len(x))]
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+        return None
+    second = [pair[1].item() if isinstance(pair[1], Tensor) and pair[1].numel() == 1 else pair[1] for pair in pairs]
+    whole = all(isinstance(label, int | np.integer) for label in second)
+    return [int(label) for label in second] if whole and 2 <= len(set(second)) <= MOST else None
 
 
 def _items(values: np.ndarray) -> Items:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pfgm.config import DataConfig
+from pfgm.data.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Items:
     """What a user should know before training on them, a sentence each."""
     columns: tuple[str, ...] = ()
     """Names of the coordinates of vectors, where they have any."""
+    labels: Labels | None = None
+    """The class of every item, where it is known."""
 
 
 PICTURE_KEYS = frozenset({"path", "size", "crop", "channels"})

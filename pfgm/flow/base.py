@@ -19,10 +19,12 @@ from pfgm.mistakes import Mistake
 from pfgm.prior.latent import Latents, check_latents
 from pfgm.prior.law import PoissonPrior
 from pfgm.process.base import Process
-from pfgm.process.resolve import resolve_sampler, sampler_point
+from pfgm.process.resolve import class_of, resolve_sampler, sampler_point
+from pfgm.sampling.asked import Asked
 from pfgm.sampling.integrate import encode, sample
 from pfgm.sampling.likelihood import LogLikelihood, log_likelihood
 from pfgm.sampling.own_levels import TunedLevels
+from pfgm.sampling.solvers import MeanSource
 from pfgm.sampling.tune import tune_sampler
 
 ROUND_TRIP = 100.0
@@ -73,6 +75,30 @@ class Flow(ABC):
         """D(x, t) through which gradients flow to x; for a D whose ``mean_source`` has none, another way to compute it."""
         return self.mean_source(x, t)
 
+    def asked(self, sampler: SamplerConfig) -> MeanSource | Asked:
+        """Return D as a sampler point asks for it: of a conditional field, for the class of each sample.
+
+        Raises:
+            Mistake: it asks for a class, and the field is not conditional, or has no such class.
+        """
+        class_of(sampler, self.process)
+        return self.mean_source
+
+    @property
+    def knows_class(self) -> bool:
+        """Whether ``mean_source`` is the field that its items follow: false of a conditional field that is not `of_class`."""
+        return not self.process.classes
+
+    def of_class(self, label: object, guidance: object = None) -> Flow:
+        """Return the flow whose D is of one class, for items whose class is known.
+
+        Raises:
+            Mistake: the field is not conditional, or has no such class.
+        """
+        given = {key: value for key, value in (("label", label), ("guidance", guidance)) if value is not None}
+        class_of(sampler_point(given), self.process)
+        return self
+
     def prior(self, **sampler: object) -> PoissonPrior:
         """The law at the top that a sampler point starts from; keywords as of `sample`."""
         numbers = resolve_sampler(sampler_point(sampler), self.process)
@@ -80,6 +106,9 @@ class Flow(ABC):
 
     def sample(self, n: int, seed: int = 0, *, latents: Latents | None = None, **sampler: object) -> Tensor:
         """``n`` samples in data units, shape (n, *item shape); keywords are those of `pfgm.config.SamplerConfig`.
+
+        A conditional field takes ``label``, a class by number or name, and ``guidance``; without a label the samples are of all
+        classes (`labels` says which).
 
         Args:
             latents: n of them, in place of the seed's (`pfgm.prior.latent`).
@@ -90,15 +119,22 @@ class Flow(ABC):
         """
         return self._items(n, seed, latents, sampler_point(sampler), clamp=True)
 
+    def labels(self, n: int, **sampler: object) -> Tensor | None:
+        """Return the classes (n,) of the samples that `sample` draws with the same keywords; None where a field knows none."""
+        found = self.asked(sampler_point(sampler))
+        return found.labels(0, n) if isinstance(found, Asked) else None
+
     def tuned(self, sampler: SamplerConfig) -> TunedLevels | None:
         """The levels of a sampler point whose grid is tuned (`pfgm.sampling.tune`), found once; None for other grids.
+
+        Those of a conditional field are tuned on the field of all classes.
 
         Raises:
             ValueError: they cannot be found.
         """
         if sampler.grid != "tuned":
             return None
-        key = sampler.model_copy(update={"batch_size": 1})
+        key = sampler.model_copy(update={"batch_size": 1, "label": None, "guidance": None})
         if key not in self._tuned:
             self._tuned[key] = tune_sampler(
                 self.mean_source, self.source_with_gradient, self.process, sampler, device=self.device, dtype=self.dtype
@@ -111,7 +147,7 @@ class Flow(ABC):
 
     def _items(self, n: int, seed: int, latents: Latents | None, config: SamplerConfig, clamp: bool) -> Tensor:
         made = sample(
-            self.mean_source, self.process, config, n, seed, latents=latents, device=self.device, dtype=self.dtype,
+            self.asked(config), self.process, config, n, seed, latents=latents, device=self.device, dtype=self.dtype,
             tuned=self.tuned(config),
         )  # fmt: skip
         _refuse_failure("sampling", made.status, made.nfe)
@@ -130,10 +166,11 @@ class Flow(ABC):
             RuntimeError: the solve diverged or ran into its step limit.
         """
         _refuse_denoise(sampler)
+        config = sampler_point(self._tightened(sampler))
         found = encode(
-            self.mean_source,
+            self._of_known(config).mean_source,
             self.process,
-            sampler_point(self._tightened(sampler)),
+            config,
             self.to_training_units(x),
             device=self.device,
             dtype=self.dtype,
@@ -152,7 +189,18 @@ class Flow(ABC):
         _refuse_denoise(sampler)
         check_latents(latents, self.process.info.dim)
         config = sampler_point(self._tightened(sampler) | {"denoise": False})
+        self._of_known(config)
         return self._items(len(latents.quantile), 0, latents, config, clamp=False)
+
+    def _of_known(self, config: SamplerConfig) -> Flow:
+        """The flow of the class that a sampler point names; items have one, so a conditional field must be told.
+
+        Raises:
+            Mistake: a conditional field is told none, and is not asked for the field of all classes.
+        """
+        if not self.knows_class and class_of(config, self.process) is None and config.guidance != 0:
+            raise Mistake("label", "say of which class the items are, such as label=3, or guidance=0: the field of all classes")
+        return self.of_class(config.label, config.guidance)
 
     def _tightened(self, sampler: dict[str, object]) -> dict[str, object]:
         """The keywords with the tolerances that a round trip needs; those of a fixed-step solver as they are.
@@ -171,8 +219,12 @@ class Flow(ABC):
         return sampler | {"rtol": rtol, "atol": float(config.atol) * rtol / config.rtol}
 
     def log_likelihood(self, x: Tensor, **options: Any) -> LogLikelihood:
-        """log p of items in data units; see `pfgm.sampling.likelihood.log_likelihood`."""
-        return log_likelihood(self, x, **options)
+        """log p of items in data units; see `pfgm.sampling.likelihood.log_likelihood`.
+
+        Of a conditional field ``label`` and ``guidance`` say whose density; without them it is that of all classes.
+        """
+        asked = {key: options.pop(key) for key in ("label", "guidance") if options.get(key) is not None}
+        return log_likelihood(self._of_known(sampler_point(asked)) if asked else self, x, **options)
 
     def to_training_units(self, x: Tensor) -> Tensor:
         """Items (n, *item shape) in data units as points (n, d), less the mean of centred data.

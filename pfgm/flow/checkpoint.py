@@ -90,14 +90,15 @@ def unpack_field(read: Callable[[str], bytes], where: object, device: torch.devi
     facts = description["data"]
     bounds = None if facts["bounds"] is None else (float(facts["bounds"][0]), float(facts["bounds"][1]))
     kept = {key: tensors.pop(f"data.{key}", None) for key in OF_DATA}
-    info = DataInfo(**{**facts, **kept, "shape": tuple(facts["shape"]), "bounds": bounds})
+    classes = {key: tuple(values) for key, values in description.get("classes", {}).items()}
+    info = DataInfo(**{**facts, **kept, "shape": tuple(facts["shape"]), "bounds": bounds, **classes})
     _check_known(description, where)
     config = NetworkConfig.model_validate(description["network"])
     declared = {k: math.inf if v == "inf" else v for k, v in description["train"].items()}
     sources = declared.pop("reference_batch_size")  # resolved: `all` of few points may be less than a batch
     train = TrainConfig.model_validate(declared).model_copy(update={"reference_batch_size": sources})
     process = make_process(train, info)
-    network = build_network(config, info.shape, info.sd, process.noise_ratio)
+    network = build_network(config, info.shape, info.sd, process.noise_ratio, process.classes)
     network.load_state_dict(tensors, strict=True)
     network = network.to(device).eval().requires_grad_(False)
     history = tuple(Progress(*values) for values in description["history"])

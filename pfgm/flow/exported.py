@@ -112,9 +112,11 @@ def export_field(field: Field, folder: str | Path, sampler: dict[str, object]) -
     folder = Path(folder)
     if (folder / "field.py").exists():
         raise FileExistsError(f"{folder} holds an exported field already; name another folder, or remove it")
+    if field.process.classes and field.told is None:
+        raise Mistake("label", "an exported field makes items of one class; write field.of_class(3).export(…)")
     config = _config(sampler)
     network = copy.deepcopy(field.network).cpu().eval()
-    body, tensors, buffers = _traced(_Source(network, field.process), field.process.info.dim, field.dtype)
+    body, tensors, buffers = _traced(_Source(network, field.process, field.told), field.process.info.dim, field.dtype)
     text = _text(field, config, folder.resolve().name, body, (*buffers, *(facts := _facts(field))))
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in (tensors | facts).items()}
@@ -135,12 +137,20 @@ def _config(sampler: dict[str, object]) -> SamplerConfig:
 class _Source(nn.Module):
     """D(x, t) as a module, with all that a process makes of the network's numbers."""
 
-    def __init__(self, network: FieldNetwork, process: Process) -> None:
+    def __init__(self, network: FieldNetwork, process: Process, told: tuple[int, float] | None) -> None:
         super().__init__()
-        self.network, self.process = network, process
+        self.network, self.process, self.told = network, process, told
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.process.mean_source(self.network, x, t)
+        if self.told is None:
+            return self.process.mean_source(self.network, x, t)
+        label, guidance = self.told
+        told = self.network.told(torch.full_like(t, label, dtype=torch.int64))
+        own = self.process.mean_source(told, x, t)
+        if guidance == 1.0:
+            return own
+        every = self.process.mean_source(self.network, x, t)
+        return every + guidance * (own - every)
 
 
 def _traced(source: _Source, dim: int, dtype: torch.dtype) -> tuple[str, dict[str, Tensor], list[str]]:

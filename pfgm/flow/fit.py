@@ -44,8 +44,9 @@ TELL_S = 1.0
 
 
 def fit(
-    x: object, *, minutes: float | None = None, network: str | Mapping[str, object] | None = None, seed: int = 0,
-    device: str = "auto", data: Mapping[str, object] | None = None, progress: bool = True, **train: Any,
+    x: object, *, labels: object = None, minutes: float | None = None,
+    network: str | Mapping[str, object] | None = None, seed: int = 0, device: str = "auto",
+    data: Mapping[str, object] | None = None, progress: bool = True, **train: Any,
 ) -> Field:  # fmt: skip
     """Train a field on x and return it, ready to sample.
 
@@ -54,6 +55,8 @@ def fit(
 
     Args:
         x: a name such as ``"digits"``, a file or folder, an array or tensor, or a torch Dataset (`pfgm.data.given.dataset`).
+        labels: the class of every item of an array, tensor or torch Dataset; the field is then conditional, as with
+            ``conditional=True`` where the data have classes of their own, and samples can be asked for by ``label``.
         minutes: about how long to train; the number of steps follows from it, and on a CPU whether one thread or all are
             faster just now. Without it: ``steps``, or 2,500.
         network: ``mlp``, ``unet``, ``ddpmpp``, each of a size for the data, or the keys of ``network`` in a study file;
@@ -69,7 +72,9 @@ def fit(
     """
     if minutes is not None and ("steps" in train or not minutes > 0):
         raise Mistake("minutes", f"must be above 0, and alone without steps, got {minutes:g}")
-    points = _of_one_scale(x, data or {})
+    if labels is not None:
+        train.setdefault("conditional", True)
+    points = _of_one_scale(x, data or {}, labels)
     for note in points.notes:
         logger.warning(note)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -89,9 +94,9 @@ def fit(
     return Field.from_trainer(trainer)
 
 
-def _of_one_scale(x: object, data: Mapping[str, object]) -> Dataset:
+def _of_one_scale(x: object, data: Mapping[str, object], labels: object) -> Dataset:
     """Return the data, vectors of columns far from 1, or from each other, at unit variance: the defaults are made for that."""
-    points = dataset(x, data)
+    points = dataset(x, data, labels=labels)
     named = isinstance(x, Dataset) or (isinstance(x, str) and x in READERS)
     if named or len(points.info.shape) != 1 or data.get("standardize") is not None:
         return points
@@ -102,7 +107,7 @@ def _of_one_scale(x: object, data: Mapping[str, object]) -> Dataset:
     if max(high, 1.0) <= APART * min(low, 1.0):
         return points
     said = f"columns have standard deviations from {low:.3g} to {high:.3g}, and are trained as if all had 1"
-    found = dataset(x, {**data, "standardize": True})
+    found = dataset(x, {**data, "standardize": True}, labels=labels)
     return replace(found, notes=(f"{said}; data={{'standardize': False}} leaves them", *found.notes))
 
 

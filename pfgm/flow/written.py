@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import save
 
+from pfgm.kinds import ConditionKeys
 from pfgm.training.history import TRAINING_VERSION
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 FORMAT = 3
 """1 had no checksum of ``field.json``, and its weights in ``field.safetensors``; 2 has no offset and no scale of the data, and
 is still written where there are none."""
+OF_CLASSES = ("classes", "class_counts")
+"""Data facts that a conditional field alone keeps."""
 OF_DATA = ("mean", "offset", "scale")
 """Tensors of the data facts; they are kept beside the weights."""
 
@@ -45,14 +48,21 @@ def pack_field(field: Field) -> dict[str, bytes]:
         "sha256": sha256,
         "history": [astuple(p) for p in field.history],
         "network": field.network_config.stored(),
-        "train": field.process.train.stored() | {"height_ratio": None},  # M says it, as a number
-        "data": {key: value for key, value in asdict(info).items() if key not in OF_DATA},
+        "train": _train(field),
+        "data": {key: value for key, value in asdict(info).items() if key not in (*OF_DATA, *OF_CLASSES)},
+        **({"classes": {key: getattr(info, key) for key in OF_CLASSES}} if field.process.classes else {}),
         **({"together": field.together} if field.together > 1 else {}),
     }
     finite = _finite(description)
     assert isinstance(finite, dict)
     text = json.dumps(finite | {"checksum": checksum(finite)}, indent=1, sort_keys=True)
     return {f"{sha256[:16]}.safetensors": weights, "field.json": text.encode()}
+
+
+def _train(field: Field) -> dict[str, object]:
+    """The training configuration; keys of conditional fields are left out of others, which earlier versions then read."""
+    stored = field.process.train.stored() | {"height_ratio": None}  # M says it, as a number
+    return {k: v for k, v in stored.items() if field.process.classes or k not in ConditionKeys.model_fields}
 
 
 def save_field(field: Field, folder: str | Path) -> None:

@@ -56,12 +56,14 @@ class Seen:
         x: samples (n, d), in stored units, clamped to the data's range.
         radius_ratio: R/T of each sample's start (n,).
         solved: where the samples come from; None where they are measured alone.
+        labels: the class that was asked for each sample (n,); None where the field knows no classes.
     """
 
     data: Evaluator
     x: Tensor
     radius_ratio: Tensor
     solved: Solved | None = None
+    labels: Tensor | None = None
 
     @cached_property
     def features(self) -> Tensor:

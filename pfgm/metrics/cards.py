@@ -126,13 +126,13 @@ def _solver_error(seen: Seen) -> dict[str, object]:
     def solve() -> Tensor:
         exact = SamplerConfig(
             T=numbers.T, t_min=sampler.t_min, solver="dopri8", rtol=REFERENCE_RTOL, denoise=sampler.denoise,
-            max_radius_ratio=sampler.max_radius_ratio, batch_size=n,
+            max_radius_ratio=sampler.max_radius_ratio, batch_size=n, label=sampler.label, guidance=sampler.guidance,
         )  # fmt: skip
         precise = flow.double()  # float32 rounding of the network would defeat the tolerance
-        solution = sample(precise.mean_source, flow.process, exact, n, seed, device=data.device, dtype=torch.float64)
+        solution = sample(precise.asked(exact), flow.process, exact, n, seed, device=data.device, dtype=torch.float64)
         return solution.x if solution.status == "complete" else torch.full_like(solution.x, torch.nan)
 
-    key = ("solution", numbers.T, numbers.max_radius, sampler.t_min, sampler.denoise, seed)
+    key = ("solution", numbers.T, numbers.max_radius, sampler.t_min, sampler.denoise, sampler.label, sampler.guidance, seed)
     reference = seen.solved.once(key, solve)
     if not bool(torch.isfinite(reference).all()):  # the statistics count these rows as "solver_error missing"
         logger.warning("no solver error at T = %g: the reference solution did not come through", numbers.T)

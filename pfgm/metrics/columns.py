@@ -90,6 +90,19 @@ MEASURED: tuple[Column, ...] = (
         Column("metric_n_test", int, companion=True),
     ),
     *_filled_by(
+        "class_accuracy",  # of a conditional field
+        Column("metric_class_accuracy", label="class accuracy", unit="share of samples", higher_is_better=True, low=0.0,
+               high=1.0, shown=True, filled=True, optimizable=True),
+        Column("metric_class_accuracy_real", low=0.0, high=1.0),  # of the classifier on held-out data
+    ),
+    *_filled_by(
+        "class_fid",  # of a conditional field
+        Column("metric_class_fid", label="FID of a class, mean", log=True, low=0.0, shown=True, filled=True),
+        Column("metric_class_fid_floor"),
+        Column("metric_class_fid_worst", label="FID of the worst class", log=True, low=0.0),
+        Column("metric_class_worst", str, companion=True),
+    ),
+    *_filled_by(
         "fid_infinity",
         Column("metric_fid_infinity", label="FID for infinitely many samples", shown=True),
         Column("metric_fid_halves", label="FID of half of the samples", log=True, low=0.0, filled=True),

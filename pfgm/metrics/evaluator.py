@@ -21,10 +21,13 @@ from pfgm.config import EvaluateConfig, SamplerConfig
 from pfgm.data.dataset import Dataset
 from pfgm.flow.base import Flow
 from pfgm.metrics.card import Seen, Solved
+from pfgm.metrics.classes import ClassMoments
+from pfgm.metrics.features.judge import Judge, fitted_judge, shipped_judge
 from pfgm.metrics.features.networks import default_features, default_space, feature_network
-from pfgm.metrics.reference import Cache, FeatureStatistics, data_radii, feature_statistics, kept_features, own_median
+from pfgm.metrics.reference import N_KEPT, Cache, FeatureStatistics, data_radii, feature_statistics, kept_features, own_median
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import METRICS
+from pfgm.sampling.asked import Asked
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.integrate import sample
 from pfgm.sampling.own_levels import TunedLevels
@@ -32,10 +35,11 @@ from pfgm.sampling.own_levels import TunedLevels
 
 @dataclass(frozen=True)
 class Measured:
-    """One row's measurements by column name, and the samples in stored units (n, d)."""
+    """One row's measurements by column name, the samples in stored units (n, d), and their classes (n,) where they have any."""
 
     row: dict[str, object]
     samples: Tensor
+    labels: Tensor | None = None
 
 
 @dataclass
@@ -89,6 +93,24 @@ class Evaluator:
         return points, data_radii(points, key, self.cache).to(points.device)
 
     @cached_property
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        """Features (m, k) and classes (m,) of some of the data, at most `N_KEPT`, in random order."""
+        assert self.data.raw_labels is not None  # `study.checks` and `pfgm.metrics.measure` refuse data without
+        rows = torch.randperm(len(self.raw), generator=torch.Generator().manual_seed(0))[:N_KEPT]
+        return self.network(self.raw[rows.to(self.raw.device)]), self.data.raw_labels[rows]
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Classifier of features."""
+        found = shipped_judge(self.network.label, self.data.info.name)
+        return fitted_judge(*self.labelled, len(self.data.info.classes)) if found is None else found
+
+    @cached_property
+    def class_moments(self) -> ClassMoments:
+        """Features of some of the data, class by class."""
+        return ClassMoments.of(*self.labelled, len(self.data.info.classes))
+
+    @cached_property
     def own(self) -> float:
         """Median distance of the data's points to their nearest other one."""
         return own_median(self.data, self.raw, self.cache)
@@ -135,11 +157,9 @@ class Measurement:
             tuned: the levels of the grid tuned; without them they are found here.
         """
         flow, process, evaluator, n = self.flow, self.flow.process, self.evaluator, self.evaluator.config.samples
-        levels = flow.tuned(sampler) if tuned is None else tuned
+        levels, asked = flow.tuned(sampler) if tuned is None else tuned, flow.asked(sampler)
         started = time.perf_counter()
-        result = sample(
-            flow.mean_source, process, sampler, n, seed, device=evaluator.device, dtype=flow.dtype, noise=noise, tuned=levels
-        )
+        result = sample(asked, process, sampler, n, seed, device=evaluator.device, dtype=flow.dtype, noise=noise, tuned=levels)
         sampled = time.perf_counter()
         numbers = resolve_sampler(sampler, process)
         row: dict[str, object] = {
@@ -152,9 +172,11 @@ class Measurement:
             "diag_prior_truncated": float(process.prior(numbers.T, numbers.max_radius).truncated_mass),
         }
         x = process.info.to_stored_units(result.x).float()
+        labels = asked.labels(0, n) if isinstance(asked, Asked) else None
         if result.status == "complete":
-            seen = Seen(evaluator, x, result.radius_ratio, Solved(flow, sampler, seed, result, self.kept))
+            seen = Seen(evaluator, x, result.radius_ratio, Solved(flow, sampler, seed, result, self.kept), labels)
             row |= evaluator.values(seen, of_field=False)
             if not disturbed:
                 row |= evaluator.values(seen, of_field=True)
-        return Measured(row | {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}, x.cpu())
+        row |= {"cost_sample_s": sampled - started, "cost_metric_s": time.perf_counter() - sampled}
+        return Measured(row, x.cpu(), labels)

@@ -10,6 +10,7 @@ from pfgm.data.dataset import in_units_of
 from pfgm.data.given import dataset
 from pfgm.flow.base import Flow
 from pfgm.kinds import checked
+from pfgm.metrics.classes import check_classes
 from pfgm.metrics.evaluator import Evaluator
 from pfgm.process.resolve import sampler_point
 
@@ -45,6 +46,7 @@ def evaluate(
     if points.info.shape != info.shape:
         raise ValueError(f"x has items of shape {points.info.shape}, the field makes {info.shape}")
     points = in_units_of(points, info)
+    check_classes(metrics, flow.process, points.info.classes)
     n = max(50, min(MOST, len(points.raw))) if samples is None else samples
     config = checked(EvaluateConfig, "evaluate", {"samples": n, "metrics": tuple(metrics)})
     row = Evaluator(points, config, flow.device).of(flow).at(sampler_point(sampler), seed).row

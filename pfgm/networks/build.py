@@ -18,35 +18,62 @@ from pfgm.mistakes import Mistake
 from pfgm.networks.base import EMBEDDING, FieldNetwork
 from pfgm.networks.cost import network_cost, with_prefix
 from pfgm.networks.embedding import LevelEmbedding
+from pfgm.networks.labels import LabelEmbedding
 from pfgm.networks.published import head_of
 from pfgm.registry import NETWORKS
 
-__all__ = ["FieldNetwork", "build_network", "check_network", "describe_network", "network_cost"]
+__all__ = ["FieldNetwork", "build_network", "check_labels", "check_network", "describe_network", "network_cost"]
 
 
-def check_network(config: NetworkConfig, shape: tuple[int, ...], process: str = "pfgm") -> None:
+def check_network(config: NetworkConfig, shape: tuple[int, ...], process: str = "pfgm", conditional: bool = False) -> None:
     """Refuse a network or head for items of ``shape``, or a ``process``, that it is not made for.
 
     Raises:
         Mistake: names the key at fault.
     """
     NETWORKS[config.name].check(config, shape, process)
+    if conditional:
+        check_labels(config)
     head = head_of(config)
     if head is not None and (process == "pfgm" or process not in (head.processes or (process,))):
         able = " or ".join(head.processes or ("pfgmpp", "ve", "vp"))
         raise Mistake("network.head", f"{config.head} is for process {able}, this run uses {process}; remove it")
 
 
-def build_network(config: NetworkConfig, shape: tuple[int, ...], sd: float, noise_ratio: float) -> FieldNetwork:
-    """A freshly initialised network for items of ``shape`` ((d,) or (C, H, W)); draws from torch's global generator.
+def check_labels(config: NetworkConfig) -> None:
+    """Refuse a network that cannot be told classes.
 
     Raises:
-        ValueError: the U-Net or DDPM++ is asked for vectors, or for images it cannot halve.
+        Mistake: names the key at fault.
     """
     kind = NETWORKS[config.name]
+    if not kind.embeds and kind.told is None:
+        able = ", ".join(name for name, other in NETWORKS.items() if other.embeds or other.told is not None)
+        raise Mistake("network.name", f"{config.name} takes no classes, and the field is conditional; use {able}")
+    if getattr(config, "labels", None):
+        text = "is for published checkpoints; a conditional field counts the classes of its data by itself: remove it"
+        raise Mistake("network.labels", text)
+
+
+def build_network(
+    config: NetworkConfig, shape: tuple[int, ...], sd: float, noise_ratio: float, classes: int = 0
+) -> FieldNetwork:
+    """A freshly initialised network for items of ``shape`` ((d,) or (C, H, W)); draws from torch's global generator.
+
+    Args:
+        classes: of the data of a conditional field; 0: it is told none.
+    Raises:
+        ValueError: the U-Net or DDPM++ is asked for vectors, or for images it cannot halve; or a network takes no classes.
+    """
+    kind = NETWORKS[config.name]
+    labels = None
+    if classes:
+        check_labels(config)
+        labels = LabelEmbedding(classes, EMBEDDING if kind.told is None else kind.told(config))
     embedding = LevelEmbedding(EMBEDDING) if kind.embeds else None
     head = head_of(config)
-    return FieldNetwork(kind.build(config, shape, EMBEDDING), embedding, sd, noise_ratio, config.skip, config.root_below, head)
+    backbone = kind.build(config, shape, EMBEDDING)
+    return FieldNetwork(backbone, embedding, sd, noise_ratio, config.skip, config.root_below, head, labels)
 
 
 def describe_network(config: NetworkConfig, shape: tuple[int, ...]) -> str:

@@ -242,11 +242,12 @@ class DDPMpp(nn.Module):
         """(activation, image) at the next resolution, of the activation there and the image at the last one."""
         return h, image
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, told: Tensor | None = None) -> Tensor:
         modules = iter(self.all_modules)
         seen = self._sines(modules, t)
         e = next(modules)(seen)
         e = next(modules)(F.silu(e))
+        e = e if told is None else e + told
         image = x.reshape(-1, *self.shape)
         h = next(modules)(image)
         block = next(module for module in self.all_modules if isinstance(module, ResidualBlock))
@@ -293,4 +294,6 @@ def _build(config: NetworkConfig, shape: tuple[int, ...], embedding: int) -> DDP
     return DDPMpp(shape, config.width, config.depth, keys.channel_mult, keys.dropout)
 
 
-DDPMPP = NetworkKind(Keys=DDPMppKeys, build=_build, check=_check, embeds=False, skips=False)
+DDPMPP = NetworkKind(
+    Keys=DDPMppKeys, build=_build, check=_check, embeds=False, told=lambda config: 4 * config.width, skips=False
+)

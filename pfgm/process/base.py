@@ -122,6 +122,11 @@ class Process(ABC):
         return median_noise_ratio(self.n_aug)
 
     @property
+    def classes(self) -> int:
+        """Classes that its field is told; 0 where it is not conditional."""
+        return len(self.info.classes) if self.train.conditional else 0
+
+    @property
     def R_max(self) -> float:
         """Radius that training reaches at the top, √d · height_max."""
         return rule_R_max(self.height_max, self.info.dim)

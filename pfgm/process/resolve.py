@@ -9,9 +9,13 @@ from pydantic import ValidationError
 
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
+from pfgm.kinds import ALL
 from pfgm.mistakes import Mistake, raised
 from pfgm.process.base import Process
 from pfgm.registry import PROCESSES
+
+SHOWN = 12
+"""Names of classes that a message lists."""
 
 
 def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
@@ -22,6 +26,9 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
             too large for `rule`), or the raw objective above three dimensions.
     """
     changes = PROCESSES[train.process].resolved(train, info)
+    if train.conditional and not info.classes:
+        cure = "give data with classes (digits, pictures in subfolders, data.labels), or remove it"
+        raise Mistake("conditional", f"{info.name} has no labels; {cure}")
     reference = train.reference_batch_size
     if reference == "all":
         changes["reference_batch_size"] = info.n
@@ -34,6 +41,28 @@ def resolve_train(train: TrainConfig, info: DataInfo) -> TrainConfig:
             "objective", f"raw has exploding variance in {info.dim} dimensions (at most 3); use normalized, or force: true"
         )
     return train.model_copy(update=changes)
+
+
+def class_of(sampler: SamplerConfig, process: Process) -> int | None:
+    """Return the number of the class that a sampler point asks for; None for all, or for a field that knows none.
+
+    Raises:
+        Mistake: the field is not conditional, or has no such class.
+    """
+    label, names = sampler.label, process.info.classes
+    if not process.classes:
+        for key, value in (("label", label), ("guidance", sampler.guidance)):
+            if value is not None:
+                raise Mistake(key, "asks a conditional field for a class; train one with conditional: true, or remove it")
+        return None
+    if label is None or label == ALL:
+        return None
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    if isinstance(label, int) and label < len(names):
+        return label
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    raise Mistake("label", f"no class {label!r}; use {ALL}, a number from 0 to {len(names) - 1}, or one of {shown}")
 
 
 @dataclass(frozen=True)
@@ -51,8 +80,9 @@ def resolve_sampler(sampler: SamplerConfig, process: Process) -> ResolvedSampler
     """Numbers of a sampler point for one process: T and its ratio to the rule's, atol, the truncation radius.
 
     Raises:
-        ValueError: T ≤ t_min or infinite once resolved, or a truncation that keeps no mass.
+        ValueError: T ≤ t_min or infinite once resolved, a truncation that keeps no mass, or a class that is not known.
     """
+    class_of(sampler, process)
     rule = process.rule_T
     T = rule * sampler.T_ratio if sampler.T_ratio is not None else rule if sampler.T == "rule" else float(sampler.T)
     if math.isinf(T):

@@ -6,10 +6,11 @@ meet on the way down: where D is one data point, offsets from it grow like t, an
 itself. Down again it shrinks as much, so data are recovered to the tolerance; latents of samples are recovered only so far as
 the field is smooth at t_min.
 
-NFE counts every call of D on a batch: the initial-step estimate, rejected steps and the final denoise included; a call that
-the memory holds only in parts (`pfgm.memory`) is one call. An adaptive solver takes one step size for the whole batch, so
-batches are of equal size: the last is filled with extra latents, whose samples are discarded. With fixed steps the rows of a
-batch know nothing of each other, so the batch is made smaller where the memory would not hold its states.
+NFE counts every call of the network on a batch: the initial-step estimate, rejected steps, the final denoise included. A call
+that the memory holds only in parts (`pfgm.memory`) is one call, a guided D is two (`pfgm.sampling.asked`). An adaptive solver
+takes one step size for the whole batch, so batches are of equal size: the last is filled with extra latents, whose samples are
+discarded. With fixed steps the rows of a batch know nothing of each other, so the batch is made smaller where the memory would
+not hold its states.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from pfgm.process.base import Process
 from pfgm.process.clock import HEIGHT, Clock
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES, SOLVERS
+from pfgm.sampling.asked import Asked, at_precision, calls_of, of_rows
 from pfgm.sampling.batches import batch_rows, latent_batches
 from pfgm.sampling.disturbances import StepNoise
 from pfgm.sampling.own_levels import FAR, TunedLevels, Width, own_levels, tuned_levels
-from pfgm.sampling.precision import at_precision
 from pfgm.sampling.solvers import Disturb, Diverged, Levels, MeanSource, Ode, StepLimit, adaptive, fixed, heights
 
 MAX_STEPS = 2000
@@ -160,7 +161,7 @@ class Samples(NamedTuple):
 
 
 def sample(
-    mean_source: MeanSource,
+    mean_source: MeanSource | Asked,
     process: Process,
     sampler: SamplerConfig,
     n: int,
@@ -177,6 +178,7 @@ def sample(
     The statuses of the batches combine to the worst: diverged, then solver_limit, then complete.
 
     Args:
+        mean_source: D; or what a conditional field is asked for.
         latents: n of them, in place of the seed's.
         noise: added before every step of a fixed-step solver.
         tuned: the levels of the grid tuned.
@@ -189,14 +191,15 @@ def sample(
     given = None if latents is None else check_latents(latents, process.info.dim, n).cpu()
     size = batch_rows(sampler, n, process.info.dim, device, dtype)
     prior, radii = process.prior(numbers.T, numbers.max_radius), []
-    source = at_precision(mean_source, sampler.precision, torch.device(device), dtype)
     solutions, options = [], solver_options(sampler, process, numbers.atol) | {"tuned": tuned}
     for k, chosen in enumerate(latent_batches(n, size, process.info.dim, seed, given)):
         start = prior.from_latent(*chosen)
         radii.append(start.norm(dim=1))
         disturb = None if noise is None else noise.of_rows(k * size)
         x = start.to(device=device, dtype=dtype)
-        solutions.append(integrate(source, x, T=numbers.T, **options, disturb=disturb))
+        source = at_precision(of_rows(mean_source, k * size, size), sampler.precision, torch.device(device), dtype)
+        solution = integrate(source, x, T=numbers.T, **options, disturb=disturb)
+        solutions.append(solution._replace(nfe=solution.nfe * calls_of(mean_source)))
     x, nfe, nfe_max, status = _together(solutions, size, n)
     return Samples(x, nfe, nfe_max, status, torch.cat(radii)[:n] / numbers.T)
 

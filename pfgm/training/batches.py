@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pfgm.field.plane import Plane
 from pfgm.field.target import Doubts
+from pfgm.networks.base import FieldNetwork
 from pfgm.process.base import Process
 from pfgm.registry import OBJECTIVES
 from pfgm.training.history import derive_seed
@@ -40,6 +41,10 @@ class Batches:
         """The next batch: training points, targets, and what else the objective's loss takes."""
         drawn, sources = self.points()
         return self.objective.target(self.process, drawn, sources, doubts)
+
+    def tell(self, network: FieldNetwork) -> FieldNetwork:
+        """Return the network as it is to be called on the rows that were drawn last."""
+        return network
 
     def points(self) -> tuple[Drawn, Plane]:
         """The random part of the next batch, and the sources of its target."""

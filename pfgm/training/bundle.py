@@ -63,6 +63,8 @@ def bundle_key(network: NetworkConfig, train: TrainConfig) -> Hashable:
     Raises:
         Mistake: this one is trained alone.
     """
+    if train.conditional:
+        raise Mistake("conditional", "is not for bundles of fields; write false, or train this field alone")
     if train.bf16:
         raise Mistake("bf16", "is not for bundles of fields; write false, or train this field alone")
     if getattr(network, "dropout", None):

@@ -19,7 +19,7 @@ class Compiled(FieldNetwork):
 
     def __init__(self, network: FieldNetwork) -> None:
         numbers = network.sd, network.noise_ratio, network.skip, network.root_below
-        super().__init__(network.backbone, network.embedding, *numbers, network.head)
+        super().__init__(network.backbone, network.embedding, *numbers, network.head, network.labels)
         import torch._inductor.config as inductor  # two seconds that only those who compile pay
 
         # No more processes than the trial has CPUs; with one, it compiles in this process, and a killed worker leaves none.
@@ -29,8 +29,8 @@ class Compiled(FieldNetwork):
         self.cost_s: float | None = None
         """Seconds that compiling took, once two steps were timed: the first less the second."""
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = self._call(x, t)
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        out: Tensor = self._call(x, t) if labels is None else self._call(x, t, labels)
         return out
 
     @property

@@ -18,10 +18,11 @@ class InParts(FieldNetwork):
 
     def __init__(self, network: FieldNetwork, parts: int) -> None:
         numbers = network.sd, network.noise_ratio, network.skip, network.root_below
-        super().__init__(network.backbone, network.embedding, *numbers, network.head)
+        super().__init__(network.backbone, network.embedding, *numbers, network.head, network.labels)
         self.parts = parts
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         whole = super().forward
-        pieces = zip(x.chunk(self.parts), t.chunk(self.parts), strict=True)
+        rows = (x, t) if labels is None else (x, t, labels)
+        pieces = zip(*(r.chunk(self.parts) for r in rows), strict=True)
         return torch.cat([checkpoint(whole, *piece, use_reentrant=False) for piece in pieces])

@@ -39,8 +39,8 @@ from pfgm.networks.build import build_network, check_network, describe_network
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_train
 from pfgm.training.adam import Adam
-from pfgm.training.batches import Batches
 from pfgm.training.compiled import Compiled
+from pfgm.training.conditional import batches_of
 from pfgm.training.history import REPORT_EVERY, Progress, derive_seed, learning_rate
 from pfgm.training.meter import Meter
 from pfgm.training.objectives import Drawn
@@ -86,19 +86,20 @@ class Trainer:
         self.device = torch.device(device)
         if self.device.type == "mps":
             raise ValueError("device: mps has no float64, which the field needs; use cpu or cuda")
-        check_network(network, data.info.shape, self.train.process)
+        check_network(network, data.info.shape, self.train.process, self.train.conditional)
         if logger.isEnabledFor(logging.INFO):
             logger.info(describe_network(network, data.info.shape))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))
-            made = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio)
+            made = build_network(network, data.info.shape, data.info.sd, self.process.noise_ratio, self.process.classes)
         self.network = made.to(self.device, dtype)
         self.compiled = Compiled(self.network) if compile else None
         self.parameters: list[torch.Tensor] = list(self.network.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizer = Adam(self.parameters)
         points, asks = data.points.to(self.device), self.device.type == "cpu"
-        self.batches = Batches(self.process, Plane(points, asks=asks, double=dtype is torch.float64), seed, dtype)
+        plane = Plane(points, asks=asks, double=dtype is torch.float64)
+        self.batches = batches_of(self.process, plane, data.labels, seed, dtype)
         self.doubts = None if self.device.type == "cpu" else Doubts(self.device)
         """Where the field counts what it does not ask; None where it asks."""
         self.step, self.elapsed_s = 0, 0.0
@@ -202,6 +203,7 @@ class Trainer:
             network = self.network if self.compiled is None else self.compiled
             if self.parts > 1:
                 network = InParts(self.network, self.parts)
+            network = self.batches.tell(network)
             with self._dropout(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.bf16):
                 loss = self.batches.objective.loss(network, self.process, *drawn).mean()
             self.optimizer.zero_grad()

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig, foreign_train_keys
 from pfgm.data.dataset import DataInfo
+from pfgm.kinds import ALL
 from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
@@ -35,8 +36,11 @@ from study.config.space import Distribution, Value, same
 from study.config.yaml_source import to_yaml
 from study.rows.storage import Place
 
-IMPLIED_DEFAULTS: dict[str, Value] = {"height_ratio": 1.0, "T_ratio": 1.0, "solver": SEARCHED_DEFAULT}
-"""Defaults of searched parameters that have none of their own: the rule itself, and the solver of the first studies."""
+IMPLIED_DEFAULTS: dict[str, Value] = {
+    "height_ratio": 1.0, "T_ratio": 1.0, "solver": SEARCHED_DEFAULT, "label": ALL, "guidance": 1.0,
+}  # fmt: skip
+"""Defaults of searched parameters that have none of their own: the rule itself, the solver of the first studies, every class as
+it is."""
 NETWORK_SEARCH = frozenset({"width", "depth"})
 """Keys of ``network`` that may be searched, among those of ``train``: a weaker network is another training point."""
 
@@ -121,7 +125,8 @@ class StudyConfig:
         if network_part(point):
             network = self.network_at(point)
             assert network is not None
-            check_network(network, self.info.shape, self.training(point).process)
+            train = self.training(point)
+            check_network(network, self.info.shape, train.process, train.conditional)
         return resolve_train(self.training(point), self.info)
 
     def sampling(self, point: Mapping[str, Value]) -> SamplerConfig:

@@ -21,7 +21,7 @@ from study.config.study import StudyConfig
 from study.fields.given import given_field
 from study.fields.store import FieldStore
 from study.measure.limits import Deadline
-from study.measure.trackers.tracker import Trackers
+from study.measure.trackers.tracker import CURVE, Trackers
 from study.measure.writing import RowWriter
 from study.plan.trial import Trial
 
@@ -88,7 +88,8 @@ class Job:
         """Say how far the training is."""
         spent = {"trained_s": self.train_s, "trained_steps": self.steps}
         self.report({"phase": "train", "step": progress.step, "steps": progress.steps, "loss": progress.loss, **spent})
-        self.trackers.add(progress.step, {"loss": progress.loss, "gradient_norm": progress.gradient_norm})
+        drawn = {CURVE: progress.loss, "gradient_norm": progress.gradient_norm, "learning_rate": progress.learning_rate}
+        self.trackers.add(progress.step, drawn)
 
     def keep(self, trainer: Trainer) -> None:
         """Publish the field as it was at the steps on the way that its training has passed; before a later state is saved."""

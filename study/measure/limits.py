@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pfgm.config import SamplerConfig
 from pfgm.flow.base import Flow, PriorError
 from pfgm.flow.exact import ExactField
 from pfgm.flow.trained import Field
 from pfgm.process.base import Process
+from pfgm.sampling.asked import Asked
+from pfgm.sampling.solvers import MeanSource
 
 
 class TimeLimitReached(Exception):
@@ -74,6 +77,11 @@ class TimedFlow(Flow):
         """Ask the flow, or raise `TimeLimitReached`."""
         self.deadline.check()
         return self.flow.mean_source(x, t)
+
+    def asked(self, sampler: SamplerConfig) -> MeanSource | Asked:
+        """Ask the flow, whose calls raise `TimeLimitReached`."""
+        inner = self.flow.asked(sampler)
+        return inner.through(self.deadline.check) if isinstance(inner, Asked) else self.mean_source
 
     def prior_error(self, T: float, seed: int = 0) -> PriorError:
         """Ask the flow itself."""

@@ -9,8 +9,8 @@ from pfgm.data.grid import picture
 from study.rows.storage import Place
 
 
-def sample_picture(samples: Tensor, info: DataInfo, path: Place) -> None:
-    """Write a PNG of samples (n, d) in stored units, where they have one (`pfgm.data.grid`)."""
-    content = picture(samples, info)
+def sample_picture(samples: Tensor, info: DataInfo, path: Place, labels: Tensor | None = None) -> None:
+    """Write a PNG of samples (n, d) in stored units, those of known classes (n,) class by class (`pfgm.data.grid`)."""
+    content = picture(samples, info, labels)
     if content is not None:
         path.write(content)

@@ -216,7 +216,8 @@ def _measure_all(
             continue
         bad += measured.row["status"] != "complete"
         own = {"cost_memory_splits": memory.n_splits() - splits + came.splits, "prov_field_reused": came.reused}
-        sample_picture(measured.samples, field.process.info, job.config.folder / "samples" / f"{cell.cell_id}.png")
+        place = job.config.folder / "samples" / f"{cell.cell_id}.png"
+        sample_picture(measured.samples, field.process.info, place, measured.labels)
         row = {**cell.to_row(), **measured.row, **_facts(job, field, cell), **own, "error": reason_of(measured.row)}
         job.rows.write(row)
         job.trackers.add_row(job.trial.cells.index(cell), cell.cell_id, row)

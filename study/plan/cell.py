@@ -136,6 +136,7 @@ def _of_sampler(cell: Cell) -> dict[str, object]:
         "design_sampler_role": str(cell.sampler.role),
         "design_point": cell.declared,
         **{f"sampler_{k}": v for k, v in cell.sampler.config.model_dump().items()},
+        "sampler_label": None if cell.sampler.config.label is None else str(cell.sampler.config.label),
         "sampler_T": numbers.T,
         "sampler_T_ratio": numbers.T_ratio,
         "sampler_atol": numbers.atol,

@@ -49,6 +49,7 @@ PARAMETERS: dict[str, pa.DataType] = {
     "train_sigma_min": _F, "train_sigma_max": _F, "train_beta_min": _F, "train_beta_max": _F,
     "train_reference_batch_size": _I, "train_steps": _I, "train_batch_size": _I, "train_learning_rate": _F,
     "train_warmup_steps": _I, "train_constant_rate": _B, "train_gradient_clip": _F, "train_ema_decay": _F, "train_bf16": _B,
+    "train_conditional": _B, "train_label_dropout": _F, "sampler_label": _S, "sampler_guidance": _F,
     "sampler_T": _F, "sampler_T_ratio": _F, "sampler_t_min": _F, "sampler_solver": _S, "sampler_rtol": _F,
     "sampler_atol": _F, "sampler_steps": _I, "sampler_grid": _S, "sampler_denoise": _B,
     "sampler_max_radius_ratio": _F, "sampler_precision": _S, "sampler_batch_size": _I,

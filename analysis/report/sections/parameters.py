@@ -45,9 +45,9 @@ def overview_panel(study: Study) -> list[Block]:
 
 
 def parameter_panels(study: Study, group: str) -> list[Block]:
-    """Draw one figure a parameter of a group: the rated metric, precision and recall."""
+    """Draw one figure a parameter of a group: the rated metric, and precision, recall and class accuracy where measured."""
     frame = study.frame
-    metrics = list(dict.fromkeys([study.metric, *measured(frame, "precision", "recall")]))
+    metrics = list(dict.fromkeys([study.metric, *measured(frame, "precision", "recall", "class_accuracy")]))
     axes = [axis for axis in searched_axes(frame) if axis.group == group]
     blocks: list[Block] = [Text(_LEGEND)] if axes else []
     for axis in axes:

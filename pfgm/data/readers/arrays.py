@@ -15,6 +15,7 @@ import numpy as np
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
 from pfgm.data.items import Items, Reader
+from pfgm.data.labels import Labels
 from pfgm.data.readers.kinds import WORDS, kind_of
 from pfgm.data.readers.tables import is_table, read_table
 
@@ -44,6 +45,7 @@ def read_npz(config: DataConfig) -> Items:
     if is_table(path):
         raise DataError("data.path", f"{path} is a table of numbers; use name: vectors")
     values = _array(config, path)
+    labels = _labels(config, path, len(values) if values.ndim else 0)
     if values.ndim == 1:
         raise _one_axis(path, values)
     if values.ndim == 4 and values.shape[3] not in (1, 3, 4) and values.shape[1] in (1, 3, 4):
@@ -61,7 +63,7 @@ def read_npz(config: DataConfig) -> Items:
         values = values[:, None]
     elif values.ndim == 4:
         values = values.transpose(0, 3, 1, 2)
-    return Items(values, notes=notes)
+    return Items(values, notes=notes, labels=labels)
 
 
 def read_vectors(config: DataConfig) -> Items:
@@ -70,14 +72,14 @@ def read_vectors(config: DataConfig) -> Items:
     if is_table(path):
         if config.key is not None:
             raise DataError("data.key", f"belongs to an .npz file with several arrays, {path} is a table; remove it")
-        return read_table(path)
+        return read_table(path, config.labels)
     values = _array(config, path)
     if values.ndim == 0:
         raise DataError("data.path", f"{path} holds one number; need an axis of items and one or more of numbers")
     if values.ndim == 1:
         raise _one_axis(path, values)
     values, _ = _checked(values, path, images=False)
-    return Items(values.reshape(len(values), -1))
+    return Items(values.reshape(len(values), -1), labels=_labels(config, path, len(values)))
 
 
 def _place(config: DataConfig) -> Path:
@@ -122,6 +124,24 @@ def _array(config: DataConfig, path: Path) -> np.ndarray:
             raise DataError("data.path", f"{path} {text}") from error
         raise DataError("data.path", f"{path} is not a readable .{kind or 'npz'} file ({error}); save it again") from error
     return values
+
+
+def _labels(config: DataConfig, path: Path, n: int) -> Labels | None:
+    """The classes that ``labels`` names, an array of an .npz file."""
+    if config.labels is None:
+        return None
+    if kind_of(path) != "npz":
+        raise DataError("data.labels", f"names an array of an .npz file, {path} holds one array; save both with numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if config.labels not in archive.files:
+                held = ", ".join(archive.files)
+                raise DataError("data.labels", f"no array {config.labels} in {path}; it holds {held}, write one of these")
+            return Labels.of(archive[config.labels], n)
+    except UNREADABLE as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError("data.labels", f"{path} has no readable array {config.labels} ({error}); save it again") from error
 
 
 def _of_archive(key: str | None, path: Path) -> np.ndarray:
@@ -189,5 +209,5 @@ def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
     return (values[start : start + rows] for start in range(0, len(values), rows))
 
 
-KEYS = frozenset({"path", "key", "standardize"})
+KEYS = frozenset({"path", "key", "standardize", "labels"})
 NPZ, VECTORS = Reader(read_npz, KEYS), Reader(read_vectors, KEYS)

@@ -14,18 +14,21 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
 from pfgm.data.items import Items, Reader
+from pfgm.data.labels import Labels
 from pfgm.data.pictures.cache import Decoded, cache_folder, cached
 from pfgm.data.pictures.download import DownloadError, Remote, fetch
 
 ARCHIVE = Remote("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "md5", "c58f30108f718f92721af3b95e74349a")
 TRAIN, TEST = tuple(f"data_batch_{k}" for k in range(1, 6)), ("test_batch",)
 ITEM = (3, 32, 32)
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MAX_BATCH = 256 << 20
 """Bytes of one batch; the real ones have 31 MB."""
 
@@ -35,17 +38,29 @@ def read_cifar10(config: DataConfig) -> Items:
     path = _place(config)
     files = [path] if path.is_file() else [path / name for name in (*TRAIN, *TEST)]
     facts = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    batches: dict[str, np.ndarray] = {}
+    batches: dict[str, Batch] = {}
 
-    def decode(names: tuple[str, ...]) -> Decoded:
+    def read(names: tuple[str, ...]) -> list[Batch]:
         if not batches:
             batches.update(_batches(path))
-        n = sum(len(batches[name]) for name in names)
-        return Decoded((n, *ITEM), (batches[name] for name in names), lambda: f"read from {path}")
+        return [batches[name] for name in names]
+
+    def decode(names: tuple[str, ...]) -> Decoded:
+        parts = [batch.images for batch in read(names)]
+        return Decoded((sum(map(len, parts)), *ITEM), parts, lambda: f"read from {path}")
+
+    def classes(names: tuple[str, ...]) -> np.ndarray:
+        def told() -> Decoded:
+            parts = [batch.labels[:, None] for batch in read(names)]
+            return Decoded((sum(map(len, parts)), 1), parts, lambda: f"classes of {path}")
+
+        return cached(("cifar10", "labels", names, facts), told)[0][:, 0]
 
     train, how = cached(("cifar10", "train", facts), lambda: decode(TRAIN))
     test, _ = cached(("cifar10", "test", facts), lambda: decode(TEST))
-    return Items(train, test, how)
+    labels, test_labels = classes(TRAIN), classes(TEST)
+    known = (len(labels), len(test_labels)) == (len(train), len(test))  # else some batch has none
+    return Items(train, test, how, labels=Labels.known(CLASSES, labels, test_labels) if known else None)
 
 
 def is_cifar_folder(folder: Path) -> bool:
@@ -53,8 +68,20 @@ def is_cifar_folder(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (*TRAIN, *TEST))
 
 
+class Batch(NamedTuple):
+    """images (n, 3, 32, 32) and labels (n,) of one file, uint8; no labels where it has none."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
 def unpickle_batch(content: bytes, where: str) -> np.ndarray:
-    """The images of one batch, (n, 3, 32, 32), uint8; nothing that it names is called.
+    """The images of one batch, (n, 3, 32, 32), uint8; as `read_batch`."""
+    return read_batch(content, where).images
+
+
+def read_batch(content: bytes, where: str) -> Batch:
+    """What one batch holds; nothing that it names is called.
 
     Raises:
         DataError: it is not a batch, or asks for anything but bytes, numbers, lists, dictionaries and an array.
@@ -66,10 +93,14 @@ def unpickle_batch(content: bytes, where: str) -> np.ndarray:
     except Exception as error:  # a broken pickle fails in as many ways as there are opcodes
         words = " ".join(str(error).split())[:200]
         raise DataError("data.path", f"{where} is not a batch of CIFAR-10 ({words}); get the archive anew") from error
-    data = next((batch[k] for k in (b"data", "data") if k in batch), None) if isinstance(batch, dict) else None
+    found = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()} if isinstance(batch, dict) else {}
+    data, labels = found.get("data"), found.get("labels", [])
     if not isinstance(data, _Array):
         raise DataError("data.path", f"{where} has no array `data`; get the archive anew")
-    return data.images(where)
+    images = data.images(where)
+    if labels and not (isinstance(labels, list) and len(labels) == len(images) and set(labels) <= set(range(len(CLASSES)))):
+        raise DataError("data.path", f"the labels of {where} do not go with its images; get the archive anew")
+    return Batch(images, np.array(labels, np.uint8))
 
 
 class _Dtype:
@@ -151,8 +182,8 @@ def _ways() -> str:
     )
 
 
-def _batches(path: Path) -> dict[str, np.ndarray]:
-    found = {name: unpickle_batch(content, f"{name} in {path}") for name, content in _contents(path)}
+def _batches(path: Path) -> dict[str, Batch]:
+    found = {name: read_batch(content, f"{name} in {path}") for name, content in _contents(path)}
     if not found:
         cure = "for pictures, unpack it and give the folder, or make it a zip, with name: images"
         raise DataError("data.path", f"{path} has none of CIFAR-10's batches; {cure}")

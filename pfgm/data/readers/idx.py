@@ -19,6 +19,7 @@ import numpy as np
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
 from pfgm.data.items import Items, Reader
+from pfgm.data.labels import Labels
 from pfgm.data.pictures.cache import cache_folder
 from pfgm.data.pictures.download import DownloadError, Remote, fetch
 
@@ -30,6 +31,16 @@ MD5 = {
 }
 """Checksums as published with the data; Debian's files hold the same, compressed anew."""
 TRAIN, TEST = ("train-images-idx3-ubyte", "train-images.idx3-ubyte"), ("t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte")
+TRAIN_LABELS = ("train-labels-idx1-ubyte", "train-labels.idx1-ubyte")
+TEST_LABELS = ("t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte")
+LABELS_MD5 = {
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+"""The same of the classes."""
+CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+MAX_LABELS = 10_000_000
+"""Labels of a file, at most."""
 MAX_DEFLATE = 1032
 """A gzip file expands at most this many times, so that a header cannot claim more."""
 BLOCK = 1 << 20
@@ -43,7 +54,34 @@ def read_fashion_mnist(config: DataConfig) -> Items:
         raise DataError(
             "data.path", f"images in {folder} are {train.shape[1:]} to train on and {test.shape[1:]} to test; get them anew"
         )
-    return Items(train[:, None], test[:, None], f"read from {folder}")
+    return Items(train[:, None], test[:, None], f"read from {folder}", labels=_labels(folder, len(train), len(test)))
+
+
+def _labels(folder: Path, n: int, n_test: int) -> Labels | None:
+    """Classes by their files; None where these are not in the folder, for images alone were asked for by earlier versions."""
+    paths = [_any(folder, names) for names in (TRAIN_LABELS, TEST_LABELS)]
+    if None in paths:
+        return None
+    train, test = (read_labels(path) for path in paths if path is not None)
+    if (len(train), len(test)) != (n, n_test) or max(train.max(), test.max()) >= len(CLASSES):
+        raise DataError("data.path", f"labels in {folder} do not go with its images; get them anew")
+    return Labels.known(CLASSES, train, test)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Labels of one file, (N,), uint8.
+
+    Raises:
+        DataError: it is not an IDX file of labels, or not whole.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as handle:
+            header, content = handle.read(8), handle.read(MAX_LABELS + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError("data.path", f"{path} cannot be read ({error}); get it anew") from error
+    if len(header) < 8 or header[:4] != b"\0\0\x08\x01" or struct.unpack(">i", header[4:])[0] != len(content) or not content:
+        raise DataError("data.path", f"{path} is no whole IDX file of labels; get it anew")
+    return np.frombuffer(content, np.uint8)
 
 
 def is_idx_folder(folder: Path) -> bool:
@@ -103,7 +141,7 @@ def _folder(config: DataConfig) -> Path:
     if not config.download:
         raise DataError("data.path", f"fashion_mnist is not on this machine; {_ways()}")
     try:
-        for name, checksum in MD5.items():
+        for name, checksum in {**MD5, **LABELS_MD5}.items():
             fetch(Remote(SITE + name, "md5", checksum), downloads / name)
     except DownloadError as error:
         raise DataError("data.download", f"{error}; {_ways()}") from error

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
 from pfgm.data.items import PICTURE_KEYS, Items, Reader
+from pfgm.data.labels import MOST, Labels
 from pfgm.data.pictures.cache import cached
 from pfgm.data.pictures.gallery import Picture, decoded, shortened
 from pfgm.data.pictures.picture import BadPicture
@@ -75,7 +76,16 @@ def _from_folder(folder: Path, config: DataConfig) -> Items:
         return ((name, functools.partial(_open_file, path)) for name, path in files)
 
     values, how = cached(facts, lambda: decoded(pictures, config, note))
-    return Items(values, how=how, notes=left)
+    return Items(values, how=how, notes=left, labels=_labels([name for name, _ in files]))
+
+
+def _labels(names: Sequence[str]) -> Labels | None:
+    """Classes by the first folder in each name, below one that all share; None where some picture is in none."""
+    shared = len(os.path.commonpath([os.path.dirname(name) for name in names])) if names else 0
+    rest = [name[shared:].lstrip("/") for name in names]
+    folders = [name.partition("/")[0] for name in rest if "/" in name]
+    known = len(folders) == len(names) and 2 <= len(set(folders)) <= MOST
+    return Labels.of(folders, len(names)) if known else None
 
 
 def _left_alone(names: Sequence[str], open_it: Callable[[str], BinaryIO], where: Path) -> tuple[str, ...]:
@@ -177,7 +187,7 @@ def _from_zip(path: Path, config: DataConfig) -> Items:
 
         facts = ("zip", str(path.resolve()), *_size_and_time(path), _options(config))
         values, how = cached(facts, lambda: decoded(pictures, config, f"{others} other files left alone" if others else ""))
-        return Items(values, how=how, notes=left)
+        return Items(values, how=how, notes=left, labels=_labels([info.filename for info in wanted]))
 
 
 def _refuse_dangerous(members: list[zipfile.ZipInfo], path: Path) -> None:

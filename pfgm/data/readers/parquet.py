@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pfgm.config import DataConfig
 from pfgm.data.errors import DataError
 from pfgm.data.items import PICTURE_KEYS, Items, Reader
+from pfgm.data.labels import Labels
 from pfgm.data.pictures.cache import cached
 from pfgm.data.pictures.gallery import Picture, decoded
 from pfgm.data.pictures.picture import BadPicture
@@ -33,9 +34,10 @@ def read_parquet(config: DataConfig) -> Items:
         raise DataError("data.path", "parquet needs a file or a folder of .parquet files, e.g. path: train.parquet")
     path = Path(config.path).expanduser()
     train, test = _splits(path)
+    classes = _classes(train, config.labels)
     values, how = _pictures(train, config)
     if not test:
-        return Items(values, how=how)
+        return Items(values, how=how, labels=None if classes is None else Labels.of(classes, len(values)))
     test_values, _ = _pictures(test, config)
     if test_values.shape[1:] != values.shape[1:]:
         raise DataError(
@@ -43,7 +45,24 @@ def read_parquet(config: DataConfig) -> Items:
             f"in {path} the test pictures have shape {test_values.shape[1:]}, those to train on {values.shape[1:]};"
             " say size and channels",
         )
-    return Items(values, test_values, how)
+    labels = None if classes is None else Labels.of(classes, len(values), _classes(test, config.labels))
+    return Items(values, test_values, how, labels=labels)
+
+
+def _classes(files: Sequence[Path], column: str | None) -> np.ndarray | None:
+    """What a column says of each row of the files; None where none is named."""
+    if column is None:
+        return None
+    found: list[object] = []
+    for path in files:
+        try:
+            if column not in (names := pq.read_schema(path).names):
+                raise DataError("data.labels", f"no column {column} in {path}; it has {', '.join(names)}, write one of these")
+            found += pq.read_table(path, columns=[column]).column(0).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise DataError("data.path", f"{path} is not a readable Parquet file ({words}); get it again") from error
+    return np.array(found, dtype=object)
 
 
 def _splits(path: Path) -> tuple[list[Path], list[Path]]:
@@ -117,4 +136,4 @@ def _open_value(value: bytes | dict[str, object] | None) -> BinaryIO:
     return io.BytesIO(content)
 
 
-PARQUET = Reader(read_parquet, PICTURE_KEYS | {"column"})
+PARQUET = Reader(read_parquet, PICTURE_KEYS | {"column", "labels"})

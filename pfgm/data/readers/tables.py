@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from pfgm.data.errors import DataError
 from pfgm.data.items import Items
+from pfgm.data.labels import Labels
 
 TEXTS = {".csv": ",", ".tsv": "\t"}
 """Suffix → what separates columns."""
@@ -42,11 +43,13 @@ def _text_suffix(path: Path) -> str | None:
     return next((suffix for suffix in TEXTS if name.endswith(suffix)), None)
 
 
-def read_table(path: Path) -> Items:
+def read_table(path: Path, labels: str | None = None) -> Items:
     """The rows of a table, (N, d) float64.
 
+    Args:
+        labels: the column that names the class of each row, and is no coordinate.
     Raises:
-        DataError: a column that is not of numbers, or lacks some; or no readable table.
+        DataError: a column that is not of numbers, or lacks some; no such column of classes; or no readable table.
     """
     try:
         if _text_suffix(path) is None:
@@ -57,6 +60,12 @@ def read_table(path: Path) -> Items:
     except (pa.ArrowException, OSError, UnicodeError) as error:
         words = " ".join(str(error).split())[:200]
         raise DataError("data.path", f"{path} is not a readable table ({words}); write it again, as UTF-8") from error
+    classes = None
+    if labels is not None:
+        if labels not in table.column_names:
+            raise DataError("data.labels", f"no column {labels!r} in {path}; it has {', '.join(table.column_names[:8])}")
+        classes = Labels.of(np.array(table.column(labels).to_pylist(), dtype=object), table.num_rows)
+        table = table.drop_columns([labels])
     names = tuple(table.column_names)
     if not table.num_rows or not names:
         raise DataError("data.path", f"{path} has {table.num_rows} rows of {len(names)} columns; give a table with numbers")
@@ -66,7 +75,8 @@ def read_table(path: Path) -> Items:
         values[:, k] = table.column(k).cast(pa.float64(), safe=False).to_numpy()  # a gap becomes NaN
     _refuse(path, "gaps", [_gap(values[:, k], name, first_line, what) for k, name in enumerate(names)], _cure_of_gaps)
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return Items(values, how=f"{len(values)} rows, columns {shown}", columns=names, notes=tuple(_notes(values, names, path)))
+    notes = tuple(_notes(values, names, path))
+    return Items(values, how=f"{len(values)} rows, columns {shown}", columns=names, notes=notes, labels=classes)
 
 
 def _text(path: Path) -> tuple[pa.Table, int]:

@@ -149,8 +149,11 @@ class EdmUNet(nn.Module):
                 found.append(f"{name}.resample_filter")
         return found
 
-    def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
-        e = self.embedding(noise, self._labels(x) if labels is None else labels, augment)
+    def forward(
+        self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None,
+        told: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        e = self.embedding(noise, self._labels(x) if labels is None else labels, augment, told)
         h = image = x.reshape(-1, *self.shape)
         kept: list[Tensor] = []
         for name, part in self.enc.items():
@@ -169,8 +172,8 @@ class EdmUNet(nn.Module):
         out: Tensor = last_conv(F.silu(last_norm(h))).reshape(-1, prod(self.shape))
         return F.pad(out, (0, 1))
 
-    def embedding(self, noise: Tensor, labels: Tensor | None, augment: Tensor | None) -> Tensor:
-        """e (B, 4 width) of the noise (B,), class labels (B, labels) and parameters of an augmentation."""
+    def embedding(self, noise: Tensor, labels: Tensor | None, augment: Tensor | None, told: Tensor | None = None) -> Tensor:
+        """e (B, 4 width) of the noise (B,), class labels (B, labels), parameters of an augmentation, a vector (B, 4 width)."""
         seen = self._sines(noise)
         if augment is not None:
             seen = seen + self.map_augment(augment)
@@ -179,7 +182,7 @@ class EdmUNet(nn.Module):
         e: Tensor = self.map_layer1(F.silu(self.map_layer0(seen)))
         if labels is not None and self.form.adaptive:
             e = e + self.map_label(labels)
-        return F.silu(e)
+        return F.silu(e if told is None else e + told)
 
     def _sines(self, noise: Tensor) -> Tensor:
         if self.form.fourier:
@@ -229,4 +232,4 @@ def _build(config: NetworkConfig, shape: tuple[int, ...], embedding: int) -> Edm
     return EdmUNet(shape, config.width, config.depth, EdmKeys.of(config))
 
 
-EDM = NetworkKind(Keys=EdmKeys, build=_build, check=_check, embeds=False)
+EDM = NetworkKind(Keys=EdmKeys, build=_build, check=_check, embeds=False, told=lambda config: EMBEDDING * config.width)

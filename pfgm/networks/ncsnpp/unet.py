@@ -145,4 +145,6 @@ def _build(config: NetworkConfig, shape: tuple[int, ...], embedding: int) -> NCS
     return NCSNpp(shape, config.width, config.depth, keys.channel_mult, keys.dropout, keys.embedding)
 
 
-NCSNPP = NetworkKind(Keys=NcsnppKeys, build=_build, check=_check, embeds=False, skips=False)
+NCSNPP = NetworkKind(
+    Keys=NcsnppKeys, build=_build, check=_check, embeds=False, told=lambda config: 4 * config.width, skips=False
+)

@@ -1,7 +1,7 @@
 """TensorBoard: ``tensorboard --logdir results/<study>/tensorboard``.
 
-One run a field: training loss and gradient norm by step, then the metrics of every sampler point, by the number of its cell.
-Local storage only: an event file grows, which an object store cannot do.
+One run a field: training loss, gradient norm and learning rate by step, then the metrics of every sampler point, by the number
+of its cell. Local storage only: an event file grows, which an object store cannot do.
 """
 
 from __future__ import annotations

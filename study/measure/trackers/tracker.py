@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +17,18 @@ logger = logging.getLogger(__name__)
 Facts = Mapping[str, object]
 PARAMETERS = ("data_name", "data_n", "data_dim", "seed_train", "network_", "train_")
 """Columns that say what a field is; a name that ends in _ stands for all that begin with it."""
+SAMPLER = ("sampler_", "perturb_", "seed_sample", "step")
+"""Columns that say what a row is of its field."""
+CURVE = "loss"
+"""The number that every report of a training has."""
 MEASURED = ("metric_", "cost_nfe")
 """Columns of a row that are drawn."""
-told = set[str]()
-"""Trackers that have failed in this process, which is said once of each."""
+PASSWORD = re.compile(r"//[^/@\s]*@")
+"""Name and password in the address of a server, which errors may quote."""
+AGAIN_S = 600.0
+"""Seconds for which a tracker that failed is left alone in this process: a server that is away may take a minute to say so."""
+failed_at = dict[str, float]()
+"""When each tracker that has failed in this process did so last; it is said the first time alone."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,8 @@ class Trackers:
     def __init__(self, kinds: Mapping[str, TrackerKind], run: Run) -> None:
         self.open: dict[str, Tracker] = {}
         for name, kind in kinds.items():
+            if rests(name):
+                continue
             with self._alone(name):
                 self.open[name] = kind.begin(run)
 
@@ -105,7 +117,7 @@ class Trackers:
 
     def add_row(self, number: int, name: str, row: Facts) -> None:
         """Keep what a row measured."""
-        sampler, seen = facts(row, ("sampler_", "seed_sample")), numbers(facts(row, MEASURED))
+        sampler, seen = facts(row, SAMPLER), numbers(facts(row, MEASURED))
         for key, tracker in [*self.open.items()]:
             with self._alone(key):
                 tracker.add_row(number, name, sampler, seen)
@@ -119,11 +131,16 @@ class Trackers:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        """A tracker that fails is left alone from then on."""
+        """A tracker that fails is left alone for the rest of the trial."""
         with never_failing(name) as failed:
             yield
         if failed:
             self.open.pop(name, None)
+
+
+def rests(name: str) -> bool:
+    """Return whether a tracker failed so shortly ago that it is left alone."""
+    return name in failed_at and time.monotonic() - failed_at[name] < AGAIN_S
 
 
 @contextmanager
@@ -134,6 +151,6 @@ def never_failing(name: str) -> Iterator[list[Exception]]:
         yield failed
     except Exception as error:
         failed.append(error)
-        if name not in told:
-            told.add(name)
-            logger.warning("tracker %s stopped (%s); rows are not touched", name, one_line(error))
+        new, failed_at[name] = name not in failed_at, time.monotonic()
+        if new:
+            logger.warning("tracker %s stopped (%s); rows are not touched", name, PASSWORD.sub("//", one_line(error)))

@@ -14,6 +14,8 @@ import wandb
 
 from study.measure.trackers.tracker import Facts, Run, Tracker, TrackerKind
 
+PATIENCE_S = 30
+"""Seconds to wait for a server at either end of a run; of its own it waits for good at the end."""
 ONLINE = ("WANDB_MODE", "WANDB_API_KEY")
 
 
@@ -35,7 +37,7 @@ class Wandb(Tracker):
             dir=tempfile.gettempdir() if run.folder.remote else str(run.folder.local),
             mode=None if _online() else "offline",
             reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off"),
+            settings=wandb.Settings(silent=True, console="off", init_timeout=PATIENCE_S, finish_timeout=PATIENCE_S),
         )
         for part, number in (("train", "step"), ("sampler", "number")):
             self.run.define_metric(f"{part}/*", step_metric=f"{part}/{number}")

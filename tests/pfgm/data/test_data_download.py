@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import logging
+import struct
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -188,6 +189,10 @@ def idx_file(n: int) -> bytes:
     return gzip.compress(b"\0\0\x08\x03" + b"".join(k.to_bytes(4, "big") for k in images.shape) + images.tobytes())
 
 
+def labels_file(n: int) -> bytes:
+    return gzip.compress(b"\0\0\x08\x01" + struct.pack(">i", n) + bytes(k % 10 for k in range(n)))
+
+
 def test_fashion_mnist_is_downloaded_only_when_asked(server, tmp_path, monkeypatch):
     monkeypatch.setenv("PFGM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(idx_module, "DEBIAN", tmp_path / "none")
@@ -196,13 +201,16 @@ def test_fashion_mnist_is_downloaded_only_when_asked(server, tmp_path, monkeypat
         load_data(DataConfig(name="fashion_mnist"))
     assert not server.asked
     files = {name: idx_file(n) for name, n in zip(idx_module.MD5, (9, 6), strict=True)}
-    server.files = {f"/{name}": content for name, content in files.items()}
+    told = {name: labels_file(n) for name, n in zip(idx_module.LABELS_MD5, (9, 6), strict=True)}
+    server.files = {f"/{name}": content for name, content in (files | told).items()}
     ways = r"give path: .* package dataset-fashion-mnist, or say download: true"
     with pytest.raises(DataError, match=rf"data\.download: .* sent another file than was published: MD5 .*; {ways}"):
         load_data(DataConfig(name="fashion_mnist", download=True))
     monkeypatch.setattr(idx_module, "MD5", {name: hashlib.md5(content).hexdigest() for name, content in files.items()})
+    monkeypatch.setattr(idx_module, "LABELS_MD5", {name: hashlib.md5(content).hexdigest() for name, content in told.items()})
     data = load_data(DataConfig(name="fashion_mnist", download=True))
     assert (data.info.n, len(data.test)) == (9, 6)
+    assert data.labels.tolist() == [k % 10 for k in range(9)] and data.test_labels.tolist() == list(range(6))
     server.files.clear()
     assert load_data(DataConfig(name="fashion_mnist")).info.hash == data.info.hash  # from the cache, without being asked
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from helpers.folder import Folder, near_rows, same_rows
 
-from analysis import load_study, summarize, validate
+from analysis import load_study, summarize, to_csv, to_optuna, validate
 from pfgm.training.history import Progress, TrainingDiverged
 from pfgm.training.trainer import Trainer
 from study.cost import estimate as estimates
@@ -106,6 +108,26 @@ def test_statistics_see_the_end_alone(with_and_without: tuple[Rows, Rows, Folder
     table, same = summarize(every), summarize(frame)
     assert table.equals(same) and table.attrs["skipped"] == {"row of a field on the way": 4}
     assert "8 of 8 rows, 8 complete" in status(Place.of(study))[0]
+
+
+def test_other_programs_get_the_columns_of_a_step_and_optuna_the_end_alone(
+    with_and_without: tuple[Rows, Rows, Folder], tmp_path: Path
+) -> None:
+    rows, without, folder = with_and_without
+    every = load_study(folder.path / "results/tiny", on_the_way=True)
+    back = pd.read_csv(to_csv(every, tmp_path / "rows.csv")).set_index("cell_id")
+    assert set(back.index) == set(rows)
+    for cell, row in rows.items():
+        for column in ("step", "is_final", *(name for name in row if name.startswith("metric_"))):
+            got, wanted = back.loc[cell, column], row[column]
+            assert (wanted is None and pd.isna(got)) or got == wanted, column
+    for unit in ("configuration", "row"):
+        trials = to_optuna(every, unit=unit).trials
+        assert {cell for trial in trials for cell in trial.user_attrs["cell_ids"]} == set(without)
+        assert sorted(trial.value for trial in trials) == pytest.approx(sorted(r["metric_fid"] for r in without.values()))
+    shape = to_optuna(every, "sliced_wasserstein", unit="row").trials
+    values = {trial.user_attrs["cell_ids"][0]: trial.value for trial in shape}
+    assert values == pytest.approx({cell: row["metric_sliced_wasserstein"] for cell, row in without.items()}, rel=1e-12)
 
 
 def test_rows_on_the_way_are_of_the_averaged_network_of_their_step(with_and_without: tuple[Rows, Rows, Folder]) -> None:

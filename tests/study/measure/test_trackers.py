@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from typing import Any
 import pytest
 from helpers.folder import Folder, same_rows
 
+from pfgm.training.history import Progress
 from study.config.yaml_source import ConfigError
+from study.measure.job import Job
 from study.measure.trackers import tracker
 from study.measure.trackers.names import TRACKERS
 from study.measure.trackers.tracker import Facts, Run, Tracker, TrackerKind
+from study.rows.records import read_table
 
 ALL = ["tensorboard", "mlflow", "wandb"]
 TWO = {"train": {"sigma": {"choice": [0.1, 0.2]}}, "sampler": {"steps": {"choice": [4, 6]}}}
@@ -160,7 +164,7 @@ class Failing(Tracker):
 def test_a_tracker_that_fails_costs_no_row_and_is_named_once(
     folder: Folder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker, "told", set())
+    monkeypatch.setattr(tracker, "failed_at", {})
     monkeypatch.setattr(TRACKERS, "_parts", {**TRACKERS._parts})
     monkeypatch.setattr(TRACKERS, "_loaded", {**TRACKERS._loaded})
     TRACKERS.put("failing", TrackerKind(Failing, lambda: None), "test:1")
@@ -171,6 +175,66 @@ def test_a_tracker_that_fails_costs_no_row_and_is_named_once(
         "tracker failing stopped (OSError: the server is gone and more); rows are not touched"
     ]
     assert len(list((folder.path / "results/tiny/tensorboard").iterdir())) == 2, "the other one goes on"
+
+
+def test_a_server_that_is_away_is_said_once_and_left_alone(
+    folder: Folder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    """The first to ask it, the driver, waits; the trials of this process do not ask again before `AGAIN_S`."""
+    monkeypatch.setattr(tracker, "failed_at", {})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{closed_port}")
+    begun = list[str]()
+    monkeypatch.setattr("study.measure.trackers.mlflow.Mlflow.__init__", lambda self, run: begun.append(run.trial_id))
+    folder.write(search=TWO, trackers=["mlflow"])
+    folder.run("--inline")
+    assert [row["status"] for row in folder.rows().values()] == ["complete"] * 4
+    (said,) = [r.getMessage() for r in caplog.records if "tracker" in r.getMessage()]
+    assert said.startswith("tracker mlflow stopped (") and said.endswith("; rows are not touched") and "\n" not in said
+    assert f"http://127.0.0.1:{closed_port}/" in said and "secret" not in said
+    assert not begun
+    monkeypatch.setattr(tracker, "AGAIN_S", 0.0)
+    assert not tracker.rests("mlflow"), "later it is asked again"
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Killed(BaseException):
+    """The process dies."""
+
+
+def test_a_killed_training_that_goes_on_has_its_curve_once_in_mlflow(folder: Folder) -> None:
+    """No state was saved, so the training begins again; the curve goes on from where it was, with the same numbers."""
+    folder.write(train=LONG, search=None, trackers=["mlflow"], evaluate={"samples": 60, "metrics": ["fid"], "at_steps": [0.3]})
+    whole = Job.tell
+
+    def tell(job: Job, progress: Progress) -> None:
+        whole(job, progress)
+        if progress.step == 100:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "tell", tell)
+        with pytest.raises(Killed):
+            folder.run("--inline")
+    client, (parent,) = mlflow_runs(folder)
+    before = {m.step: m.value for m in client.get_metric_history(parent.info.run_id, "train/loss")}
+    assert list(before) == [50, 100]
+    folder.run("--inline")
+    curve = [(m.step, m.value) for m in client.get_metric_history(parent.info.run_id, "train/loss")]
+    history = {report["step"]: report for report in read_table(next((folder.path / "results/tiny/history").glob("*.parquet")))}
+    assert curve == [(step, history[step]["loss"]) for step in (50, 100, 120)] and before.items() < dict(curve).items()
+    rates = [m.value for m in client.get_metric_history(parent.info.run_id, "train/learning_rate")]
+    assert rates == [history[step]["learning_rate"] for step in (50, 100, 120)]
+    rows = folder.rows()
+    below = {run.info.run_name: run for run in mlflow_runs(folder)[1] if run.info.run_id != parent.info.run_id}
+    assert {cell: int(run.data.params["step"]) for cell, run in below.items()} == {c: row["step"] for c, row in rows.items()}
+    assert sorted(row["step"] for row in rows.values()) == [36, 120]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Embedding of the class that a conditional field is told."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class LabelEmbedding(nn.Module):
+    """A vector for each class and one for none, all zero at the start: a fresh network knows no difference between classes.
+
+    Args:
+        classes: how many; number ``classes`` stands for none.
+        width: of the vectors.
+    """
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.none = classes
+        self.weight = nn.Parameter(torch.zeros(classes + 1, width))
+
+    def forward(self, labels: Tensor | None, x: Tensor) -> Tensor:
+        """Classes (B,) → (B, width); None: that of no class, for every row of x."""
+        if labels is None:
+            return self.weight[-1].expand(x.shape[0], -1)
+        return self.weight[labels]
