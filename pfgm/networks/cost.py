@@ -11,7 +11,9 @@ What a function makes and drops within itself is not seen; `pfgm.training.footpr
 
 from __future__ import annotations
 
+import copy
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
@@ -53,7 +55,17 @@ def _call(network: nn.Module, shape: tuple[int, ...], mode: _Counter) -> None:
     }
     dtype = next((p.dtype for p in network.parameters()), torch.float32)
     with torch.no_grad(), torch.random.fork_rng(devices=[]), mode:  # dropout draws
-        functional_call(network, tensors, (torch.zeros(1, prod(shape), dtype=dtype), torch.ones(1, dtype=dtype)))
+        functional_call(
+            _without_hooks(network), tensors, (torch.zeros(1, prod(shape), dtype=dtype), torch.ones(1, dtype=dtype))
+        )
+
+
+def _without_hooks(module: nn.Module) -> nn.Module:
+    """The same layers and tensors, without what others have hooked to a call: this one is no call of theirs."""
+    bare = copy.copy(module)
+    bare._forward_hooks, bare._forward_pre_hooks = OrderedDict(), OrderedDict()
+    bare._modules = {name: None if child is None else _without_hooks(child) for name, child in module._modules.items()}
+    return bare
 
 
 class Storages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -127,6 +128,20 @@ def test_memory_that_suffices_changes_no_bit(field: Field) -> None:
     before, x, t = n_splits(), torch.randn(8, DIM), torch.ones(8)
     assert torch.equal(field.mean_source(x, t), field.process.mean_source(field.network, x, t))
     assert n_splits() == before
+
+
+def test_counting_what_a_row_takes_calls_no_hook(field: Field) -> None:
+    """Of the network or of a layer; a later call has them."""
+    fresh, layer = replace(field), next(m for m in field.network.modules() if isinstance(m, torch.nn.Conv2d))
+    calls: list[object] = []
+    hooks = [m.register_forward_hook(lambda *_: calls.append(0)) for m in (field.network, layer)]
+    try:
+        assert fresh._row_bytes == field._row_bytes and calls == []
+        fresh.mean_source(torch.ones(1, DIM), torch.ones(1))
+        assert len(calls) == 2
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @pytest.mark.parametrize("solver", FIXED)
