@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class LabelEmbedding(nn.Module):
     """A vector for each class and one for none, all zero at the start: a fresh network knows no difference between classes.
 
-    The vectors are √classes times the weights, so that they are learned as fast as EDM's, whose one-hot vectors have that length
+    The vectors are √classes times the weights, learned so as fast as those of EDM, whose one-hot vectors are that long
     (digits, 600 steps: 0.92 of the samples are of their class; 0.89 without).
 
     Args:
