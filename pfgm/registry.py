@@ -243,9 +243,15 @@ KINDS: dict[str, Registry[Any]] = {
 
 
 @overload
-def register(kind: str, name: str) -> Callable[[T], T]: ...
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Return a decorator that adds a part."""
+
+
 @overload
-def register(kind: str, name: str, part: T) -> T: ...
+def register(kind: str, name: str, part: T) -> T:
+    """Add a part and return it."""
+
+
 def register(kind: str, name: str, part: object = None) -> object:
     """Add a part of one's own; search.yaml then knows it by name. Without ``part``, a decorator.
 

@@ -111,10 +111,16 @@ class _Counter(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if (product := _PRODUCTS.get(func)) is None:
-            return func(*args, **(kwargs or {}))
+            out = func(*args, **(kwargs or {}))
+            self.look(args, out)
+            return out
         out, terms = product(*args, **(kwargs or {}))
         self.operations += 2 * terms
+        self.look(args, out)
         return out
+
+    def look(self, given: tuple[Any, ...], out: Any) -> None:
+        """Called with what a function was given and what it returned."""
 
 
 class _Held(_Counter):
@@ -124,17 +130,10 @@ class _Held(_Counter):
         super().__init__()
         self.storages = Storages()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        self.storages.know(args, made=False)
-        out = super().__torch_function__(func, types, args, kwargs)
+    def look(self, given: tuple[Any, ...], out: Any) -> None:
+        """Know both; what was given first, for a function may return it."""
+        self.storages.know(given, made=False)
         self.storages.know((out,), made=True)
-        return out
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, int]:
