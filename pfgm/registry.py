@@ -68,17 +68,6 @@ class Registry(Generic[T]):
         """Return every name with its part; imports them all."""
         return ((name, self[name]) for name in self)
 
-    def register(self, name: str, part: str) -> None:
-        """Add a part from outside this package, which is imported when it is first asked for.
-
-        Args:
-            name: how search.yaml calls the part.
-            part: ``module:object``.
-        Raises:
-            ValueError: the name is taken by another part.
-        """
-        self._add(name, part)
-
     def put(self, name: str, part: T, place: str) -> None:
         """Add a part from outside this package that is there already.
 
@@ -94,9 +83,18 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind}: the name {name!r} is no plain word; write letters, digits and underscores")
         if not (isinstance(part, type) and issubclass(part, card)) and not isinstance(part, card):
             raise ValueError(f"{self.kind}: '{name}' must be a {self.card.replace(':', '.')}, got {part!r}")
-        self._add(name, place, part)
+        self.register(name, place, part)
 
-    def _add(self, name: str, place: str, part: T | None = None) -> None:
+    def register(self, name: str, place: str, part: T | None = None) -> None:
+        """Add a part from outside this package; one that is not given is imported when it is first asked for.
+
+        Args:
+            name: how search.yaml calls the part.
+            place: ``module:object`` of the part, or ``module:line`` of one that is given.
+            part: the part itself, if it is there already.
+        Raises:
+            ValueError: the name is taken by another part.
+        """
         taken = self._parts.get(name, place)
         if taken != place and not (taken.startswith("__main__:") and place.startswith("__main__:")):
             raise ValueError(f"{self.kind}: the name '{name}' is taken by {taken}; choose another")
@@ -288,12 +286,8 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], object], Call
         file: the package's ``__file__``; the stub lies beside it.
     """
     stub = Path(file).with_suffix(".pyi").read_text(encoding="utf-8")
-    homes = {
-        alias.name: str(node.module)
-        for node in ast.parse(stub).body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    lines = (line for line in ast.parse(stub).body if isinstance(line, ast.ImportFrom))
+    homes = {alias.name: str(line.module) for line in lines for alias in line.names}
     names = sorted(homes)
 
     def get(name: str) -> object:
