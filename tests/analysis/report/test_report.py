@@ -16,8 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from helpers.folder import Folder
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from helpers.undrawn import draw_nothing
 
 from analysis import load_study, write_report
 from analysis.report.__main__ import main
@@ -29,11 +28,35 @@ from study.load import load_study_config
 from study.rows.records import EVALS, MANIFEST, read_table, write_table
 from study.run import main as run_study
 
+ROOT = Path(__file__).parents[3]
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2)
 
 
-def test_the_page_is_self_contained_and_in_order(tmp_path: Path) -> None:
-    page = Path(write_report(write_study(tmp_path / "study", TINY))).read_text()
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with its report."""
+    folder = write_study(tmp_path_factory.mktemp("drawn") / "study", TINY)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undrawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study without pictures of samples, and its report without figures."""
+    folder = write_study(tmp_path_factory.mktemp("undrawn") / "study", TINY.changed(samples=False))
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        write_report(folder)
+    return folder
+
+
+def copy_of(study: Path, folder: Path) -> Path:
+    """The study without its report, in another place."""
+    return Path(shutil.copytree(study, folder, ignore=shutil.ignore_patterns("report")))
+
+
+def test_the_page_is_self_contained_and_in_order(drawn: Path) -> None:
+    page = (drawn / "report/report.html").read_text()
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
     assert not re.search(r"@import|url\(|fetch\(", page)
     headings = re.findall(r"<h2[^>]*>([^<]*)", page)
@@ -44,14 +67,7 @@ def test_the_page_is_self_contained_and_in_order(tmp_path: Path) -> None:
     images = re.findall(r"<img [^>]*>", page)
     assert images
     assert all(re.search(r'alt="[^"]{20,}"', image) and 'src="data:image/png;base64,' in image for image in images)
-    assert str(tmp_path) not in page
-
-
-@pytest.fixture
-def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are built but not drawn to files, which takes most of a report's time."""
-    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: None)
+    assert str(drawn.parent) not in page
 
 
 ONE_FIELD = Truth(train_axes=(), sampler_axes=(), train_seeds=1)
@@ -147,11 +163,9 @@ def disturb(folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("no_rendering")
-def test_rows_of_disturbed_fields_are_counted_apart(tmp_path: Path) -> None:
+def test_rows_of_disturbed_fields_are_counted_apart(tmp_path: Path, undrawn: Path) -> None:
     """Their failures are told, their columns written, and they change no count or table of the cells."""
-    truth = TINY.changed(samples=False)
-    folder = write_study(tmp_path / "study", truth)
-    Path(write_report(folder, output=tmp_path / "plain"))
+    folder, plain = copy_of(undrawn, tmp_path / "study"), undrawn / "report"
     n = disturb(folder)
     text = Path(write_report(folder, output=tmp_path / "report")).with_name("report.md").read_text()
     assert "Cells: 30 planned, 30 complete, 0 failed or diverged, 0 pending" in text
@@ -165,14 +179,14 @@ def test_rows_of_disturbed_fields_are_counted_apart(tmp_path: Path) -> None:
     assert [len(table) for table in tables] == [30, n]
     assert all(list(table.columns) == EVALS.names for table in tables)
     for name in ("rows", "verdict", "counts", "power"):
-        first, second = ((tmp_path / where / f"tables/{name}.csv").read_bytes() for where in ("plain", "report"))
+        first, second = ((where / f"tables/{name}.csv").read_bytes() for where in (plain, tmp_path / "report"))
         assert first == second, name
-    assert not (tmp_path / "plain/tables/disturbed.csv").exists()
+    assert not (plain / "tables/disturbed.csv").exists()
 
 
 @pytest.mark.usefixtures("no_rendering")
 def test_the_tolerance_asked_for_is_that_of_every_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_study(tmp_path / "study", TINY.changed(samples=False))
+    folder = write_study(tmp_path / "study", TINY.changed(train_axes=(), samples=False))
     disturb(folder)
     seen = []
     drawn = "analysis.report.sections.degradation.plot_perturbation_robustness"
@@ -183,11 +197,10 @@ def test_the_tolerance_asked_for_is_that_of_every_section(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("bits", [True, False])
 @pytest.mark.usefixtures("no_rendering")
-def test_the_likelihood_is_in_the_report(tmp_path: Path, bits: bool) -> None:
+def test_the_likelihood_is_in_the_report(tmp_path: Path, undrawn: Path, bits: bool) -> None:
     """A row a configuration: geometric nothing, plain means; se of a row, the level, the points; bits before nats."""
-    folder = write_study(tmp_path / "study", TINY.changed(samples=False))
-    page = Path(write_report(folder, output=tmp_path / "none")).with_name("report.md").read_text()
-    assert "Likelihood and prior error" not in page
+    assert "Likelihood and prior error" not in (undrawn / "report/report.md").read_text()
+    folder = write_study(tmp_path / "study", TINY.changed(sampler_axes=(), samples=False))
     for path in (folder / "evals").glob("*.parquet"):
         rows = read_table(path)
         for row in rows:
@@ -319,20 +332,6 @@ def test_cost_counts_processor_and_gpu_hours(tmp_path: Path) -> None:
     assert used.gpu_hours == pytest.approx((4 * 60 + seconds[on_gpu].sum()) / 3600)
 
 
-def test_equal_rows_give_equal_bytes_wherever_the_study_lies(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "study", TINY)
-    write_report(folder)
-    before = {p.relative_to(folder): p.read_bytes() for p in (folder / "report").rglob("*") if p.is_file()}
-    moved = tmp_path / "elsewhere" / "renamed"
-    moved.parent.mkdir()
-    folder.rename(moved)
-    shutil.rmtree(moved / "report")
-    write_report(moved)
-    names = {"report.html", "report.md", "tables/rows.csv", "tables/verdict.csv", "figures/train-sigma.svg"}
-    assert names <= {str(path.relative_to("report")) for path in before}
-    assert before == {p.relative_to(moved): p.read_bytes() for p in (moved / "report").rglob("*") if p.is_file()}
-
-
 BLOCKED = """
 import sys
 class Blocked:
@@ -345,19 +344,38 @@ print(len(load_study(sys.argv[1])), write_report(sys.argv[1]))
 """
 
 
-def test_analysis_runs_without_torch_and_ray(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "study", TINY)
-    root = Path(__file__).parents[3]
-    command = [sys.executable, "-c", BLOCKED, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def elsewhere(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The same rows in a folder of another name, and their report made by a process that has neither torch nor Ray."""
+    moved = copy_of(drawn, tmp_path_factory.mktemp("elsewhere") / "renamed")
+    command = [sys.executable, "-c", BLOCKED, str(moved)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return moved, subprocess.run(command, capture_output=True, text=True, env=environment, cwd=moved.parent)
+
+
+def test_equal_rows_give_equal_bytes_wherever_the_study_lies(
+    drawn: Path, elsewhere: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    files, others = (
+        {str(p.relative_to(folder)): p.read_bytes() for p in (folder / "report").rglob("*") if p.is_file()}
+        for folder in (drawn, elsewhere[0])
+    )
+    names = ("report.html", "report.md", "tables/rows.csv", "tables/verdict.csv", "figures/train-sigma.svg")
+    assert {f"report/{name}" for name in names} <= set(files)
+    assert files == others
+
+
+def test_analysis_runs_without_torch_and_ray(elsewhere: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = elsewhere
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["30", f"{folder}/report/report.html"]
     refused = subprocess.run([sys.executable, "-c", BLOCKED.replace("from analysis", "import torch\nfrom analysis")],
-                             capture_output=True, text=True, cwd=root)  # fmt: skip
+                             capture_output=True, text=True, cwd=ROOT)  # fmt: skip
     assert "torch is not to be had here" in refused.stderr, "the block works"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_rendering")
 def test_a_run_writes_the_report_and_refreshes_it(folder: Folder) -> None:
     def run(*options: str) -> str:
         with contextlib.chdir(folder.path):

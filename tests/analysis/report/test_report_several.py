@@ -10,8 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis import load_study
 from analysis.report.__main__ import main
@@ -26,13 +24,6 @@ from study.rows.records import EVALS, read_table, write_table
 from study.rows.storage import Place
 
 TINY = Truth(train_axes=("sigma",), sampler_axes=("T_ratio",), train_seeds=2, samples=False)
-
-
-@pytest.fixture
-def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are built but not drawn to files, which takes most of a report's time."""
-    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: None)
 
 
 def studies(folder: Path, **truths: Truth) -> list[Study]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,6 +131,21 @@ def test_the_plan_says_how_many(folder: Folder, gpus: Any, memory: float, resour
     assert line == f"  memory          {memory_needed(config) / 1e9:.1f} GB a trial: {expected}"
     gpus(memory)
     assert len(plan_lines(folder.load(**DIGITS, resources={"gpus": 0}))) == 1
+
+
+PLANS = """
+import sys
+from study.describe import plan_lines
+from study.load import load_study_config
+lines = plan_lines(load_study_config(sys.argv[1]))
+print(len(lines), [name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+
+
+def test_the_plan_of_a_small_study_loads_no_compiler(folder: Folder) -> None:
+    """It would take each start a second and a half."""
+    done = subprocess.run([sys.executable, "-c", PLANS, str(folder.write())], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 []\n"
 
 
 def test_a_dry_run_shows_the_network(folder: Folder) -> None:
