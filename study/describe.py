@@ -13,7 +13,7 @@ from pfgm.networks.build import describe_network
 from study.config.study import NETWORK_SEARCH, StudyConfig, used_origins
 from study.fields.store import FieldStore
 from study.host import machine
-from study.host.sharing import USABLE, memory_needed, searched_values, work_below, work_needed
+from study.host.sharing import USABLE, memory_needed, searched_values, work_needed
 from study.host.slots import trials_per_gpu
 from study.plan.designs.settle import first_seeds
 from study.plan.heights import check_extremes
@@ -137,8 +137,6 @@ def plan_lines(config: StudyConfig, together: int = 1) -> list[str]:
 
 def _host_memory_lines(config: StudyConfig, together: int) -> list[str]:
     """Return what a trial takes of this machine's memory, data left out, where that is worth a line."""
-    if work_below(config, together) < WORTH_A_LINE:
-        return []
     found, there = work_needed(config, together), psutil.virtual_memory().total
     needed = max(found.training, found.sampling)
     if needed < WORTH_A_LINE:

@@ -48,17 +48,6 @@ def row_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
     return held.storages.peak
 
 
-def made_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """Bytes of all results on the way of a call on one item, as if none were let go.
-
-    Args:
-        network, shape: as of `network_cost`.
-    """
-    made = _Made()
-    _call(network, shape, made)
-    return made.total
-
-
 def _call(network: nn.Module, shape: tuple[int, ...], mode: _Counter) -> None:
     tensors = {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
@@ -145,17 +134,6 @@ class _Held(_Counter):
         """Know both; what was given first, for a function may return it."""
         self.storages.know(given, made=False)
         self.storages.know((out,), made=True)
-
-
-class _Made(_Counter):
-    """Adds up the bytes of what functions return, views of what they were given left out."""
-
-    total = 0
-
-    def look(self, given: tuple[Any, ...], out: Any) -> None:
-        """Count the storages that were not given."""
-        there = {storage._cdata for storage in _storages(given)}
-        self.total += sum(storage.nbytes() for storage in _storages((out,)) if storage._cdata not in there)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, int]:

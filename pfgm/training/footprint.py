@@ -30,14 +30,12 @@ from pfgm.field.distances import chunk_elements
 from pfgm.field.plane import LEAST_ROWS, Plane
 from pfgm.field.target import Doubts, training_target
 from pfgm.networks.build import build_network
-from pfgm.networks.cost import Storages, made_bytes
+from pfgm.networks.cost import Storages
 
 CONTEXT = 512 * 2**20
 """Bytes that a process takes on a GPU before it computes: the driver's context, code of the libraries, their workspaces."""
 COPIES = 5
 """Weights, gradients, two moments, average."""
-TARGET = 24
-"""Bytes that a target takes for each number of a chunk, at most."""
 STAGES = 15
 """States of a batch that the largest solver, dopri8, keeps."""
 
@@ -174,28 +172,6 @@ def footprint(
     state = 8 * STAGES * d
     sampling = max(weights + sample_rows * (called + state), 3 * weights + double_rows * (2 * called + state))
     return Footprint(4 * n * d, COPIES * weights + reference + max(kept + batch + held, target), int(sampling))
-
-
-@lru_cache(maxsize=64)
-def footprint_below(
-    network: NetworkConfig, shape: tuple[int, ...], train: TrainConfig, sample_rows: int, double_rows: int = 0
-) -> int:
-    """Bytes that training and sampling stay below, data left out, without playing the work: for that torch loads its compiler.
-
-    Every result of a call is counted as kept, twice, and a target as large as one can be.
-
-    Args:
-        network, shape, train, sample_rows, double_rows: as of `footprint`.
-    """
-    with torch.device("meta"):
-        made = build_network(network, shape, 1.0, 1.0)
-    weights, d, call = _bytes(made.parameters()), prod(shape), 2 * made_bytes(made, shape)
-    state = 8 * STAGES * d
-    training = COPIES * weights + train.batch_size * (call + 4 * d)
-    if (reference := train.reference_batch_size) is not None:
-        training += TARGET * chunk_elements("cuda") + 4 * d * (0 if reference == "all" else reference)
-    sampling = 3 * weights + sample_rows * (call + state) + double_rows * (2 * call + state)
-    return max(training, sampling)
 
 
 def _without_content(network: nn.Module) -> dict[str, Tensor]:

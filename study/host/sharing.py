@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pfgm.config import NetworkConfig, TrainConfig
-from pfgm.training.footprint import Footprint, footprint, footprint_below
+from pfgm.training.footprint import Footprint, footprint
 from study.config.space import Value
 from study.config.study import NETWORK_SEARCH, StudyConfig
 from study.host import machine
@@ -35,29 +34,6 @@ def memory_needed(config: StudyConfig, fields: int = 1) -> int:
 
 def work_needed(config: StudyConfig, fields: int = 1) -> Footprint:
     """What a trial of the study takes at most, by count, where it trains so many fields together."""
-    info, work = config.info, _largest_work(config)
-    if work is None:
-        return Footprint(0, 0, 16 * info.n * info.dim)  # the data in float64, and as much again for distances
-    network, train, rows, double = work
-    stored = info.n // 2 if config.data.flip else info.n
-    found = footprint(network, info.shape, stored, train, rows, double)
-    return replace(found, training=fields * found.training if config.field_source.trains else 0)
-
-
-def work_below(config: StudyConfig, fields: int = 1) -> int:
-    """Bytes that training and sampling of a trial stay below; found without the seconds that `work_needed` may take."""
-    work = _largest_work(config)
-    if work is None:
-        return work_needed(config).sampling
-    network, *sizes = work
-    return fields * footprint_below(network, config.info.shape, *sizes)
-
-
-def _largest_work(config: StudyConfig) -> tuple[NetworkConfig, TrainConfig, int, int] | None:
-    """The widest network, the dearest training point, the rows of a batch of the sampler, and those of its float64 reference.
-
-    None where a study has no network.
-    """
     train, info = config.resolved(config.default("train")), config.info
     references = [info.n if v == "all" else v for v in searched_values(config, "train", "reference_batch_size")]
     precisions = config.search_train["bf16"].choices if "bf16" in config.search_train else (train.bf16,)
@@ -72,9 +48,13 @@ def _largest_work(config: StudyConfig) -> tuple[NetworkConfig, TrainConfig, int,
     batch = _largest([sampler.batch_size, *searched_values(config, "sampler", "batch_size")])
     measured = config.evaluate
     double = min(measured.solver_error_samples, measured.samples) if "solver_error" in measured.metrics else 0
+    stored = info.n // 2 if config.data.flip else info.n
     widest = {key: _largest([getattr(config.network, key), *searched_values(config, "train", key)]) for key in NETWORK_SEARCH}
     network = config.network_at(widest)
-    return None if network is None else (network, largest, min(batch, measured.samples), double)
+    if network is None:
+        return Footprint(0, 0, 16 * info.n * info.dim)  # the data in float64, and as much again for distances
+    found = footprint(network, info.shape, stored, largest, min(batch, measured.samples), double)
+    return replace(found, training=fields * found.training if config.field_source.trains else 0)
 
 
 def searched_values(config: StudyConfig, group: str, key: str) -> list[Value]:

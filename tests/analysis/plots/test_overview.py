@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.undrawn import draw_nothing
 
 import analysis
 from analysis import improvements, load_study, parameter_overview, plot_parameter_overview, tolerance_interval
@@ -95,7 +96,8 @@ def test_it_is_right_for_other_studies(case: str, tmp_path: Path) -> None:
         assert [text.get_text() for text in ax.texts] == ["nothing was searched"]
 
 
-def test_the_report_begins_with_it(tmp_path: Path) -> None:
+def test_the_report_begins_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_nothing(monkeypatch)
     folder = write_study(tmp_path / "study", TRUTH.changed(samples=False))
     text = Path(analysis.write_report(folder)).with_name("report.md").read_text()
     assert text.index("figures/overview.png") < text.index("## Data and design")

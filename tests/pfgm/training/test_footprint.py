@@ -19,7 +19,7 @@ from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network
 from pfgm.networks.cost import row_bytes
 from pfgm.networks.edm.block import FORMS
-from pfgm.training.footprint import CONTEXT, Alive, activations, call_peak, footprint, footprint_below, target_bytes
+from pfgm.training.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_bytes
 
 NETWORKS = [
     (NetworkConfig(width=64, depth=2), (1, 8, 8)),
@@ -174,18 +174,6 @@ def test_the_parts_of_a_footprint() -> None:
     assert small - 32 * slope == pytest.approx(5 * 4 * n, rel=0.05)
     assert of(rows=5000) > of() == of(rows=10)
     assert of(double=5000) > of(rows=5000)
-
-
-@pytest.mark.parametrize("reference", ["all", 4096, None])
-@pytest.mark.parametrize("bf16", [False, True])
-@EACH
-def test_the_quick_bound_holds(
-    config: NetworkConfig, shape: tuple[int, ...], bf16: bool, reference: int | Literal["all"] | None
-) -> None:
-    for batch, rows, double in ((16, 10, 500), (512, 10, 0), (16, 2000, 100)):
-        train = TrainConfig(batch_size=batch, reference_batch_size=reference, bf16=bf16)
-        found = footprint(config, shape, 50_000, train, rows, double)
-        assert max(found.training, found.sampling) < footprint_below(config, shape, train, rows, double)
 
 
 def test_targets_and_references_count() -> None:
