@@ -137,6 +137,9 @@ def plan_lines(config: StudyConfig, together: int = 1) -> list[str]:
 
 def _host_memory_lines(config: StudyConfig, together: int) -> list[str]:
     """Return what a trial takes of this machine's memory, data left out, where that is worth a line."""
+    rough = work_needed(config, together, rough=True)
+    if max(rough.training, rough.sampling) < WORTH_A_LINE:
+        return []
     found, there = work_needed(config, together), psutil.virtual_memory().total
     needed = max(found.training, found.sampling)
     if needed < WORTH_A_LINE:

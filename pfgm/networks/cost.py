@@ -48,6 +48,19 @@ def row_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
     return held.storages.peak
 
 
+def row_bytes_at_most(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """More bytes than a call on one item makes besides the weights in float32, dropped or kept, at once.
+
+    Twice what its functions return; and a byte an operation of attention, whose weights nobody sees.
+
+    Args:
+        network, shape: as of `network_cost`.
+    """
+    returned = _Returned()
+    _call(network, shape, returned)
+    return returned.bytes
+
+
 def _call(network: nn.Module, shape: tuple[int, ...], mode: _Counter) -> None:
     tensors = {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
@@ -134,6 +147,28 @@ class _Held(_Counter):
         """Know both; what was given first, for a function may return it."""
         self.storages.know(given, made=False)
         self.storages.know((out,), made=True)
+
+
+class _Returned(_Counter):
+    """Adds up twice the bytes of what functions return, and the operations of attention."""
+
+    bytes = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        before = self.operations
+        out = super().__torch_function__(func, types, args, kwargs)
+        self.bytes += self.operations - before if func is F.scaled_dot_product_attention else 0
+        return out
+
+    def look(self, given: tuple[Any, ...], out: Any) -> None:
+        """Views count again."""
+        self.bytes += 2 * sum(storage.nbytes() for storage in _storages((out,)))
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, int]:

@@ -30,7 +30,7 @@ from pfgm.field.distances import chunk_elements
 from pfgm.field.plane import LEAST_ROWS, Plane
 from pfgm.field.target import Doubts, training_target
 from pfgm.networks.build import build_network
-from pfgm.networks.cost import Storages
+from pfgm.networks.cost import Storages, row_bytes_at_most
 
 CONTEXT = 512 * 2**20
 """Bytes that a process takes on a GPU before it computes: the driver's context, code of the libraries, their workspaces."""
@@ -38,6 +38,8 @@ COPIES = 5
 """Weights, gradients, two moments, average."""
 STAGES = 15
 """States of a batch that the largest solver, dopri8, keeps."""
+DOUBLES = 8
+"""Numbers of a pair, a point or a source that a target has at most at a time, were it computed in one chunk."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,26 @@ def footprint(
     state = 8 * STAGES * d
     sampling = max(weights + sample_rows * (called + state), 3 * weights + double_rows * (2 * called + state))
     return Footprint(4 * n * d, COPIES * weights + reference + max(kept + batch + held, target), int(sampling))
+
+
+@lru_cache(maxsize=64)
+def at_most(
+    network: NetworkConfig, shape: tuple[int, ...], n: int, train: TrainConfig, sample_rows: int, double_rows: int = 0
+) -> Footprint:
+    """More memory than `footprint` counts, with the same arguments: for who asks only whether a field is small.
+
+    It is there at once; to count takes two seconds, as the tensors without content load torch's compiler.
+    """
+    with torch.device("meta"):
+        made = build_network(network, shape, 1.0, 1.0)
+    weights, d, rows = _bytes(made.parameters()), prod(shape), train.batch_size
+    row, state = row_bytes_at_most(made, shape), 8 * STAGES * d
+    training, target = (COPIES + 1) * weights + rows * (row + 8 * d), 0  # autocast keeps copies of the weights
+    if train.reference_batch_size is not None:
+        sources = n if train.reference_batch_size == "all" else int(train.reference_batch_size)
+        target = 8 * DOUBLES * (rows * sources + (rows + sources) * d)
+    sampling = max(weights + sample_rows * (row + state), 3 * weights + double_rows * (2 * row + state))
+    return Footprint(4 * n * d, training + target, sampling)
 
 
 def _without_content(network: nn.Module) -> dict[str, Tensor]:

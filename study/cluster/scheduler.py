@@ -11,6 +11,7 @@ import logging
 import os
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,14 @@ from study.plan.worklist import Worklist
 logger = logging.getLogger(__name__)
 RATE = 50.0
 """Words a second that all trials together leave with the board at most, changes of phase aside."""
+
+
+with suppress(ImportError):
+    from ray.air._internal import usage  # private, and may be gone in a later Ray; then no start is spared these seconds
+
+    usage.tag_callbacks = lambda callbacks: False
+"""Ray counts the callbacks of a study for its usage statistics, which are off (`study.cluster.environment`). To count, it loads
+mlflow, wandb and comet where they are installed, which takes two seconds of every start."""
 
 
 def interval(slots: int) -> float:

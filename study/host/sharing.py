@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pfgm.training.footprint import Footprint, footprint
+from pfgm.training.footprint import Footprint, at_most, footprint
 from study.config.space import Value
 from study.config.study import NETWORK_SEARCH, StudyConfig
 from study.host import machine
@@ -32,8 +32,12 @@ def memory_needed(config: StudyConfig, fields: int = 1) -> int:
     return found.total - (found.data if stays else 0)
 
 
-def work_needed(config: StudyConfig, fields: int = 1) -> Footprint:
-    """What a trial of the study takes at most, by count, where it trains so many fields together."""
+def work_needed(config: StudyConfig, fields: int = 1, rough: bool = False) -> Footprint:
+    """What a trial of the study takes at most, by count, where it trains so many fields together.
+
+    Args:
+        rough: not counted, but more than that; there at once.
+    """
     train, info = config.resolved(config.default("train")), config.info
     references = [info.n if v == "all" else v for v in searched_values(config, "train", "reference_batch_size")]
     precisions = config.search_train["bf16"].choices if "bf16" in config.search_train else (train.bf16,)
@@ -53,7 +57,8 @@ def work_needed(config: StudyConfig, fields: int = 1) -> Footprint:
     network = config.network_at(widest)
     if network is None:
         return Footprint(0, 0, 16 * info.n * info.dim)  # the data in float64, and as much again for distances
-    found = footprint(network, info.shape, stored, largest, min(batch, measured.samples), double)
+    count = at_most if rough else footprint
+    found = count(network, info.shape, stored, largest, min(batch, measured.samples), double)
     return replace(found, training=fields * found.training if config.field_source.trains else 0)
 
 

@@ -78,11 +78,11 @@ class Folder:
 
     def _run_here(self, *options: str) -> tuple[int, str, str]:
         out, err, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
-        deterministic = torch.are_deterministic_algorithms_enabled()
+        deterministic = torch.get_deterministic_debug_mode()
         with contextlib.chdir(self.path), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(["search.yaml", "--no-report", *options])
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(deterministic)  # without two seconds of imports
         return code, out.getvalue(), err.getvalue()
 
     def rows(self, name: str = "tiny", storage: str = "results") -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from pfgm.networks.base import FieldNetwork
 from pfgm.networks.build import build_network
 from pfgm.networks.cost import row_bytes
 from pfgm.networks.edm.block import FORMS
-from pfgm.training.footprint import CONTEXT, Alive, activations, call_peak, footprint, target_bytes
+from pfgm.training.footprint import CONTEXT, Alive, activations, at_most, call_peak, footprint, target_bytes
 
 NETWORKS = [
     (NetworkConfig(width=64, depth=2), (1, 8, 8)),
@@ -174,6 +174,26 @@ def test_the_parts_of_a_footprint() -> None:
     assert small - 32 * slope == pytest.approx(5 * 4 * n, rel=0.05)
     assert of(rows=5000) > of() == of(rows=10)
     assert of(double=5000) > of(rows=5000)
+
+
+@pytest.mark.parametrize("reference", [None, 2000, "all"])
+@pytest.mark.parametrize("bf16", [False, True])
+@EACH
+def test_the_bound_is_more_than_the_count(
+    config: NetworkConfig, shape: tuple[int, ...], bf16: bool, reference: int | Literal["all"] | None
+) -> None:
+    """Of every part, at small and large batches: who is told that a field is small can rely on it."""
+    for rows, sampled in ((32, 500), (512, 10)):
+        train = TrainConfig(batch_size=rows, reference_batch_size=reference, bf16=bf16)
+        counted, bound = (of(config, shape, 20_000, train, sampled, 2 * rows) for of in (footprint, at_most))
+        assert bound.data == counted.data
+        assert counted.training <= bound.training and counted.sampling <= bound.sampling
+
+
+def test_the_bound_of_a_small_network_is_small() -> None:
+    """Less than is worth a line of a plan, so that a small study need not count."""
+    bound = at_most(NetworkConfig(width=64, depth=2), (2,), 10_000, TrainConfig(batch_size=256), 10_000)
+    assert bound.training < 3e8 and bound.sampling < 3e8
 
 
 def test_targets_and_references_count() -> None:
