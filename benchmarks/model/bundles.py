@@ -19,8 +19,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from benchmarks.model.training_step import Calls
 from benchmarks.ratios import tell
-from benchmarks.training_step import Calls
 from pfgm.config import DataConfig, NetworkConfig, TrainConfig
 from pfgm.data.dataset import Dataset, load_data
 from pfgm.field.distances import chunk_elements

@@ -31,7 +31,8 @@ from study.cluster.environment import prepare
 prepare(None)
 
 from benchmarks.study.trivial import TRIVIAL  # noqa: E402
-from study.cluster.board import LOOK_S, Board, interval  # noqa: E402
+from study.cluster.board import LOOK_S, Board  # noqa: E402
+from study.cluster.scheduler import interval  # noqa: E402
 from study.cluster.searcher import WorklistSearcher  # noqa: E402
 from study.config.yaml_source import read_source  # noqa: E402
 from study.driver import display, write_study  # noqa: E402

@@ -85,6 +85,14 @@ def test_a_process_loads_what_it_works_with(module: str, without: str) -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_every_benchmark_can_be_imported() -> None:
+    """No benchmark runs in the tests; what it imports may have moved."""
+    modules = [name(path.with_suffix("")).replace("/", ".") for path in SCRIPTS if path.is_relative_to(ROOT / "benchmarks")]
+    code = f"import importlib; [importlib.import_module(module) for module in {modules}]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("path", MODULES + SCRIPTS, ids=name)
 def test_files_and_functions_are_short(path: Path) -> None:
     lines, most = len(path.read_text(encoding="utf-8").splitlines()), MAX_FILE if path in MODULES else MAX_SCRIPT
