@@ -66,9 +66,17 @@ def estimate_line(config: StudyConfig, work: Worklist, n_slots: int, gain: float
         wall, core = estimate(config, work, n_slots, gain)
     except TrainingDiverged as error:
         return f"  no estimate: {error}; its rows would be `diverged`"
-    clock = f"{wall / 60:.0f} min" if wall >= 90 else f"{wall:.0f} s"
     scope = " for this round alone" if work.in_rounds and not work.exhausted else ""
-    return f"  estimated cost  {clock}{scope} on {n_slots} at once ({core / 3600:.2f} core-hours), from a calibration just now"
+    hours = f"{core / 3600:,.2f}" if core < 360_000 else f"{core / 3600:,.0f}"
+    return f"  estimated cost  {in_words(wall)}{scope} on {n_slots} at once ({hours} core-hours), from a calibration just now"
+
+
+def in_words(seconds: float) -> str:
+    """59 → 59 s, 4000 → 67 min, 40000 → 11 hours, 4e6 → 46 days."""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 240), ("hours", 3600, 72)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:,.0f} days"
 
 
 def estimate(config: StudyConfig, work: Worklist, n_slots: int, gain: float = 1.0) -> tuple[float, float]:
