@@ -49,6 +49,8 @@ TIMED_S = 40.0
 """Seconds after which the calibration of a training step ends, though it has not seen all steps."""
 MAX_FLOPS = 5e11
 """Operations of the largest batch that is timed on the CPU: some ten seconds."""
+LONG_CALL_S = 5.0
+"""Seconds of a network call from which on one is enough."""
 FEW, FEW_NUMBERS = 2000, 20_000_000
 """Most samples, and most data, that metrics are timed on; and most numbers of them, for items of many coordinates."""
 FLOPS_OF_A_STEP = 3
@@ -135,13 +137,11 @@ def _fitting(batch: int, flops: float, device: torch.device) -> int:
 
 
 def _step_s(trainer: Trainer) -> float:
-    """Seconds of one training step, after a warm-up; one step is timed where it takes long."""
-    next(trainer.run(report_every=1))
-    started = time.perf_counter()
-    next(trainer.run(report_every=1), None)
-    once = time.perf_counter() - started
-    if once > TIMED_S / 4:
-        return once
+    """Seconds of one training step, after a warm-up; one step is timed where it takes long, the first where it takes too long."""
+    for most in (TIMED_S / 2, TIMED_S / 4):
+        once = _timed(lambda: next(trainer.run(report_every=1), None), trainer.device)
+        if once > most:
+            return once
     steps = max(1, min(WARM_STEPS, int(TIMED_S / 4 / once)))
     started, first = time.perf_counter(), trainer.step
     for progress in trainer.run(report_every=steps):
@@ -236,12 +236,12 @@ def _call_s(field: Field | ExactField, sampler: SamplerConfig, n: int, double: b
     T = resolve_sampler(sampler, field.process).T
     x = torch.randn(size, field.process.info.dim, device=field.device, dtype=dtype) * T
     t = torch.full((size,), T, device=field.device, dtype=dtype)
-    trained.mean_source(x, t)
-    started, calls = time.perf_counter(), 0
-    while time.perf_counter() - started < 0.15:
-        trained.mean_source(x, t)
-        if x.is_cuda:
-            torch.cuda.synchronize()
-        calls += 1
+    seconds = _timed(lambda: trained.mean_source(x, t), field.device)
+    if seconds < LONG_CALL_S:  # a longer one is not repeated: what it prepared is little beside it
+        started, calls = time.perf_counter(), 0
+        while time.perf_counter() - started < 0.15:
+            _timed(lambda: trained.mean_source(x, t), field.device)
+            calls += 1
+        seconds = (time.perf_counter() - started) / calls
     whole = -(-n // min(sampler.batch_size, n)) * min(sampler.batch_size, n)  # the last batch is filled up
-    return whole / size * (time.perf_counter() - started) / calls
+    return whole / size * seconds

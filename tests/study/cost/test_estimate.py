@@ -16,7 +16,7 @@ from study.cost.estimate import in_words
         (4000, "67 min"),
         (40_000, "11 hours"),
         (4e6, "46 days"),
-        (2.45e9, "28,357 days"),
+        (2.4e9, "27,778 days"),
     ],
 )
 def test_a_cost_has_a_unit_of_its_size(seconds: float, words: str) -> None:
