@@ -137,7 +137,7 @@ def _fitting(batch: int, flops: float, device: torch.device) -> int:
 
 
 def _step_s(trainer: Trainer) -> float:
-    """Seconds of one training step, after a warm-up; one step is timed where it takes long, the first where it takes too long."""
+    """Seconds of one training step, after a warm-up; of a long one only one is timed, of a very long one the first."""
     for most in (TIMED_S / 2, TIMED_S / 4):
         once = _timed(lambda: next(trainer.run(report_every=1), None), trainer.device)
         if once > most:
