@@ -342,7 +342,7 @@ def at_work(driver: int) -> int | None:
 @pytest.mark.slow
 def test_a_worker_that_always_dies_is_a_row(folder: Folder) -> None:
     """Killed at both of its tries: a failed row with a log; --retry-failed measures it."""
-    folder.write(train={"steps": 1500, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
+    folder.write(train={"steps": 300, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
     process, killed = folder.start(), set()
     end = time.monotonic() + 400
     while process.poll() is None and time.monotonic() < end:
@@ -351,7 +351,7 @@ def test_a_worker_that_always_dies_is_a_row(folder: Folder) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             killed.add(pid)
-        time.sleep(0.05)
+        time.sleep(0.1)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1, f"{out}\n{err}"
     (row,) = folder.rows().values()

@@ -102,7 +102,7 @@ def inline(make_folder: Callable[[str], Folder]) -> Folder:
 
 @dataclass(frozen=True)
 class Continued:
-    """Two trials at once: killed with the driver after the first row, then continued one at a time, where a worker is killed."""
+    """Two trials at once, killed with the driver after the first row; then one at a time, where a worker is killed."""
 
     folder: Folder
     measured: dict[str, tuple[str, int]]
@@ -249,7 +249,11 @@ def test_every_planned_cell_is_a_row_whatever_happens(folder: Folder) -> None:
     """A loss that is not finite, a field that cannot be read, a solver out of steps: rows, a count, exit 1."""
     solvers = {"rtol": {"choice": [1e-2, 1e-12]}}
     search = {**FAILING, "sampler": solvers}
-    sections: dict[str, Any] = {"sampler": {"rtol": 1e-2}, "search": search, "resources": {"concurrent": 1}}
+    sections: dict[str, Any] = {
+        "sampler": {"solver": "adaptive_heun", "rtol": 1e-2},
+        "search": search,
+        "resources": {"concurrent": 1},
+    }
     config = folder.load(**sections)
     plan = {trial.role + str(trial.point["sigma"]): trial for trial in make_plan(config)}
     spoilt = plan["arm:sigma0.2"].train_id

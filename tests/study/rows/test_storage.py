@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -187,11 +185,9 @@ def test_a_whole_study_on_s3(
     assert another, said
     killed = len(read_evals(study))
     assert killed == before + 1
-    command = [sys.executable, "-m", "study.run", "search.yaml", "--inline"]
-    done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "an object store has no locks" in done.stdout and f"{killed} measured" in done.stdout
-    assert "report: s3://bucket/results/tiny/report/report.html" in done.stdout
+    out, _ = folder.run("--inline", report=True)
+    assert "an object store has no locks" in out and f"{killed} measured" in out
+    assert "report: s3://bucket/results/tiny/report/report.html" in out
     same_rows({str(r["cell_id"]): r for r in read_evals(study)}, folder.rows())
     assert load_study("s3://bucket/results/tiny")["status"].tolist() == ["complete"] * 6
     assert b"<html" in (study / "report" / "report.html").read()[:500] and (study / "report").folders() == ["figures", "tables"]
