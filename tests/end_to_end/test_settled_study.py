@@ -79,6 +79,7 @@ def test_killed_and_continued_under_ray_it_is_what_it_would_be_inline(make_folde
     assert upper is not None and upper.outside is not None and upper.inside is not None
     assert upper.inside / upper.outside <= 1.5 * (1 + 1e-3) and "T_ratio sensitive" in out
 
-    out, _ = alone.run("--dry-run", "--pilot", "results/tiny", "--set", "name=next", "--set", "design.budget.fields=40")
+    next_study = ("--set", "name=next", "--set", "design.budget.fields=40", "--set", "resources.concurrent=1")
+    out, _ = alone.run("--dry-run", "--pilot", "results/tiny", *next_study)
     assert "trials so far; a round follows where a verdict is open (seeds: 2 train at first, 1 sample)" in out
     assert "for this round alone" in out and "Settled by at most 40 fields, in made-up studies with this noise" in out
