@@ -16,6 +16,7 @@ from study.plan.make import make_plan
 from study.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
+ONE = ("--set", "resources.concurrent=1")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_example_of_an_installed_package_runs_in_any_folder(tmp_path: Path, 
     made = run(tmp_path, installed, "-m", "study.run", "--example")
     assert made.returncode == 0 and made.stdout.isascii()
     (tmp_path / "search.yaml").write_bytes(made.stdout)
-    told = run(tmp_path, installed, "-m", "study.run", "search.yaml", "--dry-run", "--set", "train.steps=20")
+    told = run(tmp_path, installed, "-m", "study.run", "search.yaml", "--dry-run", "--set", "train.steps=20", *ONE)
     assert told.returncode == 0, told.stderr.decode()
     assert b"example: one_at_a_time study of 1797 digits" in told.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["search.yaml"]

@@ -168,12 +168,28 @@ def test_a_study_file_that_may_not_be_read(folder: Folder) -> None:
     assert [path.name for path in folder.path.iterdir()] == ["search.yaml"]
 
 
+WATCHFUL = """\
+import sys
+from study.host import lease
+from study.run import main
+
+lease.RENEW_S = {False: 1.0, True: 1.0}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start_watchful(folder: Folder, *options: str) -> subprocess.Popen[str]:
+    """A driver that runs inline and renews its lease every second, where others take ten."""
+    command = [sys.executable, "-c", WATCHFUL, "search.yaml", "--no-report", "--inline", *options]
+    return subprocess.Popen(command, cwd=folder.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1000, 30_000])
 def test_a_folder_that_vanishes_is_one_line(folder: Folder, steps: int) -> None:
     """Noticed at the next renewal of the lease, and at the end of a study that ends before."""
     folder.write(train={"steps": steps, "batch_size": 32}, search=None)
-    process = folder.start("--inline")
+    process = start_watchful(folder) if steps > 1000 else folder.start("--inline")
     wait_for(lambda: (folder.path / "results/tiny/state.json").is_file(), 60, "state")
     shutil.rmtree(folder.path / "results")
     out, err = process.communicate(timeout=300)
@@ -215,8 +231,7 @@ def test_of_two_drivers_one_runs(folder: Folder) -> None:
     assert refusal.count("\n") == 1 and f"another driver runs this study, pid {winner.pid} on {os.uname().nodename}" in refusal
     assert f"kill {winner.pid}" in refusal and "--take-over" in refusal
     same_rows(folder.rows(), folder.rows(storage="alone"))
-    slow = ("--inline", "--set", "seeds.train=9")
-    third = folder.start(*slow)
+    third = start_watchful(folder, "--set", "seeds.train=9")
     wait_for(lambda: read_holder(Place.of(folder.path / "results/tiny")).get("pid") == third.pid, 60, "lease")
     folder.run("--inline", "--take-over", "--set", "seeds.train=2")
     out, err = third.communicate(timeout=300)
@@ -342,7 +357,7 @@ def at_work(driver: int) -> int | None:
 @pytest.mark.slow
 def test_a_worker_that_always_dies_is_a_row(folder: Folder) -> None:
     """Killed at both of its tries: a failed row with a log; --retry-failed measures it."""
-    folder.write(train={"steps": 1500, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
+    folder.write(train={"steps": 300, "batch_size": 32}, search=None, retries=1, resources={"concurrent": 1})
     process, killed = folder.start(), set()
     end = time.monotonic() + 400
     while process.poll() is None and time.monotonic() < end:
@@ -351,7 +366,7 @@ def test_a_worker_that_always_dies_is_a_row(folder: Folder) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             killed.add(pid)
-        time.sleep(0.05)
+        time.sleep(0.1)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1, f"{out}\n{err}"
     (row,) = folder.rows().values()

@@ -132,7 +132,7 @@ sys.exit(main(["search.yaml", "--inline", "--no-report"]))
 @pytest.mark.slow
 def test_killed_drivers_lose_no_row(folder: Folder) -> None:
     """Killed at random moments of its writing and gathering, and started again: the rows of an undisturbed run, each once."""
-    folder.write(search={**FOUR, "sampler": {"steps": {"int_uniform": [2, 7], "levels": 6}}}, design={"name": "grid"})
+    folder.write(search={**FOUR, "sampler": {"steps": {"int_uniform": [2, 5], "levels": 4}}}, design={"name": "grid"})
     folder.run("--inline", "--set", "storage=plain")
     study, moments, kills = folder.path / "results/tiny/evals", random.Random(1), 0
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
@@ -158,4 +158,4 @@ def test_killed_drivers_lose_no_row(folder: Folder) -> None:
         same_rows(there, {cell: row for cell, row in every.items() if cell in there})
     assert kills == 3
     same_rows(folder.rows(), every)
-    one_row_a_cell(Place.of("results/tiny"), 24)
+    one_row_a_cell(Place.of("results/tiny"), 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -74,16 +75,19 @@ class Watched:
 
 
 def watch(process: subprocess.Popen[str]) -> Watched:
-    """Look at a driver's processes until it ends."""
-    addresses, children, folders = set[str](), set[psutil.Process](), set[Path]()
+    """Look at a driver's processes until it ends, and kill the first of its workers."""
+    addresses, children, folders, killed = set[str](), set[psutil.Process](), set[Path](), False
     while process.poll() is None:
+        if not killed and (pid := worker_pid(process.pid)) is not None:
+            os.kill(pid, signal.SIGKILL)
+            killed = True
         now = family(process.pid)
         addresses |= open_addresses(now)
         children |= set(now)
         folders |= temporary(now)
         time.sleep(0.3)
     out, err = process.communicate()
-    assert len(children) > 5, "Ray ran"
+    assert len(children) > 5 and killed, "Ray ran"
     return Watched(process.returncode, out + err, addresses, alive(list(children)), folders)
 
 
@@ -98,7 +102,7 @@ def inline(make_folder: Callable[[str], Folder]) -> Folder:
 
 @dataclass(frozen=True)
 class Continued:
-    """Two trials at once: killed with the driver after the first row, then continued to the end."""
+    """Two trials at once, killed with the driver after the first row; then one at a time, where a worker is killed."""
 
     folder: Folder
     measured: dict[str, tuple[str, int]]
@@ -129,19 +133,7 @@ def continued(make_folder: Callable[[str], Folder]) -> Continued:
     assert frame["cell_id"].tolist() == planned and len(planned) == 8
     counts = {"complete": len(measured), "pending": 8 - len(measured)}
     assert frame["status"].value_counts().to_dict() == counts, "every trial, with its status"
-    return Continued(folder, measured, trained, watch(folder.start()))
-
-
-@pytest.fixture(scope="module")
-def single(inline: Folder) -> tuple[Folder, int, str]:
-    """The same study one trial at a time, its first worker killed: (folder, exit code, output)."""
-    process = inline.start("--set", "storage=single", "--set", "resources.concurrent=1")
-    try:
-        os.kill(wait_for(lambda: worker_pid(process.pid), 60, "worker"), signal.SIGKILL)
-        out, err = process.communicate(timeout=600)
-    finally:
-        process.kill()
-    return inline, process.returncode, out + err
+    return Continued(folder, measured, trained, watch(folder.start("--set", "resources.concurrent=1")))
 
 
 @pytest.mark.slow
@@ -168,19 +160,17 @@ def test_local_runs_listen_on_loopback_only(continued: Continued) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced(single: tuple[Folder, int, str]) -> None:
-    folder, code, said = single
-    assert code == 0, said
-    assert [row["status"] for row in folder.rows(storage="single").values()] == ["complete"] * 8
+def test_a_killed_worker_is_replaced(continued: Continued) -> None:
+    assert continued.second.code == 0, continued.second.said
+    assert [row["status"] for row in continued.folder.rows().values()] == ["complete"] * 8
 
 
 @pytest.mark.slow
-def test_rows_do_not_depend_on_how_the_study_is_run(single: tuple[Folder, int, str], continued: Continued) -> None:
-    """In this process, two trials at once with a driver that is killed, and one at a time with a worker that is killed."""
-    folder, _, _ = single
-    assert len(folder.rows()) == 8 and all(row["status"] == "complete" for row in folder.rows().values())
-    same_rows(continued.folder.rows(), folder.rows())
-    same_rows(folder.rows(storage="single"), folder.rows())
+def test_rows_do_not_depend_on_how_the_study_is_run(inline: Folder, continued: Continued) -> None:
+    """In this process; and two trials at once with a driver that is killed, then one at a time with a worker that is killed."""
+    rows = inline.rows()
+    assert len(rows) == 8 and all(row["status"] == "complete" for row in rows.values())
+    same_rows(continued.folder.rows(), rows)
 
 
 @pytest.mark.slow
@@ -205,10 +195,17 @@ def in_terminal(process: subprocess.Popen[str], children: list[psutil.Process]) 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_cleanly(folder: Folder, stop: signal.Signals, code: int) -> None:
-    """With what is finished, the command that continues, and nothing left behind."""
+    """With what is finished, the command that continues, and nothing left behind; until then the display shows its steps."""
     folder.write(train={"steps": 100_000, "batch_size": 32}, search=None)
     process = folder.start("--set", "resources.concurrent=2")
-    wait_for(lambda: worker_pid(process.pid), 60, "worker")
+    state = folder.path / "results/tiny/state.json"
+
+    def told() -> bool:
+        return state.is_file() and any("training, step" in t["doing"] for t in json.loads(state.read_text())["trials"])
+
+    wait_for(told, 90, "step in the display")
+    (shown,) = json.loads(state.read_text())["trials"]
+    assert re.search(r"training, step \d+/100000", shown["doing"]), "the display shows what a worker says"
     children = family(process.pid)[1:]
     (own,) = temporary(children)
     if stop == signal.SIGINT:
@@ -252,14 +249,18 @@ def test_every_planned_cell_is_a_row_whatever_happens(folder: Folder) -> None:
     """A loss that is not finite, a field that cannot be read, a solver out of steps: rows, a count, exit 1."""
     solvers = {"rtol": {"choice": [1e-2, 1e-12]}}
     search = {**FAILING, "sampler": solvers}
-    sections: dict[str, Any] = {"sampler": {"rtol": 1e-2}, "search": search, "resources": {"concurrent": 1}}
+    sections: dict[str, Any] = {
+        "sampler": {"solver": "adaptive_heun", "rtol": 1e-2},
+        "search": search,
+        "resources": {"concurrent": 1},
+    }
     config = folder.load(**sections)
     plan = {trial.role + str(trial.point["sigma"]): trial for trial in make_plan(config)}
     spoilt = plan["arm:sigma0.2"].train_id
     field = folder.path / "results/fields" / spoilt
     field.mkdir(parents=True)
     (field / "field.json").write_text('{"format": 99}')
-    out, err = folder.run(expect=1)
+    out, err = folder.run("--inline", expect=1)
     rows = list(folder.rows().values())
     assert len(rows) == 6 == len({cell.cell_id for trial in plan.values() for cell in trial.cells})
     by_learning_rate = [r["status"] for r in rows if r["train_learning_rate"] == 1e38]
@@ -331,7 +332,7 @@ def test_a_dry_run_creates_nothing(folder: Folder) -> None:
 @pytest.mark.slow
 def test_a_dry_run_of_a_training_that_diverges_says_so(folder: Folder) -> None:
     folder.write(train={"process": "pfgmpp", "steps": 20, "batch_size": 32, "learning_rate": 1e30}, search=None)
-    out, err = folder.run("--dry-run", "--set", "resources.concurrent=1")
+    out, err = folder.run("--dry-run", "--inline", "--set", "resources.concurrent=1")
     assert "1 planned, 0 measured" in out and err == ""
     last = out.splitlines()[-1]
     assert last.startswith("  no estimate: the default's training diverges (the loss was not finite between steps")
@@ -342,7 +343,7 @@ def test_a_dry_run_of_a_training_that_diverges_says_so(folder: Folder) -> None:
 def test_an_estimate_is_of_the_default_though_an_arm_diverges(folder: Folder) -> None:
     train = {"process": "pfgmpp", "steps": 20, "batch_size": 32}
     folder.write(train=train, search={"train": {"learning_rate": {"choice": [1e-3, 1e30]}}})
-    out, err = folder.run("--dry-run", "--set", "resources.concurrent=1")
+    out, err = folder.run("--dry-run", "--inline", "--set", "resources.concurrent=1")
     assert "2 planned, 0 measured" in out and "estimated cost" in out and err == ""
 
 

@@ -40,7 +40,7 @@ def verdicts(folder: Folder) -> dict[str, Judged]:
 
 @pytest.mark.slow
 def test_killed_and_continued_under_ray_it_is_what_it_would_be_inline(make_folder: Callable[[str], Folder]) -> None:
-    """Two trials at once and a kill -9 after round 0, against one by one in this process; then a larger budget goes on."""
+    """A kill -9 after round 0 and then two trials at once, against one by one in this process; then a larger budget goes on."""
     alone, killed = make_folder("alone"), make_folder("killed")
     for folder in (alone, killed):
         folder.write(**SETTLE)
@@ -49,7 +49,7 @@ def test_killed_and_continued_under_ray_it_is_what_it_would_be_inline(make_folde
     n_fields = len({row["train_id"] for row in rows.values()})
     assert n_fields == 10 and f"rounds and {n_fields} fields" in out
     n_first = 6 * 4
-    process = killed.start()
+    process = killed.start("--inline")
     try:
         while len(list((killed.path / "results/tiny/evals").glob("*.parquet"))) <= n_first:
             assert process.poll() is None, process.communicate()
@@ -79,6 +79,7 @@ def test_killed_and_continued_under_ray_it_is_what_it_would_be_inline(make_folde
     assert upper is not None and upper.outside is not None and upper.inside is not None
     assert upper.inside / upper.outside <= 1.5 * (1 + 1e-3) and "T_ratio sensitive" in out
 
-    out, _ = alone.run("--dry-run", "--pilot", "results/tiny", "--set", "name=next", "--set", "design.budget.fields=40")
+    next_study = ("--set", "name=next", "--set", "design.budget.fields=40", "--set", "resources.concurrent=1")
+    out, _ = alone.run("--dry-run", "--pilot", "results/tiny", *next_study)
     assert "trials so far; a round follows where a verdict is open (seeds: 2 train at first, 1 sample)" in out
     assert "for this round alone" in out and "Settled by at most 40 fields, in made-up studies with this noise" in out

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -25,29 +27,97 @@ sampler: {solver: heun2, steps: 4}
 evaluate: {samples: 60, metrics: [fid]}
 search: {train: {sigma: {choice: [0.1, 0.2]}}}
 seeds: {train: 2}
+resources: {concurrent: 1}
 """
 ASCII = {"PYTHONIOENCODING": "ascii"}
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+
+def usual() -> dict[str, str]:
+    """The environment, without what a test sets."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONIOENCODING", "RAY_ADDRESS")}
+
+
 def run(folder: Path, *arguments: str, before: Path | None = None, **environment: str) -> subprocess.CompletedProcess[bytes]:
     path = os.pathsep.join(str(p) for p in (before, ROOT) if p is not None)
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONIOENCODING", "RAY_ADDRESS")}
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, check=False, timeout=180,
-        env=kept | {"PYTHONPATH": path} | environment,
+        env=usual() | {"PYTHONPATH": path} | environment,
     )  # fmt: skip
+
+
+ONE_AFTER_THE_OTHER = """\
+import json, os, runpy, sys
+
+streams = [(sys.stdout, 1, sys.stdout.errors), (sys.stderr, 2, sys.stderr.errors)]
+for number, arguments in enumerate(json.load(open(sys.argv[1], encoding="utf-8"))):
+    for stream, descriptor, errors in streams:
+        stream.reconfigure(errors=errors)  # as Python made it: each command has to see to it
+        os.dup2(os.open(f"{number}.{descriptor}", os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv, code = arguments, 0
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    for stream, *_ in streams:
+        stream.flush()
+    with open(f"{number}.code", "w") as file:
+        file.write(str(code))
+"""
+"""Commands as `python -m` runs them, in one process that loads torch once; what each wrote, byte by byte, and its exit code."""
+
+
+def run_all(folder: Path, commands: list[tuple[str, ...]], **environment: str) -> dict[tuple[str, ...], Done]:
+    """Run some commands in a folder, with the outputs of such an environment."""
+    outputs = folder / f"outputs-{'-'.join(environment)}"
+    outputs.mkdir()
+    script = ONE_AFTER_THE_OTHER.replace('f"{number}.', f'"{outputs}/" + f"{{number}}.')
+    (outputs / "script.py").write_text(script, encoding="utf-8")
+    (outputs / "commands.json").write_text(json.dumps(commands), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(outputs / "script.py"), str(outputs / "commands.json")], cwd=folder, capture_output=True,
+        check=False, timeout=180, env=usual() | {"PYTHONPATH": str(ROOT)} | environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    return {
+        arguments: Done(int((outputs / f"{n}.code").read_text()), *((outputs / f"{n}.{k}").read_bytes() for k in (1, 2)))
+        for n, arguments in enumerate(commands)
+    }
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a study that was run where only ASCII can be written."""
-    folder = tmp_path_factory.mktemp("ascii")
+    """A folder for a study."""
+    folder = tmp_path_factory.mktemp("terminal")
     (folder / "search.yaml").write_text(STUDY, encoding="utf-8")
-    done = run(folder, "study.run", "search.yaml", "--inline", **ASCII)
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.isascii() and b"tiny: 4 complete" in done.stdout
     return folder
+
+
+RUN = ("study.run", "search.yaml", "--inline", "--no-report")
+
+
+@pytest.fixture(scope="module")
+def told(measured: Path) -> dict[str, dict[tuple[str, ...], Done]]:
+    """What every command wrote where only ASCII can be written, the run of the study itself first; and in the locale C."""
+    ascii_only = run_all(measured, [RUN, *TOLD], **ASCII)
+    return {"ascii": ascii_only, "locale": run_all(measured, list(TOLD), **C_LOCALE)}
+
+
+@pytest.fixture(scope="module")
+def finished(measured: Path, told: dict[str, dict[tuple[str, ...], Done]]) -> Path:
+    """The folder of the study that was run where only ASCII can be written."""
+    done = told["ascii"][RUN]
+    assert done.code == 0, done.err.decode()
+    assert done.out.isascii() and done.err.isascii() and b"tiny: 4 complete" in done.out
+    return measured
 
 
 TOLD = {
@@ -63,12 +133,12 @@ TOLD = {
 
 
 @pytest.mark.parametrize("arguments", TOLD, ids=" ".join)
-@pytest.mark.parametrize("environment", [ASCII, C_LOCALE], ids=["ascii", "locale"])
-def test_no_command_dies_on_a_character(measured, arguments, environment):
-    done = run(measured, *arguments, **environment)
-    assert done.returncode == 0, done.stderr.decode()
-    assert TOLD[arguments] in done.stdout
-    assert done.stdout.isascii() and done.stderr.isascii()
+@pytest.mark.parametrize("environment", ["ascii", "locale"])
+def test_no_command_dies_on_a_character(finished, told, arguments, environment):
+    done = told[environment][arguments]
+    assert done.code == 0, done.err.decode()
+    assert TOLD[arguments] in done.out
+    assert done.out.isascii() and done.err.isascii()
 
 
 def test_utf_8_stays_as_it_is(measured):
@@ -197,10 +267,11 @@ def test_an_empty_address_is_none(monkeypatch, given, options, address, named):
     assert (seen[0].address, seen[0].address_from) == (address, named)
 
 
-def test_a_bad_address_is_named_by_what_gave_it(tmp_path):
+def test_an_address_where_nobody_is_is_told_at_once_and_named_by_what_gave_it(tmp_path):
     (tmp_path / "search.yaml").write_text(STUDY, encoding="utf-8")
     done = run(tmp_path, "study.run", "search.yaml", "--no-report", RAY_ADDRESS="127.0.0.1:1")
-    assert done.returncode == 2
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1
     assert (
         done.stderr.startswith(b"RAY_ADDRESS 127.0.0.1:1: cannot join a Ray cluster there") and b"--address" not in done.stderr
     )
+    assert b"Connection refused" in done.stderr and b"ray start --head" in done.stderr

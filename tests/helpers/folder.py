@@ -62,10 +62,11 @@ class Folder:
         command = [sys.executable, "-m", "study.run", file, "--no-report", *options]
         return subprocess.Popen(command, cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def run(self, *options: str, expect: int = 0) -> tuple[str, str]:
-        """Run to the end; returns (stdout, stderr) and checks the exit code. Inline, it runs in this process."""
+    def run(self, *options: str, expect: int = 0, report: bool = False) -> tuple[str, str]:
+        """Run to the end; returns (stdout, stderr) and checks the exit code. Inline, it runs in this process, with a report
+        where one is wanted."""
         if "--inline" in options:
-            code, out, err = self._run_here(*options)
+            code, out, err = self._run_here(*options, *([] if report else ["--no-report"]))
             assert code == expect, f"exit {code}, not {expect}\n{out}\n{err}"
             return out, err
         process = self.start(*options)
@@ -80,7 +81,7 @@ class Folder:
         out, err, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
         deterministic = torch.get_deterministic_debug_mode()
         with contextlib.chdir(self.path), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(["search.yaml", "--no-report", *options])
+            code = main(["search.yaml", *options])
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(deterministic)  # without two seconds of imports
         return code, out.getvalue(), err.getvalue()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import ray
-from helpers.folder import Folder
 from helpers.processes import wait_for
 
 from study.cluster import board
@@ -91,21 +88,3 @@ def test_nobody_waits_for_a_board_that_does_not_answer(a_ray: None, tmp_path: An
         return "later" in heard
 
     wait_for(again, 60, "word after the death of the board")
-
-
-@pytest.mark.slow
-def test_the_display_shows_what_workers_say(folder: Folder) -> None:
-    folder.write(train={"steps": 100_000, "batch_size": 32}, search=None, resources={"concurrent": 1})
-    process = folder.start()
-    try:
-
-        def told() -> bool:
-            state = folder.path / "results/tiny/state.json"
-            return state.is_file() and any("training, step" in t["doing"] for t in json.loads(state.read_text())["trials"])
-
-        wait_for(told, 90, "step in the display")
-        (shown,) = json.loads((folder.path / "results/tiny/state.json").read_text())["trials"]
-        assert re.search(r"training, step \d+/100000", shown["doing"]), shown
-    finally:
-        process.terminate()
-        process.communicate(timeout=120)

@@ -78,14 +78,14 @@ def test_a_field_that_another_holds_or_has_trained_is_left_out(folder: Folder) -
 
 def test_fields_over_their_time_are_rows_and_go_on_together_later(folder: Folder) -> None:
     """Each has a row that says so, and its state is kept."""
-    config = folder.load(train={"steps": 400, "batch_size": 32}, search={"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}})
+    config = folder.load(train={"steps": 150, "batch_size": 32}, search={"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}})
     folder.run(*TOGETHER, "--set", "limits.trial_minutes=0.0005", expect=1)
     rows = folder.rows()
     assert [row["status"] for row in rows.values()] == ["timeout"] * 3
     assert all("over limits.trial_minutes = 0.0005; raise it" in row["error"] for row in rows.values())
     store = FieldStore(config.place)
     states = [store.load_training(row["train_id"]) for row in rows.values()]
-    assert all(state is not None and 50 <= int(state["step"]) < 400 and int(state["together"]) == 3 for state in states)
+    assert all(state is not None and 50 <= int(state["step"]) < 150 and int(state["together"]) == 3 for state in states)
     folder.run(*TOGETHER, "--retry-failed")
     folder.run(*ALONE)
     near_rows(folder.rows(), folder.rows(storage="alone"))
@@ -150,7 +150,7 @@ def test_an_error_that_is_no_fields_own_sends_each_on_alone(
 
 def test_a_state_of_a_step_in_parts_is_continued_alone(folder: Folder) -> None:
     """It would not fit into a bundle either; the two others are trained together."""
-    config = folder.load(train={"steps": 120, "batch_size": 32}, search={"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}})
+    config = folder.load(train={"steps": 70, "batch_size": 32}, search={"train": {"sigma": {"choice": [0.1, 0.15, 0.2]}}})
     trials, store = make_plan(config), FieldStore(config.place)
     assert trials[0].network is not None
     trainer = Trainer(data_of(config.data, config.info.hash), trials[0].network, trials[0].train, trials[0].seed)

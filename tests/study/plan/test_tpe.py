@@ -80,7 +80,7 @@ SAID = "space           has 4 points in all, and all are measured; design.trials
 @pytest.mark.slow
 def test_a_space_with_fewer_points_than_trials_is_told_and_measured_whole(folder: Folder) -> None:
     config = folder.load(**SMALL)
-    out, _ = folder.run("--inline", "--dry-run")
+    out, _ = folder.run("--inline", "--dry-run", "--set", "resources.concurrent=1")
     assert SAID in out and "4 points still to be proposed" in out and "4 planned, 0 measured" in out
     out, _ = folder.run("--inline")
     assert out.count(SAID) == 2  # in the plan and at the end

@@ -245,7 +245,7 @@ def test_a_refresh_reads_what_is_new_and_what_was_replaced(gate: Gate, tmp_path:
 
 def test_a_reader_sees_every_row_while_rows_are_gathered(study: Place) -> None:
     """A reader that lists files before they are replaced, or while they are, looks again."""
-    write(study, *map(row_of, range(40)))
+    write(study, *map(row_of, range(20)))
     rows, ended = known(study), threading.Event()
     seen: list[set[str]] = []
 
@@ -255,13 +255,13 @@ def test_a_reader_sees_every_row_while_rows_are_gathered(study: Place) -> None:
 
     reader = threading.Thread(target=look)
     reader.start()
-    for i in range(5):
+    for i in range(3):
         rows.gather(set)
-        write(study, *(row_of(k) for k in range(40 + 6 * i, 46 + 6 * i)))
+        write(study, *(row_of(k) for k in range(20 + 6 * i, 26 + 6 * i)))
     rows.tidy()
     ended.set()
     reader.join()
-    every = {f"{i:020x}" for i in range(40)}
+    every = {f"{i:020x}" for i in range(20)}
     assert seen and all(cells >= every for cells in seen)
 
 
@@ -290,7 +290,7 @@ def test_kills_in_the_middle_lose_no_row_and_change_none(study: Place) -> None:
     """A process writes rows and gathers them, and is killed at random moments; the next one goes on where it was."""
     moments, last, left, kills = random.Random(0), -1, set[str](), 0
     path = os.pathsep.join(str(Path(__file__).resolve().parents[n]) for n in (2, 3))
-    while kills < 5 or last <= 20 or len(left) <= 3:  # a slow machine writes less before each kill
+    while kills < 5 or last <= 15 or len(left) <= 2:  # a slow machine writes less before each kill
         assert kills < 60, f"{last + 1} rows and {len(left)} segments"
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, study.uri, str(last + 1)],

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -146,7 +144,7 @@ def test_a_study_that_may_not_write_is_one_line(gate: Gate, folder: Folder) -> N
 
 @pytest.mark.slow
 def test_a_whole_study_on_s3(
-    gate: Gate, folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    gate: Gate, folder: Folder, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full server stops it, a killed driver too; the same command finishes it; rows, fields, report, status are all there."""
     four = {"train": {"sigma": {"choice": [0.1, 0.2, 0.25]}}, "sampler": {"steps": {"choice": [4, 6]}}}
@@ -187,11 +185,9 @@ def test_a_whole_study_on_s3(
     assert another, said
     killed = len(read_evals(study))
     assert killed == before + 1
-    command = [sys.executable, "-m", "study.run", "search.yaml", "--inline"]
-    done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "an object store has no locks" in done.stdout and f"{killed} measured" in done.stdout
-    assert "report: s3://bucket/results/tiny/report/report.html" in done.stdout
+    out, _ = folder.run("--inline", report=True)
+    assert "an object store has no locks" in out and f"{killed} measured" in out
+    assert "report: s3://bucket/results/tiny/report/report.html" in capfd.readouterr().out
     same_rows({str(r["cell_id"]): r for r in read_evals(study)}, folder.rows())
     assert load_study("s3://bucket/results/tiny")["status"].tolist() == ["complete"] * 6
     assert b"<html" in (study / "report" / "report.html").read()[:500] and (study / "report").folders() == ["figures", "tables"]
@@ -199,5 +195,5 @@ def test_a_whole_study_on_s3(
     assert {e["train_id"] for e in listing(Place.of("s3://bucket/results"))} == folder.fields()
     assert all(train_id in store for train_id in folder.fields())
     assert status_main(["s3://bucket/results/tiny"]) == 0 and fields_main(["ls", "s3://bucket/results"]) == 0
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert "6 of 6 rows, 6 complete" in out and "3 entries" in out and "sigma=0.25" in out
