@@ -301,7 +301,9 @@ say(
 # count. In between, the batch size decides how smooth the target is.
 
 # %%
-table = analysis.effective_sample_size(data.numpy(), np.geomspace(0.02, 200, 33), n_ref=[64, 256, 1024, len(data)], n_points=128)
+table = analysis.effective_sample_size(
+    data.numpy(), np.geomspace(0.02, 200, 33), n_ref=[64, 256, 1024, len(data)], n_points=128
+)
 _, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
 analysis.plot_effective_sample_size(table, ax=ax)
 ax.set_title("Reference batches of the digits", fontsize=10)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -337,14 +338,14 @@ def test_memory_of_neighbours_is_bounded():
     assert 0.1 < coverage <= 1
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
-def test_shipped_features_order_six_corruptions(name):
+@pytest.mark.parametrize(("name", "images"), [("digits", 800), ("fashion_mnist", 300)])
+def test_shipped_features_order_six_corruptions(name, images, monkeypatch, capsys):
     """Blur, noise, dimming, occlusion, mixing, dropped classes: each stronger step is farther from the data."""
     if name == "fashion_mnist" and not FASHION.is_dir():
         pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
     script = Path(__file__).resolve().parents[3] / "experiments/features/corruptions.py"
-    images = {"digits": "1797", "fashion_mnist": "300"}[name]
-    command = [sys.executable, str(script), "--data", name, "--images", images, "--reference", "2000"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("**") == 2 * 6 * 5
+    monkeypatch.setattr(sys, "argv", [script.name, "--data", name, "--images", str(images), "--reference", "2000"])
+    code = runpy.run_path(str(script))["main"]()
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert out.count("**") == 2 * 6 * 5
