@@ -90,7 +90,7 @@ sys.exit(code)
 
 @pytest.fixture(scope="module")
 def changed(measured: tuple[Path, Path]) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """(a stored field, what a process says that runs the study with another solver, reads the field, and stores a plain one)."""
+    """(a stored field, what a process says that runs the study with another solver, reads the field and stores another)."""
     folder = measured[0]
     field = next(path for path in (folder / "results" / "fields").iterdir() if (path / "field.json").is_file())
     before = (folder / "my_solver.py").read_text(encoding="utf-8")

@@ -227,15 +227,16 @@ FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], path)  # random wei
 FeatureExtractorInceptionV3.load_state_dict = original
 torch.save({name: value.clone() for name, value in states.items()}, path)
 
-images = torch.randint(0, 256, (6, 3, 20, 20), dtype=torch.uint8)
-theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], path)(images)[0]
+images = torch.randint(0, 256, (2, 3, 20, 20), dtype=torch.uint8)
+library = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], path)
+theirs = library(images)[0]
 network = feature_network("inception", (3, 20, 20), weights=path)
 ours = network((images.float() / 127.5 - 1).flatten(1))
 assert torch.equal(ours, theirs), (ours - theirs).abs().max()
-assert ours.shape == (6, 2048) and float(ours.std()) > 0
+assert ours.shape == (2, 2048) and float(ours.std()) > 0
 assert network.label.startswith("inception-") and len(network.label) == 18, network.label
 grey = feature_network("inception", (1, 20, 20), weights=path)((images[:, :1].float() / 127.5 - 1).flatten(1))
-assert torch.equal(grey, FeatureExtractorInceptionV3("i", ["2048"], path)(images[:, :1].expand(-1, 3, -1, -1))[0])
+assert torch.equal(grey, library(images[:, :1].expand(-1, 3, -1, -1))[0])
 
 for content, message in ((b"hello", "does not hold plain tensors"), (None, "cannot read")):
     bad = path + ".bad"
