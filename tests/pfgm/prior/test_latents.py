@@ -138,7 +138,7 @@ def relative_error(found: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return (found - x).square().mean(1).sqrt() / x.square().mean().sqrt()
 
 
-@pytest.mark.parametrize("rtol", [1e-3, 1e-6])
+@pytest.mark.parametrize("rtol", [1e-3, 1e-5, 1e-7])
 @pytest.mark.parametrize(
     "name", ["pfgm mixture", "pfgm charges", "pfgm digits", "pfgmpp digits", "ve", "vp", "ve charges", "vp charges"]
 )
@@ -166,7 +166,7 @@ def test_what_is_decoded_is_not_clamped(n_aug: float) -> None:
     """
     data = load_data(DataConfig())
     field = exact_field("gaussian_mixture", data, exact_train(n_aug, data.info))
-    x = dequantize(data.raw[:10].double(), 8.0, seed=0).reshape(10, 1, 8, 8)
+    x = dequantize(data.raw[:20].double(), 8.0, seed=0).reshape(20, 1, 8, 8)
     assert float((x > 1).double().mean()) > 0.01
     found = field.decode(field.encode(x, rtol=1e-4), rtol=1e-4)
     assert float(relative_error(found.flatten(1), x.flatten(1)).max()) <= 1e-3
@@ -179,12 +179,12 @@ def test_what_is_decoded_is_not_clamped(n_aug: float) -> None:
 
 @pytest.mark.parametrize("process", ["pfgm", "ve", "vp", "pfgmpp"])
 def test_samples_go_back_to_their_latents(process: str) -> None:
-    """latent → sample → latent of a smooth law, rtol 1e-6: directions to 1e-4 and scores to 1e-4."""
+    """latent → sample → latent of a smooth law, rtol 1e-7: directions to 1e-4 and scores to 1e-4 (measured: up to 3e-5)."""
     law = GaussianMixture(MEANS, 0.09) if process == "pfgm" else SMOOTH
     options = {"n_aug": math.inf} if process == "pfgmpp" else {}
     flow = ExactFlow(law.mean_source, process_of(2, process=process, **options))
     drawn = latents(50, 2, seed=1)
-    found = flow.encode(flow.decode(drawn, rtol=1e-6), rtol=1e-6)
+    found = flow.encode(flow.decode(drawn, rtol=1e-7), rtol=1e-7)
     assert float((found.direction - drawn.direction).norm(dim=1).max()) < 1e-4
     assert float((found.score - drawn.score).abs().max()) < 1e-4
 
@@ -201,7 +201,7 @@ def rings() -> Field:
     return Field.from_trainer(trainer)
 
 
-@pytest.mark.parametrize("rtol", [1e-3, 1e-5])
+@pytest.mark.parametrize("rtol", [1e-3, 1e-5, 1e-7])
 def test_a_trained_field_decodes_what_it_encodes(rings: Field, rtol: float) -> None:
     """As `test_data_come_back_from_their_latents`, of a network in float64; in float32 to 1e-3 at rtol 1e-5."""
     x = load_data(DataConfig(name="rings", n=300)).raw[:60].double()
