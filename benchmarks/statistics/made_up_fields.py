@@ -47,8 +47,7 @@ def log_axis(name: str, below: float, above: float, levels: int = 4, **options: 
 def crossing(truth: Truth, low: float, high: float) -> float | None:
     """The true crossing between two distances from the default (the first nearer to it); None where there is none."""
     grid = np.linspace(low, high, 2001)
-    outside = [not truth.good(float(u)) for u in grid]
-    return float(grid[int(np.argmax(outside))]) if any(outside) else None
+    return next((u for u in grid.tolist() if not truth.good(u)), None)
 
 
 def errors(study: Study, judged: Sequence[Judged], found: dict[str, list[float]]) -> None:

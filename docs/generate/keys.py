@@ -7,6 +7,7 @@ import inspect
 import re
 import types
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import annotated_types as at
@@ -113,6 +114,7 @@ class Key(NamedTuple):
     default: str
 
 
+@cache
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
     """The string under each attribute of a model, as one paragraph."""
     owned = [kind.Keys for _, kind in OWNED[model].items()] if model in OWNED else []

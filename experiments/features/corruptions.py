@@ -95,12 +95,12 @@ def table(name: str, n: int, reference_n: int | None) -> list[tuple[str, tuple[f
     def distance(images: Tensor) -> float:
         return frechet_distance(*moments(network(images.flatten(1))), *reference)
 
-    rows = []
+    clean, rows = distance(x), []
     for family, (corrupt, strengths) in CORRUPTIONS.items():
-        rows.append((family, strengths, [distance(x), *(distance(corrupt(x, s, g)) for s in strengths)]))
+        rows.append((family, strengths, [clean, *(distance(corrupt(x, s, g)) for s in strengths)]))
     labels = labels_of(name)[order]
-    kept = [data.raw[order[labels >= k][:n]] for k in (0, *DROPPED)]
-    rows.append(("dropped classes (of 10)", tuple(map(float, DROPPED)), [distance(images) for images in kept]))
+    kept = [data.raw[order[labels >= k][:n]] for k in DROPPED]
+    rows.append(("dropped classes (of 10)", tuple(map(float, DROPPED)), [clean, *map(distance, kept)]))
     return rows
 
 

@@ -190,7 +190,7 @@ say(f"Main effects that a permutation of whole points calls real at 5 %: {', '.j
 regional = analysis.regional_sensitivity(box, n_permutations=199)
 display(regional.round(3))
 _, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-analysis.plot_parameter_importance(box, n_permutations=199, n_bootstrap=20, ax=panels[0])
+analysis.plot_parameter_importance(box, table=importance, ax=panels[0])
 analysis.plot_regional_sensitivity(box, n_permutations=199, ax=panels[1])
 plt.show()
 

@@ -26,8 +26,8 @@ Content = dict[str, Any]
 Network = TypeVar("Network", bound=DDPMpp)
 
 
-def contents(network: DDPMpp) -> Content:
-    """The dictionary that the authors' code saves for a network: names, order, optimizer and average as there."""
+def contents(network: DDPMpp, optimizer: bool = True) -> Content:
+    """The dictionary that the authors' code saves for a network: names, order, optimizer (if asked) and average as there."""
     model: dict[str, Tensor] = {"module.sigmas": torch.logspace(2, -2, 10, dtype=torch.float64)}
     frequencies = set()
     for k, module in enumerate(network.all_modules):
@@ -40,15 +40,21 @@ def contents(network: DDPMpp) -> Content:
         parts = [part for part in module.children() if any(True for _ in part.parameters())]
         for name, part in zip(PARTS[type(module)], parts, strict=False):
             model |= {f"module.all_modules.{k}.{name}.{leaf}": p.detach() for leaf, p in part.named_parameters()}
-    copies = [p.detach().clone() for p in network.parameters()]
-    optimizer = torch.optim.Adam(copies, lr=2e-4)
-    for p in copies:
-        p.grad = torch.ones_like(p)
-    optimizer.step()
-    optimizer.param_groups[0]["lr"] = 2e-4 * np.minimum(7 / 5000, 1.0)  # their warm-up makes it a numpy number
     shadow = [p.detach() * 0.5 for name, p in model.items() if name not in {"module.sigmas", *frequencies}]
     ema = {"decay": 0.9999, "num_updates": 7, "shadow_params": shadow}
-    return {"optimizer": optimizer.state_dict(), "model": model, "ema": ema, "step": 7}
+    own = {"optimizer": _optimizer_state(network)} if optimizer else {}
+    return {**own, "model": model, "ema": ema, "step": 7}
+
+
+def _optimizer_state(network: DDPMpp) -> Content:
+    """Adam's state after one step."""
+    copies = [p.detach().clone() for p in network.parameters()]
+    adam = torch.optim.Adam(copies, lr=2e-4)
+    for p in copies:
+        p.grad = torch.ones_like(p)
+    adam.step()
+    adam.param_groups[0]["lr"] = 2e-4 * np.minimum(7 / 5000, 1.0)  # their warm-up makes it a numpy number
+    return adam.state_dict()
 
 
 def saved(path: Path, content: object) -> Path:

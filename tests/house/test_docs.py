@@ -270,7 +270,7 @@ def test_cheap_commands_run(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> N
     found = {re.sub(r"^.*?python -m |\s*>.*$", "", line) for path in WRITTEN for line in lines(path) if RUN.search(line)}
     chosen = sorted(line for line in found if not ELSEWHERE.search(line))
     assert len(chosen) >= 6
-    for line in [*chosen, "study.run mine.yaml --dry-run"]:
+    for line in [*chosen, "study.run mine.yaml --dry-run --inline"]:
         module, *arguments = line.split()
         module += ".__main__" if module in ("pfgm.data", "study.fields") else ""
         assert import_module(module).main(arguments) == 0, line

@@ -14,6 +14,7 @@ import pytest
 
 from analysis import load_study, plot_summary, summarize, to_optuna
 from analysis.rows.facts import column_of
+from pfgm.flow.checkpoint import load_field
 from pfgm.registry import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,40 +76,46 @@ ALONE = """
 import sys
 import pfgm
 from pfgm.config import NetworkConfig, TrainConfig
+from study.run import main
 
-def told(place):
-    try:
-        return pfgm.load_field(place).network_config.name
-    except ValueError as error:
-        return str(error)
-
-own, plain = sys.argv[1], "plain"
-if len(sys.argv) == 2:
-    import my_data, my_head, my_network, my_objective, my_process
-    trainer = pfgm.Trainer(pfgm.load_data(pfgm.config.DataConfig(name="arc")), NetworkConfig(width=8), TrainConfig(steps=1), 0)
-    list(trainer.run())
-    pfgm.Field.from_trainer(trainer).save(plain)
-print(told(own), told(plain), sep="\\n")
+code = main(["search.yaml", "--no-report"])
+import my_data, my_head, my_network, my_objective, my_process
+trainer = pfgm.Trainer(pfgm.load_data(pfgm.config.DataConfig(name="arc")), NetworkConfig(width=8), TrainConfig(steps=1), 0)
+list(trainer.run())
+pfgm.Field.from_trainer(trainer).save("plain")
+print(pfgm.load_field(sys.argv[1]).network_config.name, pfgm.load_field("plain").network_config.name)
+sys.exit(code)
 """
 
 
-def test_a_field_is_read_where_its_parts_are_imported(measured: tuple[Path, Path]) -> None:
-    """And a field of this package's parts everywhere, though those of others were there when it was trained."""
+@pytest.fixture(scope="module")
+def changed(measured: tuple[Path, Path]) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """(a stored field, what a process says that runs the study with another solver, reads the field and stores another)."""
     folder = measured[0]
     field = next(path for path in (folder / "results" / "fields").iterdir() if (path / "field.json").is_file())
-    assert run(folder, "-c", ALONE, str(field)).stdout.split("\n")[:2] == ["linear", "mlp"]
-    missing, plain = run(folder, "-c", ALONE, str(field), "without").stdout.split("\n")[:2]
-    assert missing == f"{field}: no network 'linear' here; import the module that registers it" and plain == "mlp"
-
-
-def test_rows_of_another_source_are_refused(measured: tuple[Path, Path]) -> None:
-    folder = measured[0]
-    shown = json.loads((folder / "results" / "own-parts" / "plugins.json").read_text(encoding="utf-8"))
-    assert sorted(shown) == sorted(name.removesuffix(".py") for name in FILES if name.endswith(".py"))
     before = (folder / "my_solver.py").read_text(encoding="utf-8")
     (folder / "my_solver.py").write_text(before + "# changed\n", encoding="utf-8")
-    done = run(folder, "-m", "study.run", "search.yaml", "--no-report")
+    done = run(folder, "-c", ALONE, str(field))
     (folder / "my_solver.py").write_text(before, encoding="utf-8")
+    return field, done
+
+
+def test_a_field_is_read_where_its_parts_are_imported(changed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """And a field of this package's parts everywhere, though those of others were there when it was trained."""
+    field, done = changed
+    assert done.stdout.split()[-2:] == ["linear", "mlp"]
+    missing = re.escape(f"{field}: no network 'linear' here; import the module that registers it")
+    with pytest.raises(ValueError, match=f"^{missing}$"):
+        load_field(field)
+    assert load_field(field.parents[2] / "plain").network_config.name == "mlp"
+
+
+def test_rows_of_another_source_are_refused(
+    measured: tuple[Path, Path], changed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    shown = json.loads((measured[0] / "results" / "own-parts" / "plugins.json").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(name.removesuffix(".py") for name in FILES if name.endswith(".py"))
+    done = changed[1]
     assert done.returncode == 2 and re.fullmatch(
         r"search.yaml:2: plugins: results/own-parts was measured with another my_solver, of source \w{8}, now \w{8}: "
         r"restore it, or give a new name\n",

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from analysis import load_study, plot_summary, summarize, to_optuna
@@ -103,9 +104,9 @@ NETWORKS.register("linear", "own_network:CARD")
 PROCESSES.register("flat", "own_process:Flat")
 SOLVERS.register("ralston", "own_solver:RALSTON")
 METRICS.register("spread", "own_metric:SPREAD")
-import sys
 from study.run import main
-sys.exit(main(["search.yaml", "--inline", "--no-report", *sys.argv[1:]]))
+for name in ("search", "key", "solver"):
+    print(name, main([f"{name}.yaml", "--inline", "--no-report"]))
 """
 STUDY = {
     "name": "own",
@@ -118,23 +119,28 @@ STUDY = {
 }
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the study of this folder, its parts registered, in a process of its own."""
-    return subprocess.run([sys.executable, "run.py", *options], cwd=folder, capture_output=True, text=True, timeout=300)
-
-
-def write(folder: Path, **sections: object) -> None:
-    """Write the parts, the study file and the script that registers and runs."""
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder with the parts, and a process that registers them, runs the study, and reads two files with a mistake."""
+    folder = tmp_path_factory.mktemp("parts")
     for name, code in {**PARTS, "run.py": RUN}.items():
         (folder / name).write_text(code.lstrip(), encoding="utf-8")
-    (folder / "search.yaml").write_text(yaml.safe_dump({**STUDY, **sections}), encoding="utf-8")
-
-
-def test_a_study_runs_with_a_part_of_ones_own_of_every_kind(tmp_path: Path) -> None:
-    write(tmp_path)
-    done = run(tmp_path)
+    studies = {
+        "search": STUDY,
+        "key": STUDY | {"name": "key", "train": {"process": "flat", "steps": 20, "batch_size": 32, "sigma": 0.1}},
+        "solver": STUDY | {"name": "solver", "sampler": {"solver": "ralstom", "steps": 4}},
+    }
+    for name, study in studies.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    done = subprocess.run([sys.executable, "run.py"], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    rows = load_study(tmp_path / "results" / "own")
+    return folder, done
+
+
+def test_a_study_runs_with_a_part_of_ones_own_of_every_kind(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = ran
+    assert "search 0\n" in done.stdout, done.stderr
+    rows = load_study(folder / "results" / "own")
     assert rows["status"].eq("complete").all() and sorted(rows["train_top"]) == [4.0, 5.0]
     assert rows["metric_spread"].gt(0).all() and rows["cost_nfe"].eq(9).all(), "two calls a step, and one to denoise"
     assert rows["network_rank"].eq(4).all() and rows["train_process"].eq("flat").all() and rows["data_name"].eq("arc").all()
@@ -144,12 +150,14 @@ def test_a_study_runs_with_a_part_of_ones_own_of_every_kind(tmp_path: Path) -> N
     assert spread.log and spread.higher_is_better and spread.shown and spread.metric == "spread"
     assert plot_summary(rows, "spread").get_xlabel() == "spread of the samples (data units)"
     assert to_optuna(rows, "spread").direction.name == "MAXIMIZE"
-    manifest = pq.read_schema(tmp_path / "results" / "own" / "manifest.parquet")
+    manifest = pq.read_schema(folder / "results" / "own" / "manifest.parquet")
     assert {"train_top", "network_rank"} <= set(manifest.names)
 
 
-def test_keys_of_ones_own_are_checked_like_any_other(tmp_path: Path) -> None:
-    write(tmp_path, train={"process": "flat", "steps": 20, "batch_size": 32, "sigma": 0.1})
-    assert "sigma: belongs to process pfgm, this run uses process flat" in run(tmp_path).stderr.replace("train.", "")
-    write(tmp_path, sampler={"solver": "ralstom", "steps": 4})
-    assert "ralston" in run(tmp_path).stderr
+def test_keys_of_ones_own_are_checked_like_any_other(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = ran
+    assert "key 2\n" in done.stdout and "solver 2\n" in done.stdout
+    of_key, of_solver = ([line for line in done.stderr.splitlines() if line.startswith(f"{n}.yaml")] for n in ("key", "solver"))
+    assert any("sigma: belongs to process pfgm, this run uses process flat" in line for line in of_key)
+    assert any("ralston" in line for line in of_solver)
+    assert not [name for name in ("key", "solver") if (folder / "results" / name).exists()]

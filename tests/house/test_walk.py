@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -21,14 +22,20 @@ SIGMA = 0.0712345
 """No other number of the study is like it."""
 
 
+@cache
+def own_file(name: str) -> str | None:
+    """The address of a file in the repository; None for those of others."""
+    file = Path(name)
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) and ".venv" not in file.parts else None
+
+
 def modules_that_hold(value: float, found: list[str], frame: FrameType, event: str, returned: object) -> None:
     """Note the module of a function that ends with this number, as such or as text, among its variables."""
-    file = Path(frame.f_code.co_filename)
-    if event != "return" or not file.is_relative_to(ROOT) or ".venv" in file.parts:
+    if event != "return" or (file := own_file(frame.f_code.co_filename)) is None:
         return
     seen = (*frame.f_locals.values(), returned)
     if any(x == value if isinstance(x, float) else isinstance(x, str) and str(value) in x for x in seen):
-        found.append(str(file.relative_to(ROOT)))
+        found.append(file)
 
 
 @pytest.mark.usefixtures("one_thread")

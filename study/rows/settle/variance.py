@@ -165,10 +165,10 @@ def compare_fields(base: Values, groups: Sequence[Values], lenders: Sequence[np.
         lenders: log metrics of all training points of the study: they lend their variance.
     """
     by_mean, pooled = mean_differences(base.y, [group.y for group in groups], lenders)
-    shared = _shared(base, groups)
+    differences = [_differences(base, group) for group in groups]
+    shared = _shared(base, [group for group, d in zip(groups, differences, strict=True) if len(d) > 1])
     if shared is None or shared.df < LEAST_DF:
         return Compared(by_mean, pooled, False)
-    differences = [_differences(base, group) for group in groups]
     by_seed = [
         (float(d.mean()), *of_means([(moderate(d, shared), len(d))])) if len(d) else other
         for d, other in zip(differences, by_mean, strict=True)
@@ -184,7 +184,7 @@ def _shared(base: Values, groups: Sequence[Values]) -> Pooled | None:
     It is 2 s² with s² the mean square that is left of y where every value and every seed has its mean: differences to the same
     default are not independent, so their own variances must not be averaged as if they were.
     """
-    sides = [base, *(group for group in groups if len(_differences(base, group)) > 1)]
+    sides = [base, *groups]
     common = functools.reduce(np.intersect1d, [side.seeds for side in sides])
     df = (len(sides) - 1) * (len(common) - 1)
     if df < 1:

@@ -313,14 +313,14 @@ def test_processes_that_start_together_decode_once(folder, cache):
     fill(folder, 200)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    workers = [context.Process(target=count_decodes, args=(str(folder), str(cache), queue)) for _ in range(3)]
+    workers = [context.Process(target=count_decodes, args=(str(folder), str(cache), queue)) for _ in range(2)]
     for worker in workers:
         worker.start()
     found = [queue.get(timeout=600) for _ in workers]
     for worker in workers:
         worker.join()
     assert len({h for h, _ in found}) == 1
-    assert sorted(n for _, n in found) == [0, 0, 200]
+    assert sorted(n for _, n in found) == [0, 200]
 
 
 def zipped(path, folder, **extra: bytes) -> str:

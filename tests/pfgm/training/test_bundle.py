@@ -57,8 +57,8 @@ def distance(a: Trainer, b: Trainer) -> float:
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_fields_of_a_bundle_are_those_trained_alone(dtype: torch.dtype, most: float) -> None:
-    """200 steps: weights and averages to 1e-5 in float32, which is rounding, for it is 1e-10 in float64; losses alike."""
-    data, trains = data_of("digits"), points_of_digits(200)
+    """80 steps: weights and averages to 1e-5 in float32, which is rounding, for it is 1e-10 in float64; losses alike."""
+    data, trains = data_of("digits"), points_of_digits(80)
     bundle = Bundle(data, SMALL, trains, range(4), dtype=dtype)
     list(bundle.run())
     for k, train in enumerate(trains):
@@ -152,17 +152,17 @@ def test_a_bundle_that_was_killed_continues_bit_for_bit(stop: int) -> None:
 
 
 def test_a_field_goes_from_a_bundle_to_a_training_alone_and_back() -> None:
-    """30 steps in a bundle of four, 30 alone, 30 in a bundle of two: 1e-5 of 90 alone."""
-    data, trains = data_of("digits"), points_of_digits(90)
+    """20 steps in a bundle of four, 20 alone, 20 in a bundle of two: 1e-5 of 60 alone."""
+    data, trains = data_of("digits"), points_of_digits(60)
     first = Bundle(data, SMALL, trains, range(4))
-    next(first.run(30))
+    next(first.run(20))
     single = Trainer(data, SMALL, trains[1], 1)
     single.load_state(unpack_tensors(states(first)[1]))
-    next(single.run(30))
+    next(single.run(20))
     last = Bundle(data, SMALL, [trains[3], trains[1]], [3, 1])
     last.load_state(1, unpack_tensors(pack_tensors(single.state())))
     list(last.run())
-    assert [field.step for field in last.fields] == [90, 90]
+    assert [field.step for field in last.fields] == [60, 60]
     assert distance(alone(data, SMALL, trains[1], 1), last.fields[1]) <= 1e-5
     assert distance(alone(data, SMALL, trains[3], 3), last.fields[0]) <= 1e-5
 

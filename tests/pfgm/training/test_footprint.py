@@ -158,7 +158,7 @@ def test_cuda_keeps_norms_in_float32() -> None:
 
 def test_the_parts_of_a_footprint() -> None:
     """DDPM++ on CIFAR-10: five times its weights, activations in proportion to the batch."""
-    network = NetworkConfig(name="ddpmpp", width=64, depth=2)
+    network = NetworkConfig(name="ddpmpp", width=64, depth=1)
 
     def of(batch: int = 128, rows: int = 100, double: int = 0) -> int:
         return footprint(network, (3, 32, 32), 50_000, TrainConfig(batch_size=batch), rows, double).total

@@ -73,7 +73,7 @@ def solve(device: str) -> Work:
         return trainer.process.mean_source(trainer.network, x, t)
 
     def work(n: int) -> tuple[list[Tensor], int]:
-        out = integrate(source, 5 * normal(n, 2).to(device), T=5.0, t_min=0.1, solver="bosh3", rtol=0.1, denoise=True)
+        out = integrate(source, 5 * normal(n, 2).to(device), T=5.0, t_min=1.0, solver="bosh3", rtol=0.1, denoise=True)
         assert out.status == "complete"
         return [out.x], out.nfe
 

@@ -136,8 +136,8 @@ def test_what_does_not_go_with_a_given_field(trained: tuple[Folder, Path], secti
 
 def test_a_checkpoint_of_the_authors(folder: Folder) -> None:
     """RGB images that are not centred; with centring on it is refused, and nothing is written."""
-    saved(folder.path / "checkpoint_7.pth", contents(random_network((3, 32, 32))))
-    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    saved(folder.path / "checkpoint_7.pth", contents(random_network((3, 16, 16))))
+    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
     np.savez(folder.path / "images.npz", images)
     data = {"name": "npz", "path": str(folder.path / "images.npz"), "center": False}
     sections = given(
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_the_authors(folder: Folder) -> None:
     assert {row["metric_features"] for row in rows} == {"random"}
     (name,) = folder.fields()
     assert load_field(folder.path / "results/fields" / name).process.info.center is False
-    assert folder.run("--dry-run")[0].count("estimated cost") == 1
+    assert folder.run("--dry-run", "--inline")[0].count("estimated cost") == 1
 
 
 def test_checkpoints_of_edm_and_pfgmpp(folder: Folder) -> None:
