@@ -21,9 +21,10 @@ def pytest_configure() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-LONGEST = ("run", "faults", "many_rows", "segments", "storage", "report", "notebook", "cluster", "cluster_files", "exact",
-           "features", "tries", "terminal", "docs_browser", "docs", "report_browser", "stop", "parts", "legends",
-           "report_several")  # fmt: skip
+LONGEST = ("report", "cluster", "run", "bundled", "faults", "cluster_files", "docs_browser", "storage", "exact", "notebook",
+           "segments", "settled_study", "features", "terminal", "many_rows", "extending", "docs", "report_browser", "presets",
+           "tries", "unused", "trackers", "latents", "legends", "stop", "house", "interchange", "report_several", "footprint",
+           "interval")  # fmt: skip
 """Files that take longest, those first: handed out whole in this order, all test processes end together."""
 
 
