@@ -23,7 +23,7 @@ demo-small: $(STAMP)
 	  --set evaluate.samples=300 --set seeds.train=1 --set evaluate.solver_error_samples=32
 
 test: $(STAMP) test-tools
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=15
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 
 # Before a commit: lint, types, and the tests that take a minute together.
 check: $(STAMP) lint type
