@@ -18,9 +18,10 @@ from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES, SOLVERS
 from pfgm.sampling.disturbances import check_exempt
+from study.config.group import NETWORK_SEARCH, network_part
 from study.config.sections import SETTLE_KEYS
 from study.config.space import Distribution, Value
-from study.config.study import NETWORK_SEARCH, StudyConfig, explain, moved, network_part
+from study.config.study import StudyConfig, explain
 from study.config.yaml_source import Source
 from study.plan.axes import number_of
 from study.plan.designs.design import design_of, owners
@@ -114,7 +115,7 @@ def _check_at_steps(source: Source, config: StudyConfig) -> None:
 def _check_exempt(source: Source, config: StudyConfig) -> None:
     """Refuse exempt names that are no weights of the network in one of its searched sizes."""
     sizes = {key: d for key, d in config.search_train.items() if key in NETWORK_SEARCH}
-    moves = [moved(config, "train", key, value) for key, d in sizes.items() for value in d.ends]
+    moves = [config.train_group.moved(key, value) for key, d in sizes.items() for value in d.ends]
     for point in (config.default("train"), *moves):
         network = config.network_at(point)
         assert network is not None  # exact fields have no weights to disturb
@@ -239,7 +240,7 @@ def _check_values(source: Source, config: StudyConfig, group: str) -> None:
         values = distribution.ends if distribution.kind == "choice" else [*distribution.ends, distribution.value(0.37)]
         for value in values:
             try:
-                _resolve(config, group, moved(config, group, key, value))
+                _resolve(config, group, config.group(group).moved(key, value))
             except ValueError as error:
                 named, text = explain(error, {key: value})
                 if "integer" in text and not distribution.integer:

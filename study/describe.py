@@ -10,7 +10,8 @@ import psutil
 from pfgm.metrics.features.networks import default_features
 from pfgm.metrics.frechet import frechet_bytes
 from pfgm.networks.build import describe_network
-from study.config.study import NETWORK_SEARCH, StudyConfig, used_origins
+from study.config.group import NETWORK_SEARCH
+from study.config.study import StudyConfig, used_origins
 from study.fields.store import FieldStore
 from study.host import machine
 from study.host.sharing import USABLE, memory_needed, searched_values, work_needed

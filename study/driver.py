@@ -31,7 +31,7 @@ from study.host.gathering import gathering
 from study.host.lease import DriverLease, LeaseLost, StudyHeld
 from study.host.machine import gpu_count, usable_cpus
 from study.host.progress import Progress
-from study.host.slots import slots, warn_without_gpu
+from study.host.slots import only_on_gpus, slots, warn_without_gpu
 from study.host.stop import Stop
 from study.inline import run_inline
 from study.load import load_source
@@ -60,6 +60,8 @@ def start(source: Source, options: Options) -> int:
     try:
         check_against_existing(source, config)
         work = Worklist(config, trials)
+        if work.rows_left and options.address is None and (key := only_on_gpus(config, gpu_count())):
+            raise source.error(key, "tf32 is arithmetic of NVIDIA's GPUs, and no trial gets one here; use bf16, or remove it")
         if options.dry_run:
             return stoppable_dry_run(config, work, options.pilot)
         if work.rows_left == 0 and not options.retry_failed and is_written(work, options.no_report):

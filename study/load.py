@@ -18,6 +18,7 @@ from pfgm.kinds import Model, whole
 from pfgm.mistakes import Mistake
 from pfgm.registry import PROCESSES
 from study.checks import check_study
+from study.config.group import activate, active_keys
 from study.config.keys import is_whole, refuse_unknown, searchable
 from study.config.plugins import declared_plugins, folder_of, known_origins, load_plugins
 from study.config.sections import (
@@ -32,7 +33,7 @@ from study.config.sections import (
 from study.config.solver import continued, with_solver
 from study.config.source import FieldConfig
 from study.config.space import Distribution, SpaceError, parse
-from study.config.study import StudyConfig, activate, active_train, explain, moved, quoted
+from study.config.study import StudyConfig, explain, quoted
 from study.config.yaml_source import ConfigError, Source, read_source
 from study.fields.given import read_given
 from study.measure.trackers.names import declared_trackers
@@ -40,7 +41,7 @@ from study.plan.designs.design import grows
 from study.plan.trial import Trial
 from study.rows.storage import Place
 
-__all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "moved", "read_study"]
+__all__ = ["ConfigError", "StudyConfig", "activate", "load_study_config", "read_study"]
 
 EXCLUSIVE = (("train", "M", "height_ratio"), ("sampler", "T", "T_ratio"))
 SECTIONS = (
@@ -223,7 +224,7 @@ def _train_variants(source: Source, searched: Mapping[str, Distribution]) -> lis
     choices = [[(key, value) for value in d.choices] for key, d in found.items()]
     points = [dict(pairs) for pairs in itertools.product(*choices)]
     points = [point for point in points if point.get("process", "pfgm") in PROCESSES]  # others are refused where they stand
-    variants = [active_train({**section, **point}, searched, {}) for point in points]
+    variants = [active_keys({**section, **point}, searched, {}) for point in points]
     for key in section:
         if not any(key in variant for variant in variants):
             told = " or ".join(str(v) for d in found.values() for v in d.choices)

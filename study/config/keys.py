@@ -8,7 +8,7 @@ from typing import get_args
 
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.kinds import Model
-from study.config.study import NETWORK_SEARCH
+from study.config.group import NETWORK_SEARCH
 from study.config.yaml_source import Source
 
 FIXED: dict[str, type[Model]] = {"network": NetworkConfig, "train": TrainConfig, "sampler": SamplerConfig}

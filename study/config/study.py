@@ -9,17 +9,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
 
-from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig, foreign_train_keys
+from pfgm.config import DataConfig, NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import DataInfo
-from pfgm.kinds import ALL
 from pfgm.mistakes import Mistake, raised
 from pfgm.networks.build import check_network
 from pfgm.process.resolve import resolve_train
 from pfgm.registry import KINDS
+from study.config.group import NETWORK_SEARCH, Group, network_part
 from study.config.plugins import Origin
 from study.config.sections import (
     AnalysisConfig,
@@ -30,19 +31,10 @@ from study.config.sections import (
     ResourcesConfig,
     SeedsConfig,
 )
-from study.config.solver import SEARCHED_DEFAULT
 from study.config.source import FieldConfig, FieldSource
-from study.config.space import Distribution, Value, same
+from study.config.space import Distribution, Value
 from study.config.yaml_source import to_yaml
 from study.rows.storage import Place
-
-IMPLIED_DEFAULTS: dict[str, Value] = {
-    "height_ratio": 1.0, "T_ratio": 1.0, "solver": SEARCHED_DEFAULT, "label": ALL, "guidance": 1.0,
-}  # fmt: skip
-"""Defaults of searched parameters that have none of their own: the rule itself, the solver of the first studies, every class as
-it is."""
-NETWORK_SEARCH = frozenset({"width", "depth"})
-"""Keys of ``network`` that may be searched, among those of ``train``: a weaker network is another training point."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +88,34 @@ class StudyConfig:
         truncated = "max_radius_ratio" in self.search_sampler or self.sampler.get("max_radius_ratio") is not None
         return [name for name in ("likelihood", "prior_error") if truncated and name in self.evaluate.metrics]
 
+    @cached_property
+    def train_group(self) -> Group[TrainConfig]:
+        """The keys of ``train``; the network's size may be searched among them."""
+        sizes = {key: getattr(self.network, key) for key in NETWORK_SEARCH}
+        return Group("train", self.train, self.search_train, TrainConfig, sizes)
+
+    @cached_property
+    def sampler_group(self) -> Group[SamplerConfig]:
+        """The keys of ``sampler``."""
+        return Group("sampler", self.sampler, self.search_sampler, SamplerConfig, {})
+
+    def group(self, name: str) -> Group[TrainConfig] | Group[SamplerConfig]:
+        """Return the keys of ``train`` or ``sampler``."""
+        return self.train_group if name == "train" else self.sampler_group
+
     def searched(self, group: str) -> Mapping[str, Distribution]:
         """Return the searched parameters of ``train`` or ``sampler``."""
-        return self.search_train if group == "train" else self.search_sampler
+        return self.group(group).searched
+
+    def default(self, group: str) -> dict[str, Value]:
+        """Return the default point of ``train`` or ``sampler``."""
+        return self.group(group).default()
 
     def training(self, point: Mapping[str, Value]) -> TrainConfig:
         """The declared training configuration of a point: fixed keys, the point's own, inactive searched ones absent."""
         if self.field_source.train is not None:
             return self.field_source.train
-        own = {key: value for key, value in point.items() if key not in NETWORK_SEARCH}
-        return TrainConfig.model_validate(active_train(_merge(self.train, self.search_train, own), self.search_train, own))
+        return self.train_group.make(point)
 
     def network_at(self, point: Mapping[str, Value]) -> NetworkConfig | None:
         """The network of a training point; None where the field is known exactly."""
@@ -131,31 +141,7 @@ class StudyConfig:
 
     def sampling(self, point: Mapping[str, Value]) -> SamplerConfig:
         """The declared sampler configuration of a point."""
-        return SamplerConfig.model_validate(_merge(self.sampler, self.search_sampler, point))
-
-    def default(self, group: str) -> dict[str, Value]:
-        """The default point of ``train`` or ``sampler``: the declared value of every searched parameter active there."""
-        searched = self.searched(group)
-        return activate(searched, {key: self.default_value(group, key) for key in searched})
-
-    def default_value(self, group: str, key: str) -> Value:
-        """Declared default of one searched parameter: fixed value, else the model's own."""
-        if group == "train" and key in NETWORK_SEARCH:
-            size: Value = getattr(self.network, key)
-            return size
-        declared, model = (self.train, TrainConfig) if group == "train" else (self.sampler, SamplerConfig)
-        if declared.get(key) is not None:
-            value: Value = declared[key]
-            return value
-        if key in IMPLIED_DEFAULTS:
-            return IMPLIED_DEFAULTS[key]
-        searched = self.searched(group)
-        when = searched[key].when
-        parent = {} if when is None else {when[0]: when[1][0]}
-        base = {**{k: v for k, v in declared.items() if k not in searched}, **parent}
-        base = active_train(base, searched, parent) if group == "train" else base
-        filled: Value = getattr(model.model_validate(base), key)
-        return filled
+        return self.sampler_group.make(point)
 
     def dump(self) -> dict[str, Any]:
         """The complete study file as plain values; `load_study_config` reads it back to an equal study."""
@@ -168,7 +154,7 @@ class StudyConfig:
             "retries": self.retries,
             "data": self.data.model_dump(),
             **self._dump_training(),
-            "sampler": self._complete("sampler"),
+            "sampler": self.sampler_group.complete(),
             "evaluate": {**self.evaluate.model_dump(), "metrics": list(self.evaluate.metrics)},
             "perturb": self.perturb.model_dump(mode="json"),
             "design": self.design.model_dump(),
@@ -185,16 +171,7 @@ class StudyConfig:
         if self.field is not None:
             return {"field": self.field.model_dump(), "search": {}}
         search = {"train": {key: d.dump() for key, d in self.search_train.items()}}
-        return {"network": self.network.stored("json"), "train": self._complete("train"), "search": search}
-
-    def _complete(self, group: str) -> dict[str, Any]:
-        """Declared keys with every default filled in, unless the search decides which keys there are."""
-        declared = dict(self.train if group == "train" else self.sampler)
-        searched = self.searched(group)
-        if any(key in searched for key in ("process", "objective", "solver")):
-            return declared
-        model = self.training(self.default(group)) if group == "train" else self.sampling(self.default(group))
-        return {**{key: value for key, value in model.model_dump().items() if value is not None}, **declared}
+        return {"network": self.network.stored("json"), "train": self.train_group.complete(), "search": search}
 
     def to_yaml(self) -> str:
         """The text of `dump`."""
@@ -209,54 +186,6 @@ def used_origins(config: StudyConfig) -> list[Origin]:
         named |= {value} if isinstance(value, str) else set()
     homes = {home for kind in KINDS.values() for name in kind if name in named and (home := kind.home(name))}
     return [config.origins[home] for home in sorted(homes & config.origins.keys())]
-
-
-def _merge(fixed: Mapping[str, Any], searched: Mapping[str, Distribution], point: Mapping[str, Value]) -> dict[str, Any]:
-    return {**{key: value for key, value in fixed.items() if key not in searched}, **point}
-
-
-def network_part(point: Mapping[str, Value]) -> dict[str, Value]:
-    """The keys of a training point that belong to the network."""
-    return {key: value for key, value in point.items() if key in NETWORK_SEARCH}
-
-
-def active_train(values: Mapping[str, Any], searched: Mapping[str, Distribution], point: Mapping[str, Value]) -> dict[str, Any]:
-    """``values`` without the fixed keys of other processes and objectives, where process or objective are searched.
-
-    Args:
-        values: keys of ``train`` at a point, process and objective among them.
-        point: the keys that the point itself gives, which stay.
-    """
-    if not {"process", "objective"} & searched.keys():
-        return dict(values)
-    foreign = foreign_train_keys(values.get("process", TrainConfig.model_fields["process"].default), values.get("objective"))
-    return {key: value for key, value in values.items() if key in point or key not in foreign}
-
-
-def activate(searched: Mapping[str, Distribution], values: Mapping[str, Value]) -> dict[str, Value]:
-    """The part of ``values`` whose conditions hold, parents before children."""
-    active: dict[str, Value] = {}
-    waiting = dict(values)
-    while waiting:
-        ready = [k for k in waiting if (when := searched[k].when) is None or when[0] not in waiting]
-        for key in ready:
-            when, value = searched[key].when, waiting.pop(key)
-            if when is None or (when[0] in active and any(same(active[when[0]], v) for v in when[1])):
-                active[key] = value
-    return {key: active[key] for key in sorted(active)}
-
-
-def moved(config: StudyConfig, group: str, key: str, value: Value) -> dict[str, Value]:
-    """The default point of a group with ``key`` at ``value``; its parents are set so that it is active."""
-    searched = config.searched(group)
-    values = {k: config.default_value(group, k) for k in searched} | {key: value}
-    child = key
-    while (when := searched[child].when) is not None:
-        parent, allowed = when
-        if not any(same(values[parent], v) for v in allowed):
-            values[parent] = allowed[0]
-        child = parent
-    return activate(searched, values)
 
 
 def explain(error: ValueError, declared: Mapping[str, object]) -> tuple[str, str]:

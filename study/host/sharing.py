@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pfgm.training.footprint import Footprint, at_most, footprint
+from study.config.group import NETWORK_SEARCH
 from study.config.space import Value
-from study.config.study import NETWORK_SEARCH, StudyConfig
+from study.config.study import StudyConfig
 from study.host import machine
 
 USABLE = 0.9

@@ -38,6 +38,16 @@ def warn_without_gpu(config: StudyConfig, found: float) -> None:
         logger.warning("resources.gpus: %s declared, no CUDA device found; using the CPU", config.resources.gpus)
 
 
+def only_on_gpus(config: StudyConfig, found: float) -> tuple[str, ...] | None:
+    """Return the key of the study file that asks for an arithmetic of GPUs, where no trial gets one; else None."""
+    if found > 0 and config.resources.gpus != 0:
+        return None
+    if config.sampler.get("precision") == "tf32":
+        return "sampler", "precision"
+    searched = config.search_sampler.get("precision")
+    return ("search", "sampler", "precision") if searched is not None and "tf32" in (searched.choices or ()) else None
+
+
 def trials_per_gpu(config: StudyConfig, cpus: int, gpus: float, fields: int = 1) -> int:
     """Trials of so many fields that share a GPU where there are so many CPUs and GPUs, for ``resources.gpus: auto``."""
     memory = machine.gpu_memory()

@@ -11,7 +11,7 @@ from pfgm.process.base import HEIGHT_MARGIN, T_EXTREME
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
 from pfgm.registry import PROCESSES
-from study.config.study import StudyConfig, moved
+from study.config.study import StudyConfig
 from study.plan.points import PlanError, Point, resolved_at, sampling_at
 
 
@@ -61,7 +61,7 @@ def _sampler_ends(config: StudyConfig, corners: bool) -> list[SamplerConfig]:
         made += [{**made[0], **dict(zip(active, corner, strict=True))} for corner in itertools.product(*active.values())]
     if "max_radius_ratio" in config.search_sampler:
         ends["max_radius_ratio"] = config.search_sampler["max_radius_ratio"].ends
-    made += [moved(config, "sampler", key, value) for key, values in ends.items() for value in values]
+    made += [config.sampler_group.moved(key, value) for key, values in ends.items() for value in values]
     return [sampling_at(config, p) for p in made]
 
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 from pfgm.config import SamplerConfig, TrainConfig
 from pfgm.mistakes import Mistake
+from study.config.group import network_part
 from study.config.space import Value
-from study.config.study import StudyConfig, network_part, reason
+from study.config.study import StudyConfig, reason
 from study.config.yaml_source import ConfigError
 from study.plan.designs.design import design_of
 from study.plan.identity import digest

@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from study.config.group import activate, network_part
 from study.config.space import Distribution, Value
-from study.config.study import StudyConfig, activate, network_part
+from study.config.study import StudyConfig
 from study.plan.designs.design import design_of
 from study.plan.identity import point_id, sampler_id
 from study.plan.points import Point

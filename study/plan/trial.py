@@ -14,8 +14,9 @@ from pfgm.config import NetworkConfig, TrainConfig
 from pfgm.process.base import Process
 from pfgm.process.make import make_process
 from pfgm.process.resolve import resolve_sampler
+from study.config.group import network_part
 from study.config.plugins import load_shipped
-from study.config.study import StudyConfig, network_part, reason
+from study.config.study import StudyConfig, reason
 from study.plan.cell import Cell, Disturbance, SamplerPoint
 from study.plan.identity import digest, evaluation, point_id, reading, sampler_id, solved_by, train_id, trained_by
 from study.plan.points import Declared, PlanError, Point, shown

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from study.config.study import StudyConfig, activate
+from study.config.group import activate
+from study.config.study import StudyConfig
 from study.plan.designs.design import SAMPLER_POINTS, TRIALS, Design
 from study.plan.identity import digest
 from study.plan.points import Declared

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from study.config.space import Value
-from study.config.study import StudyConfig, moved
+from study.config.study import StudyConfig
 from study.plan.axes import SearchedAxis
 from study.plan.identity import sampler_id
 from study.plan.points import Declared, Point
@@ -127,7 +127,7 @@ class Bench:
             return "default", self.config.default(group)
         axis = self.axes[spot[0]]
         role = Role.arm(axis.key)
-        point: Point = moved(self.config, group, axis.key, axis.value(spot[1]))
+        point: Point = self.config.group(group).moved(axis.key, axis.value(spot[1]))
         return role if spot[1] in axis.rule.first else role.joined(Role(EDGE)), point
 
     def _seed(self, index: int, number: int) -> int:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from study.config.study import StudyConfig, activate
+from study.config.group import activate
+from study.config.study import StudyConfig
 from study.plan.designs.design import Design
 from study.plan.points import Declared, PlanError
 from study.plan.reach import level_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from study.config.study import StudyConfig, moved
+from study.config.study import StudyConfig
 from study.plan.designs.design import Design
 from study.plan.points import Declared
 from study.plan.reach import level_lines
@@ -24,7 +24,7 @@ class OneAtATime(Design):
     def points(self, config: StudyConfig, group: str) -> list[Declared]:
         """Return the arms, one parameter after another."""
         return [
-            (Role.arm(key), moved(config, group, key, value))
+            (Role.arm(key), config.group(group).moved(key, value))
             for key, distribution in config.searched(group).items()
             for value in distribution.grid()
         ]

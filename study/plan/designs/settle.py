@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pfgm.metrics.columns import all_columns
-from study.config.study import StudyConfig, moved
+from study.config.study import StudyConfig
 from study.plan.axes import SearchedAxis, searched_axes
 from study.plan.designs.design import GrowingDesign, Proposals
 from study.plan.designs.fields import Bench
@@ -42,7 +42,7 @@ class Settle(GrowingDesign):
     def points(self, config: StudyConfig, group: str) -> list[Declared]:
         """Return the points of round 0, so that the plan checks what they imply."""
         return [
-            (Role.arm(axis.key), moved(config, group, axis.key, axis.value(value)))
+            (Role.arm(axis.key), config.group(group).moved(axis.key, axis.value(value)))
             for axis in searched_axes(config)
             if axis.group == group
             for value in axis.rule.first

@@ -17,9 +17,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pfgm.metrics.columns import all_columns
+from study.config.group import activate
 from study.config.sections import optimizable
 from study.config.space import Distribution, Value
-from study.config.study import StudyConfig, activate
+from study.config.study import StudyConfig
 from study.plan.designs.design import TRIALS, GrowingDesign, Proposals
 from study.plan.identity import digest
 from study.plan.points import PlanError, Point, read_point

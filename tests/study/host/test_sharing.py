@@ -19,7 +19,7 @@ from study.cost.bundles import Capacity, fits
 from study.describe import plan_lines
 from study.host import machine
 from study.host.sharing import MAX_A_GPU, USABLE, memory_needed
-from study.host.slots import gpus_per_trial, slots, trials_per_gpu
+from study.host.slots import gpus_per_trial, only_on_gpus, slots, trials_per_gpu
 from study.plan.make import make_plan
 from study.plan.worklist import Worklist
 
@@ -131,6 +131,26 @@ def test_the_plan_says_how_many(folder: Folder, gpus: Any, memory: float, resour
     assert line == f"  memory          {memory_needed(config) / 1e9:.1f} GB a trial: {expected}"
     gpus(memory)
     assert len(plan_lines(folder.load(**DIGITS, resources={"gpus": 0}))) == 1
+
+
+HEUN: dict[str, Any] = {"solver": "heun2", "steps": 4}
+SEARCHED: dict[str, Any] = {"sampler": {"precision": {"choice": ["tf32", "bf16"]}}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"sampler": HEUN | {"precision": "tf32"}}, "sampler.precision"),
+        ({"sampler": HEUN | {"precision": "bf16"}, "search": SEARCHED}, "search.sampler.precision"),
+    ],
+)
+def test_an_arithmetic_of_gpus_is_refused_before_a_training(folder: Folder, sections: dict[str, Any], key: str) -> None:
+    config = folder.load(**sections)
+    assert only_on_gpus(config, 0) == tuple(key.split(".")) and only_on_gpus(config, 1) is None
+    folder.write(**sections, resources={"gpus": 0})
+    err = folder.run("--inline", expect=2)[1]
+    assert f"{key}: tf32 is arithmetic of NVIDIA's GPUs, and no trial gets one here; use bf16, or remove it" in err
+    assert not (folder.path / "results").exists()
 
 
 PLANS = """
