@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Modules are compiled once, not by each of the hundreds of processes that tests and trials start.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo demo-small check test test-tools docs faults lint type bench notebooks setup clean
 .DELETE_ON_ERROR:
 
