@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis.report.sections import equivalence, short, verdict
+from analysis.report.sections.answers import equivalence, short, verdict
 from analysis.report.write import load, output_of, studies_of, write_one, write_several
 from analysis.robustness.interval import ToleranceInterval
 from analysis.rows.meta import AnalysisError

@@ -18,7 +18,8 @@ from analysis.report.blocks import Block, Items, Links, Section, TableBlock, Tex
 from analysis.report.build import build_sections
 from analysis.report.figure import Draw, figure
 from analysis.report.overlay import overlay_curves, overlay_values, plot_overlay, plot_values, shared_parameters
-from analysis.report.sections import design, short, verdict
+from analysis.report.sections.answers import short, verdict
+from analysis.report.sections.record import design
 from analysis.report.study import Study
 from analysis.rows.meta import AnalysisError, design_of, find_axis, study_of, tolerance_of
 from analysis.rows.metrics import default_metric

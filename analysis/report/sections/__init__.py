@@ -1,1 +1,1 @@
-"""One section of the report a file."""
+"""One section of the report a file: answers, what was measured, the record."""

@@ -20,8 +20,8 @@ from helpers.undrawn import draw_nothing
 
 from analysis import load_study, write_report
 from analysis.report.__main__ import main
-from analysis.report.sections.design import cost
-from analysis.report.sections.runnable import run_yaml
+from analysis.report.sections.record.design import cost
+from analysis.report.sections.record.runnable import run_yaml
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
 from study.load import load_study_config
@@ -189,7 +189,7 @@ def test_the_tolerance_asked_for_is_that_of_every_section(tmp_path: Path, monkey
     folder = write_study(tmp_path / "study", TINY.changed(train_axes=(), samples=False))
     disturb(folder)
     seen = []
-    drawn = "analysis.report.sections.degradation.plot_perturbation_robustness"
+    drawn = "analysis.report.sections.measured.degradation.plot_perturbation_robustness"
     monkeypatch.setattr(drawn, lambda rows, *_, **__: seen.append(rows))
     write_report(folder, tolerance=0.25)
     assert {rows.attrs["study"]["analysis"]["tolerance"] for rows in seen} == {0.25}
@@ -231,7 +231,7 @@ def test_the_likelihood_is_in_the_report(tmp_path: Path, undrawn: Path, bits: bo
 def test_a_page_shows_some_rows_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = TINY.changed(status=lambda row: "diverged" if row["cell_id"] == "c002-1-04-0" else "complete", samples=False)
     folder = write_study(tmp_path / "study", truth)
-    monkeypatch.setattr("analysis.report.sections.table.PAGE_ROWS", 12)
+    monkeypatch.setattr("analysis.report.sections.record.table.PAGE_ROWS", 12)
     page = Path(write_report(folder))
     text = page.read_text()
     assert "12 of 30 cells, so that the page stays quick" in text and "Every column of every row is in tables/rows.csv" in text

@@ -26,8 +26,9 @@ from analysis import (
     tolerance_interval,
     validate,
 )
-from analysis.report.sections import length, runs
-from analysis.report.sections.length import verdict_by_length
+from analysis.report.sections.answers import length
+from analysis.report.sections.answers.length import verdict_by_length
+from analysis.report.sections.record import runs
 from analysis.report.write import load, studies_of
 from analysis.testing.studies import synthetic_frame, write_study
 from analysis.testing.truth import Truth

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis import improvements, load_study, tolerance_interval
-from analysis.report.sections.short import verdict_sentences
+from analysis.report.sections.answers.short import verdict_sentences
 from analysis.robustness.gains import improvement_sentences
 from analysis.testing.studies import synthetic_frame, write_study
 from analysis.testing.truth import Truth

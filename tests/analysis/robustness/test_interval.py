@@ -11,8 +11,8 @@ import pytest
 
 from analysis import load_study, robustness_curve, summarize, tolerance_interval, tolerance_volume
 from analysis.power import power_table, sentences
-from analysis.report.sections import short
-from analysis.report.sections.short import verdict_sentences
+from analysis.report.sections.answers import short
+from analysis.report.sections.answers.short import verdict_sentences
 from analysis.report.study import Study
 from analysis.rows.meta import study_of
 from analysis.statistics.variance import FEW_DF, few

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis import interaction, load_study, plot_interaction
-from analysis.report.sections.interaction import MAX_PAIRS
-from analysis.report.sections.interaction import section as interaction_section
+from analysis.report.sections.measured.interaction import MAX_PAIRS
+from analysis.report.sections.measured.interaction import section as interaction_section
 from analysis.report.study import Study
 from analysis.rows.units import field_key
 from analysis.testing.studies import write_study
@@ -73,5 +73,5 @@ def test_many_pairs_are_drawn_small_and_too_many_are_left_out(frame: pd.DataFram
     monkeypatch.setattr("analysis.plots.pairs._mark_size", lambda n: (4.0, 0.3))
     assert plot_interaction(frame, "sigma", "T_ratio").collections[0].get_sizes()[0] < few == 90
     assert MAX_PAIRS == 5000
-    monkeypatch.setattr("analysis.report.sections.interaction.MAX_PAIRS", 3)
+    monkeypatch.setattr("analysis.report.sections.measured.interaction.MAX_PAIRS", 3)
     assert "Not drawn" in interaction_section(Study("synthetic", frame, [])).blocks[0].text

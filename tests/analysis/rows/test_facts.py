@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import analysis
-from analysis.report.sections.table import section
+from analysis.report.sections.record.table import section
 from analysis.report.study import Study
 from analysis.rows.facts import column_of, measured_columns
 from analysis.rows.meta import AnalysisError, Shared

@@ -11,7 +11,7 @@ from helpers.folder import Folder, same_rows
 from scipy import stats
 
 from analysis import load_study, write_report
-from analysis.report.sections.runnable import run_yaml
+from analysis.report.sections.record.runnable import run_yaml
 from pfgm.config import NetworkConfig, SamplerConfig, TrainConfig
 from pfgm.data.dataset import load_data
 from pfgm.field.analytic import PointCharges

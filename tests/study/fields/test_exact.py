@@ -17,7 +17,7 @@ from helpers.folder import Folder, same_rows
 from torch import Tensor
 
 from analysis import load_study, plot_theory_curves, summarize, theory_curves, write_report
-from analysis.report.sections.runnable import run_yaml
+from analysis.report.sections.record.runnable import run_yaml
 from analysis.theory.laws import data_moments, prior_error
 from pfgm.config import DataConfig
 from pfgm.data.dataset import Dataset, load_data

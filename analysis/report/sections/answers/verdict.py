@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from analysis.report.blocks import Block, Items, Section, TableBlock, Text
-from analysis.report.sections.importance import in_words, why_none
+from analysis.report.sections.measured.importance import in_words, why_none
 from analysis.report.study import Study
 from analysis.robustness.gains import improvements
 from analysis.robustness.interval import ToleranceInterval

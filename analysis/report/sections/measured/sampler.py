@@ -9,7 +9,7 @@ from analysis.plots.front import plot_quality_cost, plot_solver_tolerance
 from analysis.plots.theory import plot_outlier_map
 from analysis.report.ask import left_out
 from analysis.report.blocks import Block, Section, Text
-from analysis.report.sections.parameters import parameter_panels
+from analysis.report.sections.measured.parameters import parameter_panels
 from analysis.report.study import Study
 from analysis.rows.meta import find_axis, searched_axes
 from analysis.rows.metrics import measured

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.report.blocks import Section, Text
-from analysis.report.sections.parameters import overview_panel
+from analysis.report.sections.measured.parameters import overview_panel
 from analysis.report.study import Study
 from analysis.robustness.gains import improvement_sentences, improvements
 from analysis.robustness.interval import ToleranceInterval

@@ -1,0 +1,1 @@
+"""Sections that answer the question of a study; they may import those of `measured`."""

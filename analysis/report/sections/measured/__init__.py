@@ -1,0 +1,1 @@
+"""Sections that show what was measured, along each parameter."""
