@@ -125,15 +125,15 @@ class _Counter(TorchFunctionMode):
     ) -> Any:
         if (product := _PRODUCTS.get(func)) is None:
             out = func(*args, **(kwargs or {}))
-            self.look(args, out)
+            self.look(func, args, out)
             return out
         out, terms = product(*args, **(kwargs or {}))
         self.operations += 2 * terms
-        self.look(args, out)
+        self.look(func, args, out)
         return out
 
-    def look(self, given: tuple[Any, ...], out: Any) -> None:
-        """Called with what a function was given and what it returned."""
+    def look(self, func: Callable[..., Any], given: tuple[Any, ...], out: Any) -> None:
+        """Called with a function, what it was given and what it returned."""
 
 
 class _Held(_Counter):
@@ -143,7 +143,7 @@ class _Held(_Counter):
         super().__init__()
         self.storages = Storages()
 
-    def look(self, given: tuple[Any, ...], out: Any) -> None:
+    def look(self, func: Callable[..., Any], given: tuple[Any, ...], out: Any) -> None:
         """Know both; what was given first, for a function may return it."""
         self.storages.know(given, made=False)
         self.storages.know((out,), made=True)
@@ -154,21 +154,12 @@ class _Returned(_Counter):
 
     bytes = 0
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        before = self.operations
-        out = super().__torch_function__(func, types, args, kwargs)
-        self.bytes += self.operations - before if func is F.scaled_dot_product_attention else 0
-        return out
-
-    def look(self, given: tuple[Any, ...], out: Any) -> None:
+    def look(self, func: Callable[..., Any], given: tuple[Any, ...], out: Any) -> None:
         """Views count again."""
         self.bytes += 2 * sum(storage.nbytes() for storage in _storages((out,)))
+        if func is F.scaled_dot_product_attention:
+            q, k, *_ = given
+            self.bytes += 2 * (q.numel() + out.numel()) * k.shape[-2]
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, int]:
