@@ -44,12 +44,13 @@ def draw_curve(ax: Axes, drawn: pd.DataFrame, axis: Axis) -> None:
     for clean, face in ((True, colour), (False, "white")):
         part = drawn.loc[(drawn["n_failed"] + drawn["n_diverged"]).eq(0) == clean]
         ax.plot(part["x"], part["mean"], "o", color=colour, markerfacecolor=face, markersize=5)
-    small: dict[str, Any] = {"fontsize": 6.5, "color": "0.4"}
+    paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}
+    small: dict[str, Any] = {"fontsize": 6.5, "color": "0.4", "bbox": paper, "zorder": 4}
     if len(set(drawn["n_units"])) == 1:
-        ax.annotate(f"n={drawn['n_units'].iloc[0]} each", (0.01, 0.01), xycoords="axes fraction", **small)
+        ax.annotate(f"n={drawn['n_units'].iloc[0]} each", (0.012, 0.02), xycoords="axes fraction", **small)
     else:
         for row in drawn.itertuples():
-            ax.annotate(f"n={row.n_units}", (row.x, 0.01), xycoords=("data", "axes fraction"), ha="center", **small)
+            ax.annotate(f"n={row.n_units}", (row.x, 0.02), xycoords=("data", "axes fraction"), ha="center", **small)
 
 
 def plot_robustness(
@@ -76,7 +77,7 @@ def plot_robustness(
     ax.set_ylabel(metric_label(question.setting.frame, question.measured.metric))
     if len(drawn):  # an empty frame has no numbers, only objects
         draw_curve(ax, drawn, question.setting.axis)
-        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), log)
+        pad_log(ax, drawn[["mean", "min", "max"]].to_numpy(), log, drawn[["low", "high"]].to_numpy(float))
         _draw_reference(ax, question, drawn, edges, positions)
     bad = curve["n_failed"] + curve["n_diverged"]
     if bad.any():

@@ -20,6 +20,7 @@ from analysis.plots.style import (
     FAILURE_COLOUR,
     PALETTE,
     draw_legend,
+    log_limits,
     new_axes,
     note,
     parameter_axes,
@@ -67,7 +68,7 @@ def plot_parameter_overview(frame: pd.DataFrame, *, table: pd.DataFrame | None =
     """
     table = parameter_overview(frame) if table is None else table
     ax = ax or new_axes()
-    ax.set_xlim(-0.06, 1.12 / LEFT - 0.06)
+    ax.set_xlim(-0.09, 1.12 / LEFT - 0.06)
     ax.set_xticks([0, 1], ["lowest tested", "highest tested"])
     low, high = ax.get_xticklabels()
     low.set_horizontalalignment("left")
@@ -183,9 +184,10 @@ def _draw_extremes(ax: Axes, part: pd.DataFrame, y: int) -> None:
 def _finish_right(ax: Axes, frame: pd.DataFrame, table: pd.DataFrame) -> None:
     limit = 1 + float(table.attrs["tolerance"])
     ax.set_xscale("log")
-    shown = table.loc[table["extreme"].ne(""), "ratio"].to_numpy(float)
-    shown = shown[np.isfinite(shown)]
-    ax.set_xlim(min([1 / limit, *shown]) / 1.35, max([limit, *shown]) * 1.35)
+    extremes = table.loc[table["extreme"].ne("")]
+    shown = extremes["ratio"].to_numpy(float)
+    values = np.array([1 / limit, limit, *shown[np.isfinite(shown)]])
+    ax.set_xlim(log_limits(values, extremes[["low", "high"]].to_numpy(float).ravel(), 1.35, 1.35))
     plain_log_ticks(ax, "x")
     ax.axvline(1.0, color="0.55", lw=0.8, zorder=0)
     ax.axvline(limit, color=PALETTE[1], ls="--", lw=0.9, zorder=0)

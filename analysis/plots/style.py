@@ -71,19 +71,48 @@ def draw_anchors(ax: Axes, values: Mapping[str, float]) -> None:
         ax.set_title("off the frame: " + ", ".join(outside), fontsize=6.5, color="0.35", loc="right")
 
 
-def pad_log(ax: Axes, values: np.ndarray, log: bool) -> None:
-    """Frame the means and extremes; a t-interval of two seeds may run past the frame."""
-    finite = values[np.isfinite(values)]
+def limits(
+    values: np.ndarray, ends: np.ndarray, below: float, above: float, reach: float, little: float
+) -> tuple[float, float]:
+    """Return the frame of an axis, on a linear scale: room around values, and no interval cut that ends near them.
+
+    Args:
+        values: what the frame must hold, finite.
+        ends: of intervals; those further than ``reach`` from all values run past the frame.
+        below, above: room beyond the values.
+        little: room beyond such an end.
+    """
+    low, high = float(values.min()), float(values.max())
+    near = ends[(ends > low - reach) & (ends < high + reach)]
+    return min([low - below, *(near - little)]), max([high + above, *(near + little)])
+
+
+def log_limits(values: np.ndarray, ends: np.ndarray, below: float, above: float) -> tuple[float, float]:
+    """Return the frame of a log axis; ``below`` and ``above`` are factors, and intervals end near within a factor of 2.5."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = limits(np.log(values), np.log(ends), math.log(below), math.log(above), math.log(2.5), math.log(1.05))
+    return math.exp(found[0]), math.exp(found[1])
+
+
+def pad_log(ax: Axes, values: np.ndarray, log: bool, ends: np.ndarray | None = None) -> None:
+    """Frame the means and extremes; a t-interval of two seeds may run past the frame.
+
+    Args:
+        ax: axes.
+        values: what the frame must hold.
+        log: whether y is logarithmic.
+        ends: of intervals; those near the values are not cut.
+    """
+    finite, ends = values[np.isfinite(values)], np.empty(0) if ends is None else ends
     if not len(finite):
         return
-    low, high = float(finite.min()), float(finite.max())
     if log:
-        ax.set_ylim(low / 1.5, high * 1.7)
+        ax.set_ylim(log_limits(finite, ends, 1.5, 1.7))
         plain_log_ticks(ax, "y")
     else:
-        room = max(high - low, 0.05)
-        bottom = -0.03 * room if low >= 0 else -math.inf  # a share has no room below nought
-        ax.set_ylim(max(low - 0.3 * room, bottom), high + 0.35 * room)
+        room = max(float(np.ptp(finite)), 0.05)
+        bottom, top = limits(finite, ends, 0.3 * room, 0.35 * room, room, 0.05 * room)
+        ax.set_ylim(max(bottom, -0.03 * room) if finite.min() >= 0 else bottom, top)  # a share has no room below nought
 
 
 def plain_log_ticks(ax: Axes, which: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ from analysis import (
     plot_samples,
     plot_solver_tolerance,
 )
-from analysis.plots.style import set_parameter_axis
+from analysis.plots.style import log_limits, pad_log, set_parameter_axis
 from analysis.rows.meta import Axis
 from analysis.testing.studies import write_study
 from analysis.testing.truth import Truth
@@ -42,6 +43,18 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 def texts(ax: Axes) -> str:
     return " ".join(text.get_text() for text in ax.texts)
+
+
+def test_an_interval_that_ends_near_the_values_is_not_cut_and_a_far_one_runs_past_the_frame() -> None:
+    ax, shares = plt.figure().subplots(), np.array([0.68, 0.69])
+    pad_log(ax, shares, False, np.array([[0.655, 0.71], [math.nan, 0.99]]))
+    bottom, top = ax.get_ylim()
+    assert bottom < 0.655 and 0.71 < top < 0.75
+    pad_log(ax, shares, False)
+    assert ax.get_ylim()[0] > 0.655, "without intervals the frame is narrower"
+    values = np.array([1.0, 10.0])
+    assert log_limits(values, np.array([0.5, 24.0, 1000.0]), 1.5, 1.7) == pytest.approx((0.5 / 1.05, 24.0 * 1.05))
+    assert log_limits(values, np.array([math.nan, 0.0]), 1.5, 1.7) == pytest.approx((1 / 1.5, 17.0))
 
 
 def test_robustness_labels_scales_star_and_failures(frame: pd.DataFrame) -> None:
