@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,12 @@ os.environ.update(RAY_worker_niceness="0")  # Ray's workers are nicer than that,
 
 
 def pytest_configure() -> None:
-    """Each of several test processes takes one core, and so do the commands that it starts."""
+    """Each of several test processes takes one core, and so do the commands that it starts, which can be interrupted.
+
+    A shell script that starts the tests in the background (`make test &`) has them ignore Ctrl-C, and all that they start.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
