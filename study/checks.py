@@ -64,9 +64,11 @@ def _check_design(source: Source, config: StudyConfig) -> None:
         raise source.error(
             ("design", "arm_seeds"), f"must be at most the {len(seeds.train_seeds)} of seeds.train, got {design.arm_seeds}"
         )
-    for key, chosen in (("train", seeds.train_seeds), ("sample", seeds.sample_seeds)):
+    for key, chosen in (("train", seeds.train_seeds), ("sample", seeds.sample_seeds(0))):
         if len(set(chosen)) != len(chosen):
             raise source.error(("seeds", key), f"names a seed twice: {chosen}; remove one")
+    if seeds.sample == "own" and not config.field_source.trains:
+        raise source.error(("seeds", "sample"), "is own, which is the train seed, and this field is given; write how many")
     if seeds.disjoint and not isinstance(seeds.train, int):
         raise source.error(("seeds", "disjoint"), f"needs a number as seeds.train, got the list {seeds.train}; write how many")
     _check_exact(source, config)

@@ -41,7 +41,7 @@ def describe_plan(config: StudyConfig, work: Worklist, together: int = 1) -> str
     ranges = check_extremes(config, [t.point for t in work.trials] or [config.default("train")], corners=False)
     heights = ", ".join(f"{k} {_span(*v)}" for k, v in ranges.items())
     train = f"{first_seeds(config)} train at first" if work.in_rounds else f"{len(config.seeds.train_seeds)} train"
-    seeds = f"{train}, {len(config.seeds.sample_seeds)} sample"
+    seeds = f"{train}, {'its own' if config.seeds.sample == 'own' else config.seeds.samplings} sample"
     planned = f"{len(work.trials)} trials" + _growth(work)
     untruncated = config.untruncated_metrics
     advisory = "; an object store has no locks: keep to one driver at a time" if config.place.remote else ""

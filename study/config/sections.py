@@ -194,7 +194,9 @@ class SeedsConfig(Model):
     """The seeds, so how often everything is repeated: a number k means seeds 0 … k − 1, a list names them."""
 
     train: Seeds = 1
-    sample: Seeds = 1
+    sample: Seeds | Literal["own"] = 1
+    """own: each field is sampled from latents of its own, its train seed is its sample seed; so that intervals over fields hold for
+    other latents too."""
     disjoint: StrictBool = False
     """Give training point i the train seeds shifted by 10,000 i: for null controls, whose points must not share seeds."""
 
@@ -203,7 +205,14 @@ class SeedsConfig(Model):
         return list(range(self.train)) if isinstance(self.train, int) else list(self.train)
 
     @property
-    def sample_seeds(self) -> list[int]:
+    def samplings(self) -> int:
+        """Return how often every field is sampled at a sampler point."""
+        return len(self.sample_seeds(0))
+
+    def sample_seeds(self, train_seed: int) -> list[int]:
+        """Return the sample seeds of a field of this train seed."""
+        if self.sample == "own":
+            return [train_seed]
         return list(range(self.sample)) if isinstance(self.sample, int) else list(self.sample)
 
 

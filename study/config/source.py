@@ -85,7 +85,7 @@ class FieldSource:
 
     def seeds(self, seeds: SeedsConfig) -> list[int]:
         """Return the seeds of the units."""
-        return seeds.train_seeds if self.trains else seeds.sample_seeds
+        return seeds.train_seeds if self.trains else seeds.sample_seeds(0)
 
     def words(self, n_fields: int, n_there: int) -> str:
         """Return what the plan says of the fields."""

@@ -143,7 +143,7 @@ def make_trial(config: StudyConfig, role: str, point: Point, seed: int, sampling
         train=train,
         network=network,
         sampler_points=tuple(samplers.values()),
-        sample_seeds=tuple(config.seeds.sample_seeds),
+        sample_seeds=tuple(config.seeds.sample_seeds(seed)),
         config=config,
     )
 

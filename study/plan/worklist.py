@@ -130,7 +130,7 @@ class Worklist:
     def rows_planned(self) -> int:
         """Rows when all is done, points still to be proposed included."""
         seeds = self.config.seeds
-        return len(self.cells) + self.points_to_ask * len(seeds.train_seeds) * len(seeds.sample_seeds)
+        return len(self.cells) + self.points_to_ask * len(seeds.train_seeds) * seeds.samplings
 
     @property
     def rows_left(self) -> int:

@@ -545,6 +545,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "negative seeds": (TINY + "~seeds: {train: [0, -1]}\n", "seeds.train", "[0, -1]", "greater than or equal to 0"),
     "duplicate seeds": (TINY + "~seeds: {train: [1, 1]}\n", "seeds.train", "[1, 1]", "remove one"),
     "truth as seeds": (TINY + "~seeds: {sample: true}\n", "seeds.sample", "True", "integer"),
+    "a word as seeds": (TINY + "~seeds: {sample: owned}\n", "seeds.sample", "'owned'", "own"),
     "no seeds": (TINY + "~seeds: {train: 0}\n", "seeds.train", "0", "greater than 0"),
     "disjoint list": (TINY + "~seeds: {train: [1, 2], disjoint: true}\n", "seeds.disjoint", "[1, 2]", "number"),
     "trials, one at a time": (TINY + "~design: {name: one_at_a_time, trials: 8}\n", "design.trials", "8", "remove"),

@@ -187,3 +187,12 @@ def test_absurd_heights_are_refused_unless_allowed(folder: Folder) -> None:
     config = folder.load(search=absurd, design=SOBOL, allow_extreme=True)
     ranges = check_extremes(config, [trial.point for trial in make_plan(config)], corners=True)
     assert ranges["T"][1] > 1e6
+
+
+def test_fields_with_latents_of_their_own(folder: Folder) -> None:
+    """`seeds.sample: own`: the sample seed is the train seed; cells are those of the same seeds named one by one."""
+    search = {"train": {"sigma": {"choice": [0.05, 0.1]}}}
+    own = folder.load(search=search, seeds={"train": [3, 5], "sample": "own"})
+    assert {(t.seed, t.sample_seeds) for t in make_plan(own)} == {(3, (3,)), (5, (5,))}
+    both = folder.load(search=search, seeds={"train": [3, 5], "sample": [3, 5]})
+    assert set(cell_ids(own)) < set(cell_ids(both)) and len(cell_ids(own)) == 4
