@@ -36,9 +36,9 @@ from pfgm.training.trainer import Trainer
 FIELDS, STEPS = 16, 10**9
 
 
-def points(all_points: bool) -> list[TrainConfig]:
+def points(all_points: bool, n: int = FIELDS) -> list[TrainConfig]:
     """Training points of the digits study."""
-    u = torch.quasirandom.SobolEngine(5, scramble=True, seed=0).draw(FIELDS).double()
+    u = torch.quasirandom.SobolEngine(5, scramble=True, seed=0).draw(n).double()
 
     def log_uniform(low: float, high: float, at: Tensor) -> list[float]:
         return (low * (high / low) ** at).tolist()
@@ -107,7 +107,7 @@ def measure(width: int, size: int, all_points: bool, rounds: int, steps: int) ->
 
 def calls(data: Dataset, size: int) -> str:
     """One line: calls of kernels of a later step that asks its device nothing, as on a GPU with its chunks."""
-    bundle = Bundle(data, NetworkConfig(width=64), points(True)[:size], range(size))
+    bundle = Bundle(data, NetworkConfig(width=64), points(True, size), range(size))
     plane = Plane(data.points, asks=False, elements=chunk_elements("cuda"))
     bundle._doubts = Doubts("cpu")
     for field in bundle.fields:
@@ -118,7 +118,8 @@ def calls(data: Dataset, size: int) -> str:
         bundle._advance(bundle.active)
     with Calls() as random:
         for field in bundle.fields:
-            field.batches.points()
+            index, _ = field.batches.chosen()
+            field.process.draws(data.points[index], field.batches.generators["perturb"])
     return f"{size:6d} {step.n:7d} {step.n / size:8.1f} {random.n / size:16.1f}"
 
 
@@ -138,7 +139,7 @@ def main() -> None:
             for all_points in (False, True):
                 print(measure(width, size, all_points, options.rounds, options.steps), flush=True)
     print("\ncalls of kernels on a GPU\n  size    step  a field  of them, draws")
-    for size in (1, 4, 16):
+    for size in (1, 4, 16, 64):
         print(calls(load_data(DataConfig(name="digits")), size))
 
 

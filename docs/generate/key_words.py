@@ -143,8 +143,9 @@ WORDS: dict[str, str] = {
     "design.name": "How points of the search space are chosen; [the designs](#designs) say what each is for.",
     "design.seed": "Seed of the design alone; seeds of training and sampling stand under `seeds`.",
     "seeds.train": "Train seeds of every training point: a number k means 0 … k − 1, a list names them.",
-    "seeds.sample": "Sample seeds of every sampler point: a number k means 0 … k − 1, a list names them. own: each field is sampled from "
-    "latents of its own, its train seed is its sample seed, so that intervals over fields hold for other latents too.",
+    "seeds.sample": "Sample seeds of every sampler point: a number k means 0 … k − 1, a list names them."
+    " own: each field is sampled from latents of its own, its train seed is its sample seed; so intervals over fields hold for"
+    " other latents too.",
     "resources.cpus": "CPUs that one trial takes.",
     "field.format": "Whose file `checkpoint` names: a field of this toolkit, or one of the PFGM, EDM or PFGM++ authors' code.",
 }

@@ -17,11 +17,23 @@ def kernel_noise(dim: int, t: Tensor, n_aug: float, generator: torch.Generator) 
     Drawn as t √(n_aug) · normal_d / χ(n_aug), which is exact and has no beta variable to clip; far below n_aug = 0.5, χ
     underflows. n_aug = ∞ is t · normal_d.
     """
-    normal = torch.randn(len(t), dim, generator=generator, device=t.device, dtype=torch.float64)
+    return scaled(t, kernel_draws(dim, t, n_aug, generator), n_aug)
+
+
+def kernel_draws(dim: int, like: Tensor, n_aug: float, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """The random numbers of `kernel_noise` for levels like ``like`` (B,), float64: normal (B, dim), and χ²(n_aug)/2 (B,)."""
+    normal = torch.randn(len(like), dim, generator=generator, device=like.device, dtype=torch.float64)
     if math.isinf(n_aug):
+        return (normal,)
+    return normal, (gamma_on_host if like.device.type == "cpu" else gamma_on_device)(n_aug / 2, like, generator)
+
+
+def scaled(t: Tensor, drawn: tuple[Tensor, ...], n_aug: float) -> Tensor:
+    """The noise at levels t (B,), float64, from `kernel_draws`."""
+    normal, *gamma = drawn
+    if not gamma:
         return t[:, None] * normal
-    gamma = (gamma_on_host if t.device.type == "cpu" else gamma_on_device)(n_aug / 2, t, generator)
-    return t[:, None] * normal * (math.sqrt(n_aug) / (2 * gamma).sqrt())[:, None]
+    return t[:, None] * normal * (math.sqrt(n_aug) / (2 * gamma[0]).sqrt())[:, None]
 
 
 def gamma_on_host(shape: float, like: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 from pfgm.kinds import Keys, Positive
 from pfgm.mistakes import Mistake
 from pfgm.networks.heads import plain_length
-from pfgm.process.base import Process
-from pfgm.process.training_points import perturb
+from pfgm.process.placed import Number, PlacedProcess
+from pfgm.process.training_points import draws, placed
 from pfgm.rules import height_max, rule_height, rule_M, rule_T
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PfgmKeys(Keys):
             raise Mistake("height_ratio", "sets M, so M must be absent or `rule`; remove one of the two")
 
 
-class Pfgm(Process):
+class Pfgm(PlacedProcess):
     """The Poisson flow: heights of Algorithm 2, one extra dimension."""
 
     Keys = PfgmKeys
@@ -88,10 +88,20 @@ class Pfgm(Process):
     def rule_T(self) -> float:
         return rule_T(self.height_max)
 
-    def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Algorithm 2 (`pfgm.process.training_points`)."""
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """σ, ln(1+τ), M, and 1 where it is restricted."""
         sigma, tau, M = self._numbers()
-        return perturb(y, sigma=sigma, tau=tau, M=M, generator=generator, restrict_M=PfgmKeys.of(self.train).restrict_M)
+        return sigma, math.log1p(tau), M, float(PfgmKeys.of(self.train).restrict_M)
+
+    def draws(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Those of Algorithm 2 (`pfgm.process.training_points`)."""
+        return draws(y, generator)
+
+    @classmethod
+    def placed(cls, y: Tensor, drawn: tuple[Tensor, ...], numbers: tuple[Number, ...]) -> tuple[Tensor, Tensor]:
+        """Algorithm 2."""
+        return placed(y, drawn, numbers)
 
     def mean_source(self, network: FieldNetwork, x: Tensor, t: Tensor) -> Tensor:
         """The head's D, or a plain head's field read as one (above)."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pfgm.kinds import Keys, Positive
 from pfgm.mistakes import Mistake
-from pfgm.process.base import Process
-from pfgm.process.kernel import kernel_noise
+from pfgm.process.kernel import kernel_draws, scaled
+from pfgm.process.placed import Number, PlacedProcess
 
 PFGMPP_T = 80.0
 """EDM's largest noise level, in data units: the top of a PFGM++ run whose T is `rule`."""
@@ -42,7 +42,7 @@ class PfgmppKeys(Keys):
             )
 
 
-class Pfgmpp(Process):
+class Pfgmpp(PlacedProcess):
     """PFGM++: n_aug extra dimensions, log-normal levels; n_aug = ∞ is EDM's diffusion, under the head that all share here."""
 
     Keys = PfgmppKeys
@@ -65,12 +65,22 @@ class Pfgmpp(Process):
     def rule_T(self) -> float:
         return PFGMPP_T
 
-    def training_points(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """t log-normal, the noise Student-t."""
-        P_mean, P_std = self._moments()
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """P_mean, P_std, n_aug."""
+        return *self._moments(), self.n_aug
+
+    def draws(self, y: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Of the levels (B,) and of the kernel."""
         normal = torch.randn(len(y), generator=generator, device=y.device, dtype=torch.float64)
+        return normal, *kernel_draws(y.shape[1], normal, self.n_aug, generator)
+
+    @classmethod
+    def placed(cls, y: Tensor, drawn: tuple[Tensor, ...], numbers: tuple[Number, ...]) -> tuple[Tensor, Tensor]:
+        """t log-normal, the noise Student-t."""
+        (normal, *kernel), (P_mean, P_std, n_aug) = drawn, numbers
         t = (P_mean + P_std * normal).exp()
-        return y + (kernel_noise(y.shape[1], t, self.n_aug, generator)).to(y), t.to(y)
+        return y + scaled(t, tuple(kernel), float(n_aug)).to(y), t.to(y)  # one n_aug for all rows
 
     def _moments(self) -> tuple[float, float]:
         keys = PfgmppKeys.of(self.train)

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from pfgm.process.placed import Number
 from pfgm.rules import require_positive
 
 
@@ -44,18 +45,30 @@ def perturb(
     require_positive(sigma=sigma, tau=tau, M=M)
     if y.ndim != 2 or not y.is_floating_point():
         raise ValueError(f"y must be a floating matrix of rows, got {y.dtype} {tuple(y.shape)}: use y.flatten(1).float()")
+    return placed(y, draws(y, generator), (sigma, math.log1p(tau), M, float(restrict_M)))
+
+
+def draws(y: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+    """Random numbers for data points like y (B, d): ε_x/σ (B, d), a direction (B, d), ε_t/σ (B,) and m/M (B,)."""
     dtype = y.dtype if y.dtype in (torch.float32, torch.float64) else torch.float32
     epsilon_x = torch.randn(y.shape, dtype=dtype, device=y.device, generator=generator)
     direction = torch.randn(y.shape, dtype=dtype, device=y.device, generator=generator)
     # float64 whatever y is: a float32 normal is exactly 0 once in 2^24 draws, and a height must be positive.
-    epsilon_t = torch.randn(len(y), dtype=torch.float64, device=y.device, generator=generator).abs()
+    epsilon_t = torch.randn(len(y), dtype=torch.float64, device=y.device, generator=generator)
     fraction = torch.rand(len(y), dtype=torch.float64, device=y.device, generator=generator)
+    return epsilon_x, direction, epsilon_t, fraction
 
-    limit = torch.full_like(fraction, M)
-    if restrict_M:
-        limit = torch.where(epsilon_t < 0.5, float(math.floor(0.7 * M)), limit)
-    scale = sigma * torch.exp(fraction * (limit * math.log1p(tau)))
+
+def placed(y: Tensor, drawn: tuple[Tensor, ...], numbers: tuple[Number, ...]) -> tuple[Tensor, Tensor]:
+    """Training points (x, t) of `perturb` from `draws` and σ, ln(1+τ), M, and 1 or 0 for ``restrict_M``."""
+    epsilon_x, direction, epsilon_t, fraction = drawn
+    sigma, growth, M, restricted = numbers
+    epsilon_t = epsilon_t.abs()
+    if isinstance(restricted, Tensor) or restricted:
+        whole = torch.as_tensor(M, dtype=torch.float64, device=y.device)
+        M = torch.where(epsilon_t < 0.5 * restricted, torch.floor(0.7 * whole), whole)
+    scale = sigma * torch.exp(fraction * (M * growth))
     radius = torch.linalg.vector_norm(epsilon_x, dim=1, dtype=torch.float64) * scale
     direction_norm = torch.linalg.vector_norm(direction, dim=1, dtype=torch.float64)
-    x = y + direction * (radius / direction_norm)[:, None].to(dtype)
+    x = y + direction * (radius / direction_norm)[:, None].to(direction)
     return x.to(y.dtype), (epsilon_t * scale).to(y.dtype)

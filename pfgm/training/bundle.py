@@ -31,9 +31,9 @@ from pfgm.networks.stacked import stack_networks
 from pfgm.process.base import Process
 from pfgm.registry import PROCESSES
 from pfgm.training.adam import step_together
+from pfgm.training.batches import Together
 from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged
 from pfgm.training.meter import Meter
-from pfgm.training.objectives import Drawn
 from pfgm.training.trainer import Trainer
 
 CLIP_EPS = 1e-6
@@ -55,6 +55,7 @@ class _Stack(NamedTuple):
     ones: list[tuple[Tensor, ...]]
     """By parameter, those of the fields: views of it."""
     limits: Tensor  # (K,) lengths that gradients may have
+    batches: Together
 
 
 def bundle_key(network: NetworkConfig, train: TrainConfig) -> Hashable:
@@ -205,7 +206,8 @@ class Bundle:
         before = [field.batches.state() for field in fields]
         loss_of = fields[0].batches.objective.loss
         try:
-            losses = loss_of(stack.network, fields[0].process, *self._draw(fields)).view(len(fields), self._rows).mean(1)
+            rows = loss_of(stack.network, fields[0].process, *stack.batches.draw(self._doubts))
+            losses: Tensor = rows.view(len(fields), self._rows).mean(1)
             losses.sum().backward()  # into .grad, which lies in memory as its weight does: fused Adam goes by it
             return losses
         except Exception as error:
@@ -216,11 +218,6 @@ class Bundle:
         for parameter in stack.parameters:
             parameter.grad = None
         raise BundleTooLarge(f"a step of {len(fields)} fields together does not fit into the memory")
-
-    def _draw(self, fields: Sequence[Trainer]) -> Drawn:
-        """The batches of all, one after the other, each drawn from its own streams; their targets are computed at once."""
-        points, sources = zip(*(field.batches.points() for field in fields), strict=True)
-        return fields[0].batches.objective.target(fields[0].process, _joined(points), sources, self._doubts)
 
     def _stacked(self, active: list[int]) -> _Stack:
         """The networks of the active fields as one; those that left keep weights of their own."""
@@ -233,7 +230,8 @@ class Bundle:
             network = stack_networks([field.network for field in fields])
             limits = torch.tensor([field.train.gradient_clip for field in fields], device=self.device)
             ones = list(zip(*(field.parameters for field in fields), strict=True))
-            self._stack = _Stack(active, network, list(network.parameters()), ones, limits)
+            together = Together([field.batches for field in fields])
+            self._stack = _Stack(active, network, list(network.parameters()), ones, limits, together)
         return self._stack
 
 
@@ -264,7 +262,3 @@ def _update(fields: Sequence[Trainer]) -> None:
     for field in fields:
         field.count_step()
         field.together = max(field.together, len(fields))
-
-
-def _joined(drawn: Sequence[Drawn]) -> Drawn:
-    return tuple(torch.cat(column) for column in zip(*drawn, strict=True))

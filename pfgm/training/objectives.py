@@ -2,7 +2,8 @@
 
 The first two know no network, so what was drawn is kept where a step must be repeated. Only the first one uses random numbers:
 targets and losses of several trainings can be computed together. What they must know of a training's own numbers therefore
-stands in what was drawn, a row for each point. The targets over a reference batch take ``doubts`` on to `pfgm.field.target`, so
+stands in what was drawn, a row for each point. Where the points are a function of x, t, y and γ alone (`around`), they too are
+made together. The targets over a reference batch take ``doubts`` on to `pfgm.field.target`, so
 that a step on a GPU waits for nothing.
 
 A loss weight may depend on the training point (x, t) only, never on the source y that produced it, or the regression's
@@ -26,6 +27,8 @@ from pfgm.process.base import Process
 
 Drawn = tuple[Tensor, ...]
 """x (B, d), t (B,), and what the objective adds: tensors of B rows."""
+Around = Callable[[Tensor, Tensor, Tensor, float | Tensor | None], Drawn]
+"""(x, t, y, γ or one a row) → drawn."""
 
 
 def _as_drawn(process: Process, drawn: Drawn, sources: Sources | Sequence[Plane], doubts: Doubts | None) -> Drawn:
@@ -44,6 +47,8 @@ class Objective:
     """(process, drawn, sources or a plane for each equal block of rows, uncertain rows) → drawn, with the target.
 
     Of the process it may read ``n_aug``."""
+    around: Around | None = None
+    """What is drawn, where ``points`` does no more with the process's training points."""
     processes: tuple[str, ...] = ()
     """Of an objective from outside this package: the processes that may be trained for it."""
 
@@ -61,12 +66,17 @@ class Objective:
         return self.loss(network, process, *drawn).mean()
 
 
-def _points_and_gamma(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Drawn:
+def _points(around: Around) -> Callable[[Process, Tensor, Sources, torch.Generator], Drawn]:
+    def points(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Drawn:
+        return around(*process.training_points(y, g), y, process.train.gamma)
+
+    return points
+
+
+def _with_gamma(x: Tensor, t: Tensor, y: Tensor, gamma: float | Tensor | None) -> Drawn:
     """x, t, γ (B,)."""
-    x, t = process.training_points(y, g)
-    gamma = process.train.gamma
     assert gamma is not None
-    return x, t, torch.full_like(t, gamma, dtype=torch.float64)
+    return x, t, gamma if isinstance(gamma, Tensor) else torch.full_like(t, gamma, dtype=torch.float64)
 
 
 def _normalized_target(process: Process, drawn: Drawn, sources: Sources | Sequence[Plane], doubts: Doubts | None) -> Drawn:
@@ -97,13 +107,13 @@ def _raw_loss(network: FieldNetwork, process: Process, x: Tensor, t: Tensor, tar
     return (output - target).square().sum(1) / x.shape[1]
 
 
-def _points_and_data(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Drawn:
+def _with_data(x: Tensor, t: Tensor, y: Tensor, gamma: float | Tensor | None) -> Drawn:
     """x, t, y."""
-    return *process.training_points(y, g), y
+    return x, t, y
 
 
-def _points(process: Process, y: Tensor, sources: Sources, g: torch.Generator) -> Drawn:
-    return process.training_points(y, g)
+def _plain(x: Tensor, t: Tensor, y: Tensor, gamma: float | Tensor | None) -> Drawn:
+    return x, t
 
 
 def _reference_target(process: Process, drawn: Drawn, sources: Sources | Sequence[Plane], doubts: Doubts | None) -> Drawn:
@@ -118,11 +128,11 @@ def _denoising_loss(network: FieldNetwork, process: Process, x: Tensor, t: Tenso
     return own * error.square().mean(1)
 
 
-normalized = Objective(_points_and_gamma, _normalized_loss, _normalized_target)
+normalized = Objective(_points(_with_gamma), _normalized_loss, _normalized_target, _with_gamma)
 """Mean ‖v̂ − v‖²/d over the batch, v the normalised field of the sources at points around y."""
 raw = Objective(_points_of_another, _raw_loss)
 """Mean ‖o + t^d (x − y', t)/ρ^{d+1}‖²/d, y' drawn from the data independently of y: no reference batch, no bias."""
-denoise = Objective(_points_and_data, _denoising_loss)
+denoise = Objective(_points(_with_data), _denoising_loss, around=_with_data)
 """Mean of the process's weight, or that of a published head, times ‖D(x, t) − y‖²/d."""
-reference = Objective(_points, _denoising_loss, _reference_target)
+reference = Objective(_points(_plain), _denoising_loss, _reference_target, _plain)
 """The loss of `denoise` with the mean source over the sources as its target: less variance."""

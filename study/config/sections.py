@@ -195,8 +195,8 @@ class SeedsConfig(Model):
 
     train: Seeds = 1
     sample: Seeds | Literal["own"] = 1
-    """own: each field is sampled from latents of its own, its train seed is its sample seed; so that intervals over fields hold for
-    other latents too."""
+    """own: each field is sampled from latents of its own, its train seed is its sample seed; so that intervals over fields hold
+    for other latents too."""
     disjoint: StrictBool = False
     """Give training point i the train seeds shifted by 10,000 i: for null controls, whose points must not share seeds."""
 

@@ -20,6 +20,7 @@ from pfgm.flow.packed import pack_tensors, unpack_tensors
 from pfgm.flow.trained import Field
 from pfgm.flow.written import save_field
 from pfgm.mistakes import Mistake
+from pfgm.training.batches import Together
 from pfgm.training.bundle import Bundle, BundleTooLarge, bundle_key
 from pfgm.training.history import REPORT_EVERY, Progress, TrainingDiverged
 from pfgm.training.trainer import Trainer
@@ -95,6 +96,35 @@ def test_every_objective(name: str, keys: dict[str, Any]) -> None:
     list(bundle.run())
     for seed in range(3):
         assert distance(alone(data, SMALL, train, seed), bundle.fields[seed]) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [
+            {"sigma": 0.1, "gamma": 5.0},
+            {"sigma": 0.3, "gamma": 1.0, "restrict_M": True},
+            {"tau": 0.1, "reference_batch_size": 50},
+        ],
+        [{"process": "pfgmpp", "n_aug": 8.0, "P_std": std} for std in (1.0, 1.2, 0.5)],
+        [{"process": "ve", "sigma_max": most} for most in (10.0, 100.0)],
+        [{"process": "vp", "beta_max": most} for most in (10.0, 20.0)],
+        [{"objective": "raw", "sigma": sigma, "force": True} for sigma in (0.1, 0.2)],
+    ],
+    ids=lambda points: str(points[0]),
+)
+def test_a_bundle_draws_what_its_fields_draw(points: list[dict[str, Any]]) -> None:
+    """Bit for bit, with numbers that differ, and the streams stand where they would."""
+    data = data_of("digits")
+    trains = [TrainConfig(steps=20, batch_size=16, **keys) for keys in points]
+    one, other = ([Trainer(data, SMALL, train, seed).batches for seed, train in enumerate(trains)] for _ in range(2))
+    for _ in range(3):
+        together = Together(one).draw(None)
+        alone = zip(*(batches.draw(None) for batches in other), strict=True)
+        for whole, parts in zip(together[:2], list(alone)[:2], strict=True):
+            assert torch.equal(whole, torch.cat(parts))
+    for a, b in zip(one, other, strict=True):
+        assert all(torch.equal(state, b.state()[name]) for name, state in a.state().items())
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,10 @@ def test_optuna_may_look_for_the_best_sampling(trained: tuple[Folder, Path]) -> 
         ({"network": {"width": 8}}, "network: the field is given"),
         ({"search": {"train": {"sigma": {"uniform": [0.1, 0.2]}}}}, "search.train: the field is given"),
         ({"seeds": {"train": 2}}, "seeds.train: the field is given"),
-        ({"seeds": {"sample": "own"}}, "seeds.sample: is own, which is the train seed, and this field is given; write how many"),
+        (
+            {"seeds": {"sample": "own"}},
+            "seeds.sample: is own, which is the train seed, and this field is given; write how many",
+        ),
         ({"design": {"name": "sobol", "trials": 4}}, "design.trials: the field is given"),
         ({"data": {"name": "rings", "n": 300, "center": False}}, "data: the field was trained on .*centred differently"),
         ({"data": {"name": "digits"}}, "data: the field was trained on .*these are others"),
