@@ -32,9 +32,9 @@ def test_the_gradient_is_that_of_the_objective() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.random((20, 3)), rng.standard_normal(20)
     data = gaussian._Data(np.stack([distances(c, c, k == 2) for k, c in enumerate(x.T)]), y)
-    theta, mean, sd = rng.standard_normal(6), np.zeros(6), np.full(6, 2.0)
+    theta, mean, sd = rng.standard_normal(8), np.zeros(8), np.full(8, 2.0)
     gradient = gaussian._objective(theta, data, mean, sd)[1]
-    for k, step in enumerate(1e-6 * np.eye(6)):
+    for k, step in enumerate(1e-6 * np.eye(8)):
         up, down = (gaussian._objective(theta + sign * step, data, mean, sd)[0] for sign in (1, -1))
         assert gradient[k] == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-6)
 
@@ -42,17 +42,17 @@ def test_the_gradient_is_that_of_the_objective() -> None:
 def test_the_formula_is_the_mean_over_the_others() -> None:
     """Mean and covariance for given amplitudes, against the posterior of f itself at 33 values of the other parameter."""
     rng = np.random.default_rng(0)
-    x, theta = rng.random((15, 2)), np.array([0.2, -0.5, -3.0, -0.3, -1.0])
+    x, theta = rng.random((15, 2)), np.array([0.2, -3.0, -0.5, 0.4, -0.3, -1.0])
     y = np.sin(4 * x[:, 0]) + x[:, 1] * x[:, 0]
     apart = np.stack([distances(c, c, False) for c in x.T])
     inner, places = gaussian._INNER, np.array([0.0, 0.4, 1.0])
     draw = gaussian._Draw(theta, apart, y)
     mean, covariance = gaussian._partial(draw, x, [False, False], [inner, inner], 0, places)
-    a, b, noise, lengths = *np.exp(theta[:3]), np.exp(theta[3:])
+    scale, noise, a, lengths = *np.exp(theta[:2]), np.exp(theta[2:4]), np.exp(theta[4:])
 
     def kernel(p: np.ndarray, q: np.ndarray) -> np.ndarray:
         m = [gaussian._matern(np.abs(p[:, None, j] - q[None, :, j]) / lengths[j]) for j in (0, 1)]
-        return np.asarray(gaussian._CONSTANT + a * (m[0] + m[1]) + b * m[0] * m[1])
+        return np.asarray(gaussian._CONSTANT + scale * (a[0] * m[0] + a[1] * m[1] + a[0] * a[1] * m[0] * m[1]))
 
     every = np.array([[v, u] for v in places for u in inner])
     inverse = np.linalg.inv(kernel(x, x) + noise * np.eye(15))
