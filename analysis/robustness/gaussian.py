@@ -7,7 +7,7 @@ set of them, and a parameter that does little alone (small a_j) does little toge
 
 The partial dependence of parameter j is the mean of f over all others, uniform in their range; for this kernel it is a formula.
 Amplitudes, lengths and noise are not known, so the result is a mean over draws of them around the mode of their posterior
-(Laplace), weighted by the posterior: with the mode alone, bands of 95 % held 89 to 96 % of the curve, with it 95 to 98 %
+(Laplace), weighted by the posterior: with the mode alone the bands are too narrow. Bands of 95 % held 95 to 97 % of the curve
 (`benchmarks/statistics/partial.py`).
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), chapters 2 and 5; the product kernel is that of
 smoothing-spline ANOVA (Wahba 1990; Durrande, Ginsbourger, Roustant and Carraro 2013).

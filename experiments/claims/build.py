@@ -174,12 +174,14 @@ where all differences of the page together may err once in twenty pages, and all
 hold, {not_joint} do not, {equal_joint} are equal within 10 %, {undecided_joint} are undecided. Holm's correction asks for no
 independence, and there is none: studies share fields.
 
-Within a study all sides share network, head, parameters, steps, batch, learning rate, average of the weights, evaluation seeds
-and tolerance (of the state that each ODE is written in: for `vp` that is x shrunk to bounded variance). What differs is a
-process's own: kernel, training target and its weight, noise levels that are trained, height T where samples start, and time.
-Levels and T follow the data where there is a published rule (`pfgm`: its authors' rule; `ve`: the largest distance between two
-images, as advised in arXiv 2006.09011), and are the published constants where there is none (`pfgmpp`, `vp`). These are small
-images and small networks: a verdict speaks of this scale, and published figures stand beside it for orientation.
+Where a study has many train seeds, their number was fixed beforehand, by what three had shown; the rows of these three are not
+among them. Within a study all sides share network, head, parameters, steps, batch, learning rate, average of the weights,
+evaluation seeds and tolerance (of the state that each ODE is written in: for `vp` that is x shrunk to bounded variance).
+What differs is a process's own: kernel, training target and its weight, noise levels that are trained, height T where samples
+start, and time. Levels and T follow the data where there is a published rule (`pfgm`: its authors' rule; `ve`: the largest
+distance between two images, as advised in arXiv 2006.09011), and are the published constants where there is none (`pfgmpp`,
+`vp`). These are small images and small networks: a verdict speaks of this scale, and published figures stand beside it for
+orientation.
 
 | | claim | ratio (95 %) | verdict | over the page | detectable gap | fields a side | published | study |
 |---|---|---|---|---|---|---|---|---|"""
@@ -227,11 +229,13 @@ def _study(name: str, frame: pd.DataFrame, shared: str) -> str:
     size = ", ".join(f"{key} {network[key]}" for key in ("width", "depth", "patch") if network.get(key) is not None)
     seconds = plain.drop_duplicates("train_id")["cost_train_s"].sum() + plain["cost_sample_s"].sum()
     settings = ", ".join(f"{key} {sampler[key]}" for key in SAMPLER if sampler.get(key) is not None)
+    own = plain["seed_sample"].eq(plain["seed_train"]).all()
+    latents = "each field from latents of its own" if own else f"{plain['seed_sample'].nunique()} sample seed(s)"
     head = (
         f"### {name}\n\n    python -m study.run experiments/claims/{name}.yaml\n\n"
         f"{study['data']['name']}, {network['name']} ({size}), {train['steps']:,} steps of {train['batch_size']},"
         f" {plain['train_id'].nunique()} fields ({plain['seed_train'].nunique()} train seeds){shared};"
-        f" {settings}; {plain['seed_sample'].nunique()} sample seed(s), n = {int(plain['metric_n'].max())};"
+        f" {settings}; {latents}, n = {int(plain['metric_n'].max())};"
         f" {frame['status'].eq('complete').sum()} of {len(frame)} rows"
         f" complete; {seconds / 3600:.1f} core-hours of training and undisturbed sampling.\n"
     )
