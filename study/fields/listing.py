@@ -29,7 +29,7 @@ def listing(storage: Place) -> list[dict[str, Any]]:
     for name, size in (root / ".training").files().items():
         if name.endswith(".state"):
             written = (root / ".training" / name).modified() or now
-            text = "training in progress, or stopped"
+            text = "a training in progress, stopped, or to be continued to more steps"
             found.append({"train_id": name.split(".")[0], "size": size, "age_s": now - written, "configuration": text})
     return sorted(found, key=lambda entry: -entry["age_s"])
 

@@ -2,9 +2,10 @@
 
 ``<storage>/fields/<train_id>/`` holds a published field, and in ``step-<k>/`` the same as it was at step k of its training,
 where a study measures that (``evaluate.at_steps``); ``<storage>/fields/.training/`` the state of trainings in progress, so
-that a retry, a later start or another machine continues them. A field's name says what it was trained from: whoever trains the
-same one publishes the same thing, and the first stays. The state of a training is kept in two files in turn, so that there is
-a good one whatever happens to the other. Files that fail their checksum are set aside and what they held is made again.
+that a retry, a later start or another machine continues them. There too, under a name of its own, lies the last state of a
+training at a constant rate, from which one of more steps goes on. A field's name says what it was trained from: whoever trains
+the same one publishes the same thing, and the first stays. The state of a training is kept in two files in turn, so that there
+is a good one whatever happens to the other. Files that fail their checksum are set aside and what they held is made again.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from pfgm.config import DataConfig
 from pfgm.data.dataset import Dataset, load_data
@@ -91,6 +92,26 @@ class Job:
         drawn = {CURVE: progress.loss, "gradient_norm": progress.gradient_norm, "learning_rate": progress.learning_rate}
         self.trackers.add(progress.step, drawn)
 
+    def begun(self) -> dict[str, Tensor] | None:
+        """The state to train on from: of this training, or of a shorter one of the field; None: from the start."""
+        trial = self.trial
+        state = self.store.load_training(trial.train_id)
+        if state is not None or trial.stem is None or (shorter := self.store.load_training(trial.stem)) is None:
+            return state
+        step = int(shorter["step"])
+        sooner = trial.train.warmup_steps <= step < trial.train.steps
+        return shorter if sooner and all(at > step for at in trial.steps_on_the_way) else None
+
+    def publish(self, trainer: Trainer) -> Field:
+        """Publish the field that was trained; for a longer training its state is kept, if that can go on from it."""
+        field, stem = Field.from_trainer(trainer), self.trial.stem
+        if stem is not None:
+            before = self.store.load_training(stem)
+            if before is None or int(before["step"]) < trainer.step:
+                self.store.save_training(stem, trainer.state())
+        self.store.publish(self.trial.train_id, field)
+        return field
+
     def keep(self, trainer: Trainer) -> None:
         """Publish the field as it was at the steps on the way that its training has passed; before a later state is saved."""
         for step, average in trainer.kept.items():
@@ -129,8 +150,7 @@ class Job:
         data, compiled = data_of(config.data, config.info.hash), config.resources.compile
         trainer = Trainer(data, trial.network, trial.train, trial.seed, self.device, compiled)
         trainer.keep_at = trial.steps_on_the_way
-        state = self.store.load_training(trial.train_id)
-        if state is not None:
+        if (state := self.begun()) is not None:
             try:
                 trainer.load_state(state)
             except ValueError as error:  # begun on the CPU and continued on CUDA, or the reverse
@@ -148,9 +168,7 @@ class Job:
             if late:
                 self.deadline.check()
         self.compile_s = None if trainer.compiled is None else trainer.compiled.cost_s
-        field = Field.from_trainer(trainer)
-        self.store.publish(trial.train_id, field)
-        return field
+        return self.publish(trainer)
 
 
 @functools.lru_cache(maxsize=4)

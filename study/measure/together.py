@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from pfgm.flow.trained import Field
 from pfgm.memory import is_out_of_memory
 from pfgm.mistakes import Mistake
 from pfgm.training.bundle import Bundle, BundleTooLarge
@@ -36,7 +35,7 @@ def train_together(jobs: Sequence[Job]) -> None:
     """
     ours = [job for job in jobs if job.claim()]
     try:
-        begun = [(job, job.store.load_training(job.trial.train_id)) for job in ours]
+        begun = [(job, job.begun()) for job in ours]
         fit = [(job, state) for job, state in begun if state is None or int(state.get("parts", 1)) == 1]
         if len(fit) > 1:
             _Together([job for job, _ in fit], [state for _, state in fit]).run()
@@ -109,8 +108,7 @@ class _Together:
         job.tell(report)
         job.keep(trainer)
         if report.step == report.steps:
-            job.made = Field.from_trainer(trainer)
-            job.store.publish(job.trial.train_id, job.made)
+            job.made = job.publish(trainer)
             job.release()
             return
         late, now = job.deadline.over, time.monotonic()

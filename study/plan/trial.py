@@ -54,6 +54,13 @@ class Trial:
         """The process of its field, on the study's data."""
         return make_process(self.train, self.config.info)
 
+    @functools.cached_property
+    def stem(self) -> str | None:
+        """The name that trainings of its field of any length share, where a shorter one is the beginning of a longer one."""
+        if not self.train.constant_rate:  # the rate of each step depends on how many there are
+            return None
+        return train_id(self.config, self.train.model_copy(update={"steps": 0}), self.network, self.seed)
+
     def handout(self) -> dict[str, object]:
         """Return what a worker needs to rebuild this trial with `rebuilt`, as plain values."""
         sampling = [[str(p.role), p.point] for p in self.sampler_points]

@@ -292,3 +292,37 @@ def test_the_written_study_names_the_shares_where_there_are_some(folder: Folder)
     assert "at_steps" not in folder.load(**ALONE).to_yaml()
     config = folder.load(**ON_THE_WAY)
     assert config.dump()["evaluate"]["at_steps"] == [0.3, 0.75, 1.0], "the end is measured in any case"
+
+
+def constant(steps: int, **keys: Any) -> dict[str, Any]:
+    """Sections of a study of two fields at a constant rate."""
+    return {"train": {**TRAIN, "steps": steps, "constant_rate": True, "warmup_steps": 10, **keys}, "evaluate": MEASURED}
+
+
+@pytest.mark.parametrize("bundle", [1, 2])
+def test_more_steps_go_on_from_a_shorter_training(make_folder: Callable[[str], Folder], bundle: int) -> None:
+    """At a constant rate 120 steps after 60 are 60 more, and the rows of 120 in one go; not where the warm-up is longer."""
+    folder, other = make_folder(f"longer-{bundle}"), make_folder(f"at-once-{bundle}")
+    together = {"resources": {"bundle": bundle}}
+    folder.write(**constant(60), **together)
+    folder.run("--inline")
+    folder.write(**constant(120), **together, name="longer")
+    other.write(**constant(120), **together, name="longer")
+    for where, taken in ((folder, 60), (other, 120)):
+        with counted() as steps:
+            where.run("--inline")
+        assert steps == [2 * taken]
+    same_rows(folder.rows("longer"), other.rows("longer"))
+    for name, sections in {
+        "shorter": constant(30), "warm": constant(60, warmup_steps=80), "warmer": constant(90, warmup_steps=80),
+        "falling": constant(150, constant_rate=False),
+        "on_the_way": {**constant(150), "evaluate": {**MEASURED, "at_steps": [0.5]}},
+    }.items():  # fmt: skip
+        folder.write(**sections, **together, name=name)
+        with counted() as steps:
+            folder.run("--inline")
+        assert steps == [2 * sections["train"]["steps"]], name
+    folder.write(**constant(130), **together, name="again")
+    with counted() as steps:
+        folder.run("--inline")
+    assert steps == [2 * 130], "the longest state is one of 150 steps"
