@@ -178,10 +178,11 @@ where all differences of the page together may err once in twenty pages, and all
 hold, {not_joint} do not, {equal_joint} are equal within 10 %, {undecided_joint} are undecided. Holm's correction asks for no
 independence, and there is none: studies share fields.
 
-Where a study has many train seeds, their number was fixed beforehand, by what three had shown; the rows of these three are not
-among them. Within a study all sides share network, head, parameters, steps, batch, learning rate, average of the weights,
-evaluation seeds and tolerance (of the state that each ODE is written in: for `vp` that is x shrunk to bounded variance).
-What differs is a process's own: kernel, training target and its weight, noise levels that are trained, height T where samples
+Where a study has many train seeds, their number was fixed beforehand, by what three had shown; the rows of these three are
+not among them, and every field has latents of its own. Other studies share one or two sets of latents: their intervals hold
+for these. Within a study all sides share network, head, parameters, steps, batch, learning rate, average of the weights,
+evaluation seeds and tolerance (of the state that each ODE is written in: for `vp` that is x shrunk to bounded variance). What
+differs is a process's own: kernel, training target and its weight, noise levels that are trained, height T where samples
 start, and time. Levels and T follow the data where there is a published rule (`pfgm`: its authors' rule; `ve`: the largest
 distance between two images, as advised in arXiv 2006.09011), and are the published constants where there is none (`pfgmpp`,
 `vp`). These are small images and small networks: a verdict speaks of this scale, and published figures stand beside it for
