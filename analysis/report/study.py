@@ -13,8 +13,9 @@ from analysis.report.ask import Result, ask
 from analysis.report.blocks import Figure
 from analysis.report.figure import ALONE, HEIGHT, Draw, figure
 from analysis.robustness.interval import ToleranceInterval, tolerance_interval
+from analysis.robustness.partial import partial_curves
 from analysis.rows.load import load_study
-from analysis.rows.meta import searched_axes
+from analysis.rows.meta import compares, searched_axes, seeks_best
 from analysis.rows.metrics import default_metric
 from analysis.rows.words import metric_label
 from analysis.statistics.importance import parameter_importance
@@ -57,6 +58,11 @@ class Study:
     def importance(self) -> Result:
         """Return `analysis.parameter_importance`, or why it is refused; computed once, for two sections."""
         return ask(parameter_importance, self.frame)
+
+    @cached_property
+    def curves(self) -> Result | None:
+        """Return `analysis.partial_curves`, or why it is refused; None where a design compares values, or seeks the best."""
+        return None if compares(self.frame) or seeks_best(self.frame) else ask(partial_curves, self.frame)
 
     @cached_property
     def metric(self) -> str:

@@ -122,6 +122,7 @@ DEGENERATE: dict[str, tuple[Truth, list[str]]] = {
         TINY.changed(design="sobol", trials=3, train_seeds=1, sampler_axes=("solver", "steps"), sampler_points=4),
         ["needs 32 distinct training points, this study has 3"],
     ),
+    "sobol": (SOBOL, ["By curves, which allow for what the other parameters do: ", "By bins of the tested values"]),
     "sobol, all failed": (SOBOL.changed(status=lambda row: "failed"), ["The default point has no complete row with FID"]),
     "sobol, no cell at the default": (
         SOBOL.changed(status=lambda row: "pending" if row["design_role"] == "default" else "complete"),

@@ -13,16 +13,22 @@ from analysis.report.sections.measured.parameters import overview_panel
 from analysis.report.study import Study
 from analysis.robustness.gains import improvement_sentences, improvements
 from analysis.robustness.interval import ToleranceInterval
+from analysis.robustness.partial import partial_ratings
 from analysis.rows.meta import is_default, is_given, seeks_best, settles, study_of, tolerance_of
 from analysis.rows.metrics import default_metric
 from analysis.rows.words import format_value, metric_label
 from analysis.statistics.summary import summarize
 from analysis.statistics.variance import few
 
+RATINGS = ("robust", "sensitive", "undetermined")
+
 
 def section(study: Study) -> Section:
     """Print the question, the verdict in words made from the numbers, all parameters at a glance, and the rule."""
-    answers = tuple(Text(sentence, lead=True) for sentence in verdict_sentences(study.frame, study.intervals))
+    sentences = verdict_sentences(study.frame, study.intervals)
+    if isinstance(study.curves, pd.DataFrame):
+        sentences[1:1] = [*_by_curves(study.curves), "By bins of the tested values, each parameter for itself:"]
+    answers = tuple(Text(sentence, lead=True) for sentence in sentences)
     blocks = (Text(question(study.frame)), *answers, *overview_panel(study), Text(rule(study.frame)))
     return Section("short", "In short", blocks)
 
@@ -69,7 +75,7 @@ def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval
     sentences = [_default_sentence(frame)]
     if not intervals:
         return [*sentences, "Nothing was searched, so there is nothing to rate."]
-    for rating in ("robust", "sensitive", "undetermined", "not rated"):
+    for rating in (*RATINGS, "not rated"):
         group = [t for t in intervals if t.rating == rating]
         if group:
             sentences.append(f"{rating.capitalize()}: {', '.join(_short(t) for t in group)}.")
@@ -79,6 +85,14 @@ def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval
         value = format_value(worst.worst_value)
         sentences.append(f"The largest change measured is × {worst.worst_ratio:.3g}, at {worst.parameter} = {value}.")
     return sentences + improvement_sentences(improvements(frame, intervals), metric_label(frame, default_metric(frame)))
+
+
+def _by_curves(curves: pd.DataFrame) -> list[str]:
+    """Return the ratings by the curves of a design that fills the box, as one sentence; none where there is no curve."""
+    ratings = partial_ratings(curves)
+    groups = {rating: ratings.loc[ratings["rating"].eq(rating), "parameter"] for rating in RATINGS}
+    words = "; ".join(f"{rating}: {', '.join(names)}" for rating, names in groups.items() if len(names))
+    return [f"By curves, which allow for what the other parameters do: {words}."] if words else []
 
 
 def _default_sentence(frame: pd.DataFrame) -> str:

@@ -7,20 +7,19 @@ from functools import partial
 import pandas as pd
 
 from analysis.plots.curves import plot_partial_curve
-from analysis.report.ask import ask, left_out, text_table
+from analysis.report.ask import left_out, text_table
 from analysis.report.blocks import Block, Section, Text
 from analysis.report.study import Study
-from analysis.robustness.partial import partial_curves, partial_ratings
-from analysis.rows.meta import compares, find_axis, seeks_best, tolerance_of
+from analysis.robustness.partial import partial_ratings
+from analysis.rows.meta import find_axis, tolerance_of
 from analysis.rows.words import format_value
 
 
 def section(study: Study) -> Section | None:
     """Draw the curve of every parameter that the design spread over its range, and rate it; None for other designs."""
-    if compares(study.frame) or seeks_best(study.frame):
+    if (curves := study.curves) is None:
         return None
     title = "Each parameter alone, the others averaged"
-    curves = ask(partial_curves, study.frame)
     if isinstance(curves, str):
         return Section("partial", title, (Text(curves),))
     ratings = partial_ratings(curves)
