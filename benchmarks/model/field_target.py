@@ -26,6 +26,8 @@ from torch import Tensor
 
 from benchmarks.ratios import tell
 from pfgm.field.empirical import normalized_target
+from pfgm.field.plane import Plane
+from pfgm.field.target import training_target
 
 GAMMA, N = 5.0, 4096
 SIZES = [(64, 128, False), (784, 128, False), (3072, 32, False), (3072, 128, False), (784, 128, True), (3072, 32, True)]
@@ -77,7 +79,7 @@ def high_water_bytes() -> int:
 
 def peak_memory(name: str, d: int, B: int, between_twins: bool) -> int:
     """Peak memory of one call in a fresh process, in bytes."""
-    command = [sys.executable, __file__, "--child", name, str(d), str(B), str(int(between_twins))]
+    command = [sys.executable, "-m", "benchmarks.model.field_target", "--child", name, str(d), str(B), str(int(between_twins))]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -101,13 +103,18 @@ def measure(d: int, B: int, between_twins: bool, repeats: int) -> str:
     small = materialised <= MAX_BASELINE_BYTES
     ours = design(x, t, data)  # also the warm-up
     truth = torch.cat([authors_formula(x[i : i + 4], t[i : i + 4], data) for i in range(0, B, 4)])
-    error = ((ours - truth).norm(dim=1) / truth.norm(dim=1)).max().item()
+    plane = Plane(data)  # what a training keeps
+    error, error_training = (
+        ((found - truth).norm(dim=1) / truth.norm(dim=1)).max().item()
+        for found in (ours, training_target(x, t, plane, GAMMA).double())
+    )
     weights = torch.rand(B, N, dtype=torch.float64)
-    times: dict[str, list[float]] = {"authors": [], "design": [], "gemm": [], "products": []}
+    times: dict[str, list[float]] = {"authors": [], "design": [], "training": [], "gemm": [], "products": []}
     for _ in range(repeats):
         times["authors"].append(cpu_seconds(lambda: authors_formula(x, t, data)) if small else math.nan)
         for _ in range(5):
             times["design"].append(cpu_seconds(lambda: design(x, t, data)))
+            times["training"].append(cpu_seconds(lambda: training_target(x, t, plane, GAMMA)))
             times["gemm"].append(cpu_seconds(lambda: square @ square))
             times["products"].append(cpu_seconds(lambda: (x @ data.mT, weights @ data)))
     median = {name: statistics.median(values) for name, values in times.items()}
@@ -116,12 +123,16 @@ def measure(d: int, B: int, between_twins: bool, repeats: int) -> str:
     memory = peak_memory("design", d, B, between_twins)
     if small:
         ratios = [a / median["design"] for a in times["authors"]]
-        tell(f"field target, d = {d}, B = {B}{', twins' if between_twins else ''}", "the authors' materialised formula", ratios)
+        name = f"d = {d}, B = {B}{', twins' if between_twins else ''}"
+        tell(f"field target, {name}", "the authors' materialised formula", ratios)
+        ratios = [a / median["training"] for a in times["authors"]]
+        tell(f"target of a training step, {name}", "the authors' materialised formula", ratios)
     return (
         f"{d:5d} {B:4d} {'twins' if between_twins else '':6s} {1e3 * median['authors']:10.0f} {1e3 * median['design']:8.1f} "
         f"{median['authors'] / median['design']:6.1f}x {memory_authors / 2**20:9.0f}{' ' if small else '*'} "
         f"{memory / 2**20:8.1f} {memory_authors / memory:6.1f}x {100 * fraction:6.0f} % "
         f"{100 * median['products'] / median['design']:6.0f} % {error:10.1e}"
+        f" {1e3 * median['training']:9.1f} {median['authors'] / median['training']:6.1f}x {error_training:10.1e}"
     )
 
 
@@ -137,7 +148,10 @@ def main() -> None:
         child(name, int(d), int(B), between_twins == "1")
         return
     print(f"N = {N}, float64, one thread; CPU time in ms, memory in MiB (* by formula)")
-    print("    d    B points    authors   design   ratio   authors    design   ratio  of GEMM  of two products  max error")
+    print(
+        "    d    B points    authors   design   ratio   authors    design   ratio  of GEMM  of two products  max error"
+        "  training   ratio  max error"
+    )
     for d, B, between_twins in SIZES:
         print(measure(d, B, between_twins, arguments.repeats), flush=True)
 

@@ -54,7 +54,7 @@ def measure(name: str, path: str | None) -> dict[str, float]:
 
 def fresh(label: str, name: str, path: Path | None) -> None:
     """Measure in a new process, and print."""
-    command = [sys.executable, __file__, name, *([str(path)] if path else [])]
+    command = [sys.executable, "-m", "benchmarks.model.reading", name, *([str(path)] if path else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{label:44} {done.stderr.strip().splitlines()[-1]}")
