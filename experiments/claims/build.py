@@ -192,7 +192,7 @@ orientation.
 |---|---|---|---|---|---|---|---|---|"""
 
 
-CHANGED = """The reason is the same for all: three fields a side could not tell gaps of 23 to 47 % from none. There are 8 to 32
+CHANGED = """The reason is the same for all: three fields a side could not tell gaps of 23 to 47 % from none. There are 5 to 32
 now, and each has latents of its own, so that the luck of one set of latents is no longer shared by all. The network of
 `dimension` is half as wide as it was."""
 WORDS = ("holds", "not", "equal", "undecided")
@@ -237,8 +237,11 @@ def _study(name: str, frame: pd.DataFrame, shared: str) -> str:
     size = ", ".join(f"{key} {network[key]}" for key in ("width", "depth", "patch") if network.get(key) is not None)
     seconds = plain.drop_duplicates("train_id")["cost_train_s"].sum() + plain["cost_sample_s"].sum()
     settings = ", ".join(f"{key} {sampler[key]}" for key in SAMPLER if sampler.get(key) is not None)
-    own = plain["seed_sample"].eq(plain["seed_train"]).all()
-    latents = "each field from latents of its own" if own else f"{plain['seed_sample'].nunique()} sample seed(s)"
+    latents = (
+        "each field from latents of its own"
+        if study["seeds"]["sample"] == "own"
+        else f"{plain['seed_sample'].nunique()} sample seed(s)"
+    )
     head = (
         f"### {name}\n\n    python -m study.run experiments/claims/{name}.yaml\n\n"
         f"{study['data']['name']}, {network['name']} ({size}), {train['steps']:,} steps of {train['batch_size']},"
