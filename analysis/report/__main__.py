@@ -6,13 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from analysis.report.sections.answers import equivalence, short, verdict
+from analysis.report.study import Study
 from analysis.report.write import load, output_of, studies_of, write_one, write_several
-from analysis.robustness.interval import ToleranceInterval
 from analysis.rows.meta import AnalysisError
 from pfgm.terminal import command
 from study.rows.storage import Place
@@ -39,12 +38,13 @@ an unreadable file.
 """
 
 
-def print_verdict(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval], console: Console) -> None:
+def print_verdict(study: Study, console: Console) -> None:
     """Print the verdict in words and as a table, and the equivalence line if there is one."""
-    for sentence in short.verdict_sentences(frame, intervals):
+    for sentence in short.verdict_sentences(study):
         console.print(sentence, markup=False, highlight=False)
+    frame = study.frame
     table = Table(title=f"Verdict at {int(frame['status'].ne('pending').sum())} of {len(frame)} cells")
-    shown = verdict.verdict_table(intervals)[["parameter", "default", "tolerance interval", "rating", "rule"]]
+    shown = verdict.verdict_table(study.intervals)[["parameter", "default", "tolerance interval", "rating", "rule"]]
     for column in shown.columns:
         table.add_column(column, overflow="fold", no_wrap=column in ("parameter", "default", "rating"))
     for row in shown.itertuples(index=False):
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for study in studies:
         if len(studies) > 1:
             console.rule(study.name)
-        print_verdict(study.frame, study.intervals, console)
+        print_verdict(study, console)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     return 0
 

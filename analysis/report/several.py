@@ -78,7 +78,7 @@ def sections(studies: Sequence[Study], figures: Path) -> list[Section]:
 def _short(studies: Sequence[Study]) -> Section:
     blocks: list[Block] = [Text(short.question(studies[0].frame, plural=True))]
     for study in studies:
-        sentences = short.verdict_sentences(study.frame, study.intervals)
+        sentences = short.verdict_sentences(study)
         blocks.append(Text(f"{study.name}: {' '.join(sentences)}", lead=True))
     rules: dict[str, list[str]] = {}
     for study in studies:

@@ -11,6 +11,7 @@ import pytest
 
 from analysis import improvements, load_study, tolerance_interval
 from analysis.report.sections.answers.short import verdict_sentences
+from analysis.report.study import Study
 from analysis.robustness.gains import improvement_sentences
 from analysis.testing.studies import synthetic_frame, write_study
 from analysis.testing.truth import Truth
@@ -46,7 +47,7 @@ def test_a_better_value_is_told_with_what_it_costs(frame: pd.DataFrame) -> None:
     (sentence,) = improvement_sentences(table, "FID")
     assert sentence.startswith("Better than the default by more than 10%: sigma = 0.3, FID × 0.")
     assert "recall 0.5 instead of 0.8" in sentence and "precision 0.9, unchanged" in sentence
-    assert sentence in verdict_sentences(frame, [tolerance_interval(frame, "sigma")])[-1].replace(
+    assert sentence in verdict_sentences(Study("one", frame, [tolerance_interval(frame, "sigma")]))[-1].replace(
         "FID (digits-cnn, n = 1000)", "FID"
     )
 

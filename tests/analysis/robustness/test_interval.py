@@ -229,7 +229,7 @@ def test_few_degrees_of_freedom_are_said(tmp_path: Path) -> None:
         interval = tolerance_interval(frame, "tau")
         assert (interval.df < FEW_DF) is said
         assert ("variance from 1 degree of freedom, fewer than 5: it may be luck" in interval.rule) is said
-        words = " ".join(verdict_sentences(frame, [interval]))
+        words = " ".join(verdict_sentences(Study("one", frame, [interval])))
         assert ("rests on 1 degree of freedom, fewer than 5: it may be luck" in words) is said
         assert ("tau (0.01 to 0.1 within tolerance; 1 degree" in words or "tau (1 degree of freedom" in words) is said
         table = summarize(frame)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,10 +24,7 @@ RATINGS = ("robust", "sensitive", "undetermined")
 
 def section(study: Study) -> Section:
     """Print the question, the verdict in words made from the numbers, all parameters at a glance, and the rule."""
-    sentences = verdict_sentences(study.frame, study.intervals)
-    if isinstance(study.curves, pd.DataFrame):
-        sentences[1:1] = [*_by_curves(study.curves), "By bins of the tested values, each parameter for itself:"]
-    answers = tuple(Text(sentence, lead=True) for sentence in sentences)
+    answers = tuple(Text(sentence, lead=True) for sentence in verdict_sentences(study))
     blocks = (Text(question(study.frame)), *answers, *overview_panel(study), Text(rule(study.frame)))
     return Section("short", "In short", blocks)
 
@@ -70,11 +66,16 @@ def question(frame: pd.DataFrame, plural: bool = False) -> str:
     )
 
 
-def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval]) -> list[str]:
-    """Return a few sentences: the default's value, the ratings, the largest change, and what is better than the default."""
+def verdict_sentences(study: Study) -> list[str]:
+    """Return a few sentences: the default's value, the ratings, the largest change, and what is better than the default.
+
+    Where a design fills the box, the ratings by curves come first: they know what the other parameters do.
+    """
+    frame, intervals = study.frame, study.intervals
     sentences = [_default_sentence(frame)]
     if not intervals:
         return [*sentences, "Nothing was searched, so there is nothing to rate."]
+    sentences += _by_curves(study.curves) if isinstance(study.curves, pd.DataFrame) else []
     for rating in (*RATINGS, "not rated"):
         group = [t for t in intervals if t.rating == rating]
         if group:
@@ -88,11 +89,14 @@ def verdict_sentences(frame: pd.DataFrame, intervals: Sequence[ToleranceInterval
 
 
 def _by_curves(curves: pd.DataFrame) -> list[str]:
-    """Return the ratings by the curves of a design that fills the box, as one sentence; none where there is no curve."""
+    """Return the ratings by curves as a sentence, and one that leads to those by bins; nothing where there is no curve."""
     ratings = partial_ratings(curves)
     groups = {rating: ratings.loc[ratings["rating"].eq(rating), "parameter"] for rating in RATINGS}
     words = "; ".join(f"{rating}: {', '.join(names)}" for rating, names in groups.items() if len(names))
-    return [f"By curves, which allow for what the other parameters do: {words}."] if words else []
+    if not words:
+        return []
+    bins = "By bins of the tested values, each parameter for itself:"
+    return [f"By curves, which allow for what the other parameters do: {words}.", bins]
 
 
 def _default_sentence(frame: pd.DataFrame) -> str:
